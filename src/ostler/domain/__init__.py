@@ -1,0 +1,1 @@
+"""What is true of agents, sessions, tools and models: pure, one concept one file."""

@@ -1,0 +1,138 @@
+"""What a model is asked and what it replies, in no provider's dialect."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+from ostler.domain.tool import ToolSpec
+
+Kind = Literal["live", "recorded", "scripted", "strategy"]
+"""Who really answers: a model over the network, a recording of one, a test script, or deterministic code."""
+
+StopReason = Literal["end", "tool_calls", "length", "stop_sequence", "refusal", "other"]
+
+
+class Price(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Micro-dollars per million tokens (so 3_000_000 is $3 per million)."""
+
+    input_microusd: int
+    output_microusd: int
+    cache_read_microusd: int | None = None
+    cache_write_microusd: int | None = None
+
+
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Tokens as the provider reports them. `input_tokens` excludes what was read from or written to a cache."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        return self.input_tokens + self.output_tokens + self.cache_read_tokens + self.cache_write_tokens
+
+
+class ModelRef(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Which model answers, how it is reached, and how it is spoken to.
+
+    `provider` names a dialect or code (`anthropic`, `openai`, `strategy`, `scripted`), `name` the model there.
+    `tools="text"` is for models without native tool calling: they are spoken to in the Thought / Action grammar.
+    """
+
+    kind: Kind
+    provider: str
+    name: str
+    tools: Literal["native", "text"] = "native"
+    base_url: str | None = None
+    price: Price | None = None
+
+    def __str__(self) -> str:
+        return f"{self.provider}:{self.name} ({self.kind})"
+
+
+class ModelSettings(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Sampling settings that reach the provider as they stand; None leaves the provider's default."""
+
+    temperature: float | None = None
+    max_tokens: int = 4096
+    stop: tuple[str, ...] = ()
+    timeout_s: float = 300.0
+
+
+class AskedCall(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A tool call as the model asked for it. `arguments` is the JSON text that it wrote, not yet judged or parsed.
+
+    `id` is ours (`3.1` is the first call of turn 3), unique in the session whatever the provider sent.
+    """
+
+    id: str
+    name: str
+    arguments: str
+
+
+class UserMessage(msgspec.Struct, frozen=True, tag="user", tag_field="role"):
+    text: str
+
+
+class AssistantMessage(msgspec.Struct, frozen=True, tag="assistant", tag_field="role", omit_defaults=True):
+    text: str
+    calls: tuple[AskedCall, ...] = ()
+
+
+class ToolMessage(msgspec.Struct, frozen=True, tag="tool", tag_field="role"):
+    """The outcome of one asked call; `text` is a JSON observation (see `domain.tool.observation`)."""
+
+    call: str
+    name: str
+    text: str
+    ok: bool = True
+
+
+Message = UserMessage | AssistantMessage | ToolMessage
+
+
+class ModelRequest(msgspec.Struct, frozen=True):
+    """One question to a model. `messages` begin with the goal and are never copied on the way to the provider.
+
+    `key` identifies this call in the log for as many attempts as it takes (`ses_…/3`).
+    """
+
+    model: ModelRef
+    system: str
+    messages: Sequence[Message]
+    tools: tuple[ToolSpec, ...]
+    settings: ModelSettings
+    key: str
+
+
+class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A whole reply; there is no such thing as half of one. `model` is the id that the provider says answered.
+
+    `calls` carry the provider's own ids here; the session gives them its own.
+    """
+
+    text: str
+    calls: tuple[AskedCall, ...] = ()
+    stop: StopReason = "end"
+    usage: Usage = Usage()
+    model: str = ""
+
+
+def cost_microusd(usage: Usage, price: Price | None) -> int:
+    """What `usage` costs in micro-dollars, rounded up; 0 where no price is known."""
+    if price is None:
+        return 0
+    read = price.input_microusd if price.cache_read_microusd is None else price.cache_read_microusd
+    write = price.input_microusd if price.cache_write_microusd is None else price.cache_write_microusd
+    total = (
+        usage.input_tokens * price.input_microusd
+        + usage.output_tokens * price.output_microusd
+        + usage.cache_read_tokens * read
+        + usage.cache_write_tokens * write
+    )
+    return -(-total // 1_000_000)
+
+

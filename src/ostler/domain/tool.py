@@ -1,0 +1,100 @@
+"""What a tool promises, what is asked of it, and what came of it."""
+
+from typing import Any, Literal
+
+import msgspec
+
+Effect = Literal["read", "idempotent", "reconcilable", "once"]
+"""What a tool does to the world, and so what recovery may do with a call that was begun and has no outcome:
+
+`read`          changes nothing: performed again; reads of one turn run in parallel
+`idempotent`    performed again with the same key: the second time changes nothing
+`reconcilable`  the tool is asked whether the call with this key happened, and performs it only if not
+`once`          never performed again: the outcome is recorded as unknown
+"""
+
+FailureKind = Literal[
+    "not_found", "invalid", "blocked", "transient", "permanent", "timeout", "cancelled", "unknown"
+]
+"""Why a call has no good outcome. `transient` and `timeout` may go well later; `unknown` may have happened."""
+
+
+class ToolSpec(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A tool as agents, the gate and models see it: data, without code.
+
+    `parameters` is a JSON Schema of an object; `scopes` must all be held by the principal; output above
+    `output_bytes_max` is kept in the blob store with a preview in the event.
+    """
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+    effect: Effect = "once"
+    timeout_s: float = 60.0
+    scopes: tuple[str, ...] = ()
+    output_bytes_max: int = 32 * 1024
+
+
+class ToolRequest(msgspec.Struct, frozen=True):
+    """One attempt of an allowed call. `key` is the same for every attempt (`ses_…/3.1`).
+
+    `workspace` is the folder the session may work in and `sandbox` the isolation it was started with.
+    """
+
+    tool: str
+    arguments: dict[str, Any]
+    key: str
+    tenant: str
+    timeout_s: float
+    attempt: int = 1
+    workspace: str | None = None
+    sandbox: str = "bwrap"
+
+
+class ToolOutcome(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What came of a call. `output` is text, or the JSON text of a value if `is_json`; on failure, the reason.
+
+    `blob` is the content hash of the whole output and `size` its bytes where `output` is only its beginning.
+    """
+
+    ok: bool
+    output: str
+    kind: FailureKind | None = None
+    is_json: bool = False
+    blob: str | None = None
+    size: int | None = None
+
+
+def succeeded(value: object) -> ToolOutcome:
+    """The outcome of a tool that returned `value`: text as it is, anything else as JSON.
+
+    A value of the form `{"ok": false, "error": …}` is the failure that it says it is.
+    """
+    if isinstance(value, ToolOutcome):
+        return value
+    if isinstance(value, str):
+        return ToolOutcome(ok=True, output=value)
+    if isinstance(value, dict) and value.get("ok") is False:
+        return ToolOutcome(ok=False, output=str(value.get("error", "the tool said no more")), kind="permanent")
+    return ToolOutcome(ok=True, output=msgspec.json.encode(value).decode(), is_json=True)
+
+
+def failed(kind: FailureKind, reason: str) -> ToolOutcome:
+    return ToolOutcome(ok=False, output=reason, kind=kind)
+
+
+def observation(outcome: ToolOutcome) -> str:
+    """What the model is told: `{"ok":true,"data":…}` or `{"ok":false,"error":…,"kind":…}`, as JSON text.
+
+    JSON strings cannot contain a bare line break, so no output can pass for a header of the text grammar.
+    """
+    if not outcome.ok:
+        return _encode({"ok": False, "error": outcome.output, "kind": outcome.kind or "permanent"})
+    data = msgspec.Raw(outcome.output.encode()) if outcome.is_json and not outcome.blob else outcome.output
+    if outcome.blob is None:
+        return _encode({"ok": True, "data": data})
+    return _encode({"ok": True, "data": data, "truncated": True, "bytes": outcome.size, "blob": outcome.blob})
+
+
+def _encode(value: dict[str, object]) -> str:
+    return msgspec.json.encode(value).decode()

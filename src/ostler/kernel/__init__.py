@@ -1,0 +1,1 @@
+"""The alphabet every other ring is written in: ids, events, codec, decider, errors. Pure."""

@@ -1,0 +1,236 @@
+"""Every error that Ostler raises, as one tree.
+
+    OstlerError
+    ├── UsageError                what was asked makes no sense as asked
+    │   ├── DefinitionInvalid     an agent, tool, rule or settings file: every problem with its path
+    │   └── ConfigurationError    a setting is missing or contradicts another
+    ├── NotFound                  no such session, agent, call, blob …
+    ├── Conflict                  the state of things does not allow it (any more)
+    │   └── StaleWrite            somebody else appended first
+    ├── StoreError
+    │   ├── StoreBusy             another process holds the store
+    │   ├── StoreFull             no space left
+    │   ├── StoreCorrupt          not a store, or damaged
+    │   └── UnknownEvent          an event that this version cannot read
+    ├── ProviderError             a model could not answer
+    │   ├── ProviderUnreachable   no connection, or it broke before a reply began
+    │   ├── ProviderTimeout
+    │   ├── RateLimited           429, with `retry_after_s` where the provider names one
+    │   ├── ProviderOverloaded    5xx, 529
+    │   ├── IncompleteReply       the stream ended before the reply did
+    │   ├── ProviderRejected      4xx: retrying the same request cannot help
+    │   └── ProviderGarbled       what came back is not the promised format
+    ├── ToolError                 a tool failed; the model is told
+    │   ├── ToolNotFound          no implementation here
+    │   └── ToolTimeout
+    ├── SandboxUnavailable        isolation was asked for and cannot be had
+    └── ReplayDiverged            today's code decides otherwise than the log says
+
+The docstring is the default message; `code` is stable; `retryable` says whether the same thing may work later;
+`hint` says what to do. Secrets never go into a message.
+"""
+
+from typing import Any, ClassVar
+
+
+class OstlerError(Exception):
+    """Something went wrong."""
+
+    code: ClassVar[str] = "error"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str = "", *, hint: str = "", **facts: Any) -> None:
+        self.message = message or (type(self).__doc__ or "").strip().splitlines()[0]
+        self.hint = hint
+        self.facts = facts
+        super().__init__(self.message)
+
+    def as_dict(self) -> dict[str, Any]:
+        """`{code, message, hint, retryable, facts}`: the public JSON shape of an error."""
+        return {
+            "code": self.code,
+            "message": self.message,
+            "hint": self.hint,
+            "retryable": self.retryable,
+            "facts": self.facts,
+        }
+
+
+class UsageError(OstlerError):
+    """What was asked makes no sense as asked."""
+
+    code = "usage"
+
+
+class DefinitionInvalid(UsageError):
+    """A definition is invalid."""
+
+    code = "definition_invalid"
+
+    def __init__(self, source: str, problems: list[tuple[str, str]], *, hint: str = "") -> None:
+        """`problems` are (path within `source`, what is wrong there), all of them."""
+        self.source = source
+        self.problems = problems
+        lines = "".join(f"\n  {path or '(top level)'}: {problem}" for path, problem in problems)
+        super().__init__(
+            f"{source} has {len(problems)} problem{'s' if len(problems) != 1 else ''}:{lines}",
+            hint=hint or "Correct the paths named above and try again.",
+            problems=[{"path": path, "problem": problem} for path, problem in problems],
+        )
+
+
+class ConfigurationError(UsageError):
+    """A setting is missing or contradicts another."""
+
+    code = "configuration"
+
+
+class NotFound(OstlerError):
+    """There is no such thing here."""
+
+    code = "not_found"
+
+
+class Conflict(OstlerError):
+    """The state of things does not allow this (any more)."""
+
+    code = "conflict"
+
+
+class StaleWrite(Conflict):
+    """Somebody else wrote to this stream first; nothing was written."""
+
+    code = "stale_write"
+    retryable = True
+
+
+class StoreError(OstlerError):
+    """The store failed."""
+
+    code = "store"
+
+
+class StoreBusy(StoreError):
+    """Another process is holding the store; nothing was written."""
+
+    code = "store_busy"
+    retryable = True
+
+
+class StoreFull(StoreError):
+    """There is no space left for the store; nothing was written and nothing acknowledged is lost."""
+
+    code = "store_full"
+    retryable = True
+
+
+class StoreCorrupt(StoreError):
+    """This is not an intact Ostler store; it was not touched."""
+
+    code = "store_corrupt"
+
+
+class UnknownEvent(StoreError):
+    """The log holds an event that this version cannot read."""
+
+    code = "unknown_event"
+
+    def __init__(self, *, tag: str, problem: str) -> None:
+        super().__init__(
+            f"The log holds an event {tag!r} that this version cannot read: {problem}.",
+            hint="It was probably written by a newer version of Ostler: upgrade this one.",
+            tag=tag,
+        )
+
+
+class ProviderError(OstlerError):
+    """The model provider failed."""
+
+    code = "provider"
+
+    def __init__(
+        self, message: str = "", *, status: int | None = None, retry_after_s: float | None = None, hint: str = ""
+    ) -> None:
+        """`status` is the HTTP status and `message` the provider's own words, where it answered at all."""
+        self.status = status
+        self.retry_after_s = retry_after_s
+        super().__init__(message, hint=hint, status=status, retry_after_s=retry_after_s)
+
+
+class ProviderUnreachable(ProviderError):
+    """The model provider cannot be reached."""
+
+    code = "provider_unreachable"
+    retryable = True
+
+
+class ProviderTimeout(ProviderError):
+    """The model provider did not answer in time."""
+
+    code = "provider_timeout"
+    retryable = True
+
+
+class RateLimited(ProviderError):
+    """The model provider asks us to slow down."""
+
+    code = "rate_limited"
+    retryable = True
+
+
+class ProviderOverloaded(ProviderError):
+    """The model provider failed on its side."""
+
+    code = "provider_overloaded"
+    retryable = True
+
+
+class IncompleteReply(ProviderError):
+    """The reply ended before it was complete; nothing of it was used."""
+
+    code = "incomplete_reply"
+    retryable = True
+
+
+class ProviderRejected(ProviderError):
+    """The model provider refuses the request."""
+
+    code = "provider_rejected"
+
+
+class ProviderGarbled(ProviderError):
+    """The model provider answered in a format that it does not document."""
+
+    code = "provider_garbled"
+    retryable = True
+
+
+class ToolError(OstlerError):
+    """The tool failed."""
+
+    code = "tool"
+
+
+class ToolNotFound(ToolError):
+    """This process has no implementation of the tool."""
+
+    code = "tool_not_found"
+
+
+class ToolTimeout(ToolError):
+    """The tool did not finish in time and was stopped."""
+
+    code = "tool_timeout"
+    retryable = True
+
+
+class SandboxUnavailable(ToolError):
+    """Isolation was asked for and cannot be had on this machine."""
+
+    code = "sandbox_unavailable"
+
+
+class ReplayDiverged(OstlerError):
+    """Today's code decides otherwise than the log says."""
+
+    code = "replay_diverged"

@@ -1,0 +1,75 @@
+"""Events and the records that keep them: a fact, its place in the log, and the chain that binds it to the past."""
+
+import hashlib
+from datetime import datetime, timedelta, timezone
+from typing import Any, NamedTuple
+
+import msgspec
+
+GENESIS = bytes(32)
+"""The hash before the first event of every stream."""
+
+
+class StreamId(NamedTuple):
+    """Names one append-only stream of events. Nothing crosses a tenant, so the tenant is part of the name."""
+
+    tenant: str
+    name: str
+
+
+class Event(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=False, gc=False):
+    """A fact, past tense. Subclasses set `tag="noun.verbed"`, which is stored with the fields and never changes."""
+
+
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """One stored event.
+
+    `seq` counts 1, 2, 3 … within its stream; `position` orders the whole store (0 before it is stored);
+    `at_us` is microseconds since 1970 UTC; `data` is the encoded event; `hash` chains it to its predecessor.
+    """
+
+    stream: StreamId
+    seq: int
+    at_us: int
+    data: bytes
+    hash: bytes
+    position: int = 0
+
+
+def link(previous: bytes, stream: StreamId, seq: int, at_us: int, data: bytes) -> bytes:
+    """SHA-256 over the previous hash and everything that identifies and says this event."""
+    header = "ostler.event.1\0%s\0%s\0%d\0%d\0" % (stream.tenant, stream.name, seq, at_us)
+    return hashlib.sha256(previous + header.encode() + data).digest()
+
+
+def first_broken(records: list[Record], *, after: int = 0, previous: bytes = GENESIS) -> int | None:
+    """The `seq` of the first record that is missing, out of order or altered; None if the chain holds."""
+    for record in records:
+        after += 1
+        if record.seq != after or record.hash != link(previous, record.stream, after, record.at_us, record.data):
+            return after
+        previous = record.hash
+    return None
+
+
+def to_cloudevent(record: Record) -> dict[str, Any]:
+    """The record as a CloudEvents 1.0 JSON object (https://github.com/cloudevents/spec, structured mode)."""
+    body: dict[str, Any] = msgspec.json.decode(record.data)
+    kind = body.pop("type")
+    return {
+        "specversion": "1.0",
+        "id": f"{record.stream.name}/{record.seq}",
+        "source": f"/tenants/{record.stream.tenant}/streams/{record.stream.name}",
+        "type": f"dev.ostler.{kind}",
+        "subject": record.stream.name,
+        "time": timestamp(record.at_us),
+        "datacontenttype": "application/json",
+        "sequence": str(record.seq),
+        "data": body,
+    }
+
+
+def timestamp(at_us: int) -> str:
+    """RFC 3339 in UTC with microseconds."""
+    moment = datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(microseconds=at_us)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,0 +1,196 @@
+"""What Ostler needs of the world. Each contract is written once, here, and tested by `ostler.testing.contracts`."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from ostler.domain.model import ModelRequest, Reply
+from ostler.domain.tool import ToolOutcome, ToolRequest, ToolSpec
+from ostler.kernel.event import Record, StreamId
+
+
+class Standing(msgspec.Struct, frozen=True, gc=False):
+    """Where a stream stands for those who look for work, kept beside its events and derivable from them.
+
+    `queue` is whose workers may take it (the agent's name), `status` what lists filter by, and `due_us` when it next
+    needs a worker: a moment in the past is now, None is not before something is appended.
+    """
+
+    queue: str
+    status: str
+    due_us: int | None
+
+
+class Append(msgspec.Struct, frozen=True, gc=False):
+    """Events to be added to one stream, all or none.
+
+    `records` are numbered from `expected + 1`. `standing` None leaves it as it is; the first append of a stream names
+    one. `epoch` is the fence: given, the append is refused if another worker has claimed the stream since.
+    """
+
+    stream: StreamId
+    expected: int
+    records: Sequence[Record]
+    standing: Standing | None = None
+    epoch: int | None = None
+
+
+class StreamInfo(msgspec.Struct, frozen=True):
+    """`number` orders streams by creation in this store; `worker` holds it now, or held it when it died."""
+
+    stream: StreamId
+    number: int
+    version: int
+    standing: Standing
+    worker: str | None
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """A worker's hold on a stream. Every claim has a higher `epoch` than the one before."""
+
+    stream: StreamId
+    epoch: int
+
+
+class EventStore(Protocol):
+    """Append-only streams with optimistic locking, one order over all of them, and leases on streams.
+
+    Guarantees: an append is atomic and durable when it returns; of two appends with the same `expected` one succeeds;
+    `position` order equals commit order, so that whoever reads from a position misses nothing; a stale append in a
+    group fails alone. Times are microseconds since 1970 and come from the caller.
+    """
+
+    async def append(self, append: Append) -> int:
+        """Add the records and return the position of the last; positions grow in the order given.
+
+        Raises `StaleWrite` if the stream is not at `expected` or the epoch is not the current one, `StoreFull`,
+        `StoreBusy` (nobody could write for too long); whatever is raised, nothing of it was written.
+        """
+        ...
+
+    async def read(self, stream: StreamId, *, after: int = 0, limit: int | None = None) -> list[Record]:
+        """The records of one stream with `seq > after`, in order; empty if there is no such stream."""
+        ...
+
+    async def tail(self, *, after: int = 0, limit: int = 1000) -> list[Record]:
+        """The records of all streams and tenants with `position > after`, in order of position."""
+        ...
+
+    async def head(self) -> int:
+        """The last position, 0 in an empty store."""
+        ...
+
+    async def streams(
+        self,
+        tenant: str,
+        *,
+        prefix: str = "",
+        statuses: Sequence[str] = (),
+        queue: str | None = None,
+        before: int | None = None,
+        limit: int = 100,
+    ) -> list[StreamInfo]:
+        """Streams of one tenant, newest first, whose name starts with `prefix`; `before` pages on by `number`."""
+        ...
+
+    async def wait(self, *, after: int, timeout_s: float) -> int:
+        """Return the last position as soon as it is greater than `after`, whichever process wrote, or at timeout.
+
+        A hint that may come late, never the truth: callers read again.
+        """
+        ...
+
+    async def beat(self, worker: str, *, until_us: int) -> None:
+        """The worker lives until `until_us`; its claims hold as long."""
+        ...
+
+    async def claim(
+        self,
+        worker: str,
+        *,
+        now_us: int,
+        limit: int,
+        queues: Sequence[str] | None = None,
+        only: StreamId | None = None,
+    ) -> list[Claim]:
+        """Take streams that are due and held by no living worker, longest due first, of these queues (None: all).
+
+        `only` narrows it to one stream.
+        """
+        ...
+
+    async def release(self, worker: str, streams: Sequence[StreamId] = ()) -> None:
+        """Let go of these claims."""
+        ...
+
+    async def workers(self) -> list[tuple[str, int]]:
+        """Every worker that has beaten and not retired, with the moment until which it lives."""
+        ...
+
+    async def retire(self, worker: str) -> None:
+        """Forget a worker that has stopped or died, and with it all its claims."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what was begun and let go of the store. Idempotent."""
+        ...
+
+
+class BlobStore(Protocol):
+    """Bodies too large for events, by the SHA-256 of their content. Nothing crosses a tenant."""
+
+    async def put(self, tenant: str, body: bytes) -> str:
+        """Keep `body` durably and return its hash, 64 hexadecimal digits. Keeping it twice changes nothing."""
+        ...
+
+    async def get(self, tenant: str, digest: str) -> bytes:
+        """Raises `NotFound`, or `StoreCorrupt` if the content is no longer what the hash says."""
+        ...
+
+
+class ModelProvider(Protocol):
+    """Reaches models of one dialect."""
+
+    async def complete(self, request: ModelRequest, on_text: Callable[[str], None]) -> Reply:
+        """Ask once, without retries, and return the whole reply; `on_text` gets text as it arrives, for eyes only.
+
+        Raises a `ProviderError` for everything else, `IncompleteReply` if the reply broke off: half of a reply is
+        never returned. Cancelling closes the connection.
+        """
+        ...
+
+    async def close(self) -> None: ...
+
+
+class ToolHost(Protocol):
+    """Performs calls of the tools that it has. It is told what to do by the performer, after the gate, and by nobody
+    else.
+    """
+
+    def specs(self) -> Sequence[ToolSpec]: ...
+
+    async def perform(self, request: ToolRequest) -> ToolOutcome:
+        """Do it once. Failures are outcomes; only `ToolError`s and bugs are raised.
+
+        Cancelling stops it: child processes are dead when the cancellation is through.
+        """
+        ...
+
+    async def reconcile(self, request: ToolRequest) -> ToolOutcome | None:
+        """What came of the call with this key, if it happened; None if it did not. Only for `reconcilable` tools."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Clock(Protocol):
+    def now_us(self) -> int:
+        """Microseconds since 1970 UTC."""
+        ...
+
+
+class Entropy(Protocol):
+    def chance(self, size: int) -> bytes:
+        """`size` bytes that nobody can predict (or, in a test, that a seed determines)."""
+        ...
