@@ -26,7 +26,8 @@ class Append(msgspec.Struct, frozen=True, gc=False):
     """Events to be added to one stream, all or none.
 
     `records` are numbered from `expected + 1`. `standing` None leaves it as it is; the first append of a stream names
-    one. `epoch` is the fence: given, the append is refused if another worker has claimed the stream since.
+    one. `epoch` is the fence: given, the append is refused if another worker has claimed the stream since. Without
+    records it only changes the standing.
     """
 
     stream: StreamId
@@ -94,10 +95,11 @@ class EventStore(Protocol):
         """Streams of one tenant, newest first, whose name starts with `prefix`; `before` pages on by `number`."""
         ...
 
-    async def wait(self, *, after: int, timeout_s: float) -> int:
-        """Return the last position as soon as it is greater than `after`, whichever process wrote, or at timeout.
+    async def wait(self, *, after: int, timeout_s: float, foreign: bool = False) -> int:
+        """Return the last position as soon as it is greater than `after`, or at timeout.
 
-        A hint that may come late, never the truth: callers read again.
+        `foreign` waits for writes of other processes only (a store that cannot tell wakes for all). A hint that may
+        come late, never the truth: callers read again.
         """
         ...
 

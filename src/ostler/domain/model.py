@@ -134,5 +134,3 @@ def cost_microusd(usage: Usage, price: Price | None) -> int:
         + usage.cache_write_tokens * write
     )
     return -(-total // 1_000_000)
-
-

@@ -13,9 +13,7 @@ Effect = Literal["read", "idempotent", "reconcilable", "once"]
 `once`          never performed again: the outcome is recorded as unknown
 """
 
-FailureKind = Literal[
-    "not_found", "invalid", "blocked", "transient", "permanent", "timeout", "cancelled", "unknown"
-]
+FailureKind = Literal["not_found", "invalid", "blocked", "transient", "permanent", "timeout", "cancelled", "unknown"]
 """Why a call has no good outcome. `transient` and `timeout` may go well later; `unknown` may have happened."""
 
 

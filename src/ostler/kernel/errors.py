@@ -6,7 +6,8 @@
     │   └── ConfigurationError    a setting is missing or contradicts another
     ├── NotFound                  no such session, agent, call, blob …
     ├── Conflict                  the state of things does not allow it (any more)
-    │   └── StaleWrite            somebody else appended first
+    │   ├── StaleWrite            somebody else appended first
+    │   └── LeaseLost             another worker has taken the session
     ├── StoreError
     │   ├── StoreBusy             another process holds the store
     │   ├── StoreFull             no space left
@@ -102,6 +103,12 @@ class StaleWrite(Conflict):
 
     code = "stale_write"
     retryable = True
+
+
+class LeaseLost(Conflict):
+    """Another worker has taken this session."""
+
+    code = "lease_lost"
 
 
 class StoreError(OstlerError):

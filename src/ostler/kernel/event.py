@@ -1,7 +1,7 @@
 """Events and the records that keep them: a fact, its place in the log, and the chain that binds it to the past."""
 
 import hashlib
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import msgspec
@@ -71,5 +71,5 @@ def to_cloudevent(record: Record) -> dict[str, Any]:
 
 def timestamp(at_us: int) -> str:
     """RFC 3339 in UTC with microseconds."""
-    moment = datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(microseconds=at_us)
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at_us)
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,0 +1,69 @@
+"""Ostler: a runtime for AI agents. One gate, one log.
+
+Nothing an agent does reaches the world except through the gate, and nothing is true unless it is in the log.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ostler.adapters.tools.functions import Tool, tool
+    from ostler.app.agents import Agent
+    from ostler.app.service import Happening, Result, Runtime, Session
+    from ostler.domain.agent import Limits
+    from ostler.domain.constraint import Policy, Rule
+    from ostler.domain.identity import Principal
+    from ostler.domain.model import ModelRef, ModelSettings, Price
+    from ostler.domain.tool import ToolOutcome, ToolRequest
+    from ostler.kernel.errors import OstlerError
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Agent",
+    "Happening",
+    "Limits",
+    "ModelRef",
+    "ModelSettings",
+    "OstlerError",
+    "Policy",
+    "Price",
+    "Principal",
+    "Result",
+    "Rule",
+    "Runtime",
+    "Session",
+    "Tool",
+    "ToolOutcome",
+    "ToolRequest",
+    "tool",
+]
+
+_HOMES = {
+    "Agent": "ostler.app.agents",
+    "Happening": "ostler.app.service",
+    "Limits": "ostler.domain.agent",
+    "ModelRef": "ostler.domain.model",
+    "ModelSettings": "ostler.domain.model",
+    "OstlerError": "ostler.kernel.errors",
+    "Policy": "ostler.domain.constraint",
+    "Price": "ostler.domain.model",
+    "Principal": "ostler.domain.identity",
+    "Result": "ostler.app.service",
+    "Rule": "ostler.domain.constraint",
+    "Runtime": "ostler.app.service",
+    "Session": "ostler.app.service",
+    "Tool": "ostler.adapters.tools.functions",
+    "ToolOutcome": "ostler.domain.tool",
+    "ToolRequest": "ostler.domain.tool",
+    "tool": "ostler.adapters.tools.functions",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Imports a public name when it is first used, so that a command pays only for what it needs."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ostler' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value

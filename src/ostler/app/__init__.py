@@ -1,0 +1,1 @@
+"""Use cases: settings, wiring, and what every face (command line, Python …) offers."""

@@ -1,0 +1,157 @@
+"""Agents with their code, and agents from files."""
+
+import re
+import tomllib
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from ostler.adapters.tools.functions import Tool
+from ostler.app import definition
+from ostler.app.models import ModelObject
+from ostler.domain.agent import AgentSpec, Limits
+from ostler.domain.boot import WORKER_QUEUE
+from ostler.domain.constraint import Policy, Rule
+from ostler.domain.model import ModelRef, ModelSettings
+from ostler.domain.schema import validator_for
+from ostler.domain.suggest import did_you_mean
+from ostler.domain.tool import ToolSpec
+from ostler.kernel.errors import DefinitionInvalid, NotFound
+
+
+class Agent:
+    """An agent and its code: what it is told, the functions it may call, the model that drives it.
+
+    `model` is a name (`anthropic:claude-…`, see `ostler.app.models`), a `ModelRef`, or an object that answers itself
+    (such as `ostler.testing.Scripted`); None takes what the environment offers. `rules` is short for a policy that
+    allows what no rule speaks of.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        instructions: str = "You are a helpful agent.",
+        *,
+        tools: Sequence[Tool[..., Any]] = (),
+        model: str | ModelRef | ModelObject | None = None,
+        rules: Sequence[Rule] = (),
+        limits: Limits | None = None,
+        settings: ModelSettings | None = None,
+        version: int = 1,
+    ) -> None:
+        self.tools = tuple(tools)
+        self.model = model
+        self.spec = AgentSpec(
+            name=name,
+            version=version,
+            instructions=instructions,
+            tools=tuple(tool.spec for tool in tools),
+            policy=Policy(name=name, version=version, rules=tuple(rules)),
+            limits=limits or Limits(),
+            settings=settings or ModelSettings(),
+        )
+        check(self.spec, f"agent {name!r}")
+
+
+class AgentFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An agent as its TOML file has it: an `AgentSpec` whose tools are names or globs of the tools at hand."""
+
+    name: str
+    version: int = 1
+    instructions: str = "You are a helpful agent."
+    tools: tuple[str, ...] = ()
+    model: str | None = None
+    policy: Policy = Policy()
+    limits: Limits = Limits()
+    settings: ModelSettings = ModelSettings()
+    protocol: Literal["react"] = "react"
+    on_unknown: Literal["tell", "pause"] = "tell"
+
+
+def load(path: Path, tools: Sequence[ToolSpec]) -> tuple[AgentSpec, str | None]:
+    """The agent that a TOML file defines, and the model it names. Raises `DefinitionInvalid` with every problem."""
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise NotFound(f"{path} cannot be read: {error.strerror}.") from error
+    return parse(text, tools, source=str(path))
+
+
+def builtin(name: str, tools: Sequence[ToolSpec]) -> tuple[AgentSpec, str | None] | None:
+    """An agent that comes with Ostler."""
+    file = resources.files("ostler.app") / "builtin" / f"{name}.toml"
+    return parse(file.read_text(), tools, source=f"the built-in agent {name}") if file.is_file() else None
+
+
+def builtin_names() -> list[str]:
+    folder = resources.files("ostler.app") / "builtin"
+    return sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml"))
+
+
+def parse(text: str, tools: Sequence[ToolSpec], *, source: str) -> tuple[AgentSpec, str | None]:
+    try:
+        data: dict[str, Any] = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise DefinitionInvalid(source, [("", f"is not valid TOML: {error}")]) from error
+    problems = definition.problems_in(data, AgentFile)
+    wanted = data.get("tools", [])
+    chosen = _choose(wanted, tools, problems) if isinstance(wanted, list) else []
+    if problems:
+        raise DefinitionInvalid(source, problems)
+    file = msgspec.convert(data, AgentFile)
+    spec = AgentSpec(
+        name=file.name,
+        version=file.version,
+        instructions=file.instructions,
+        tools=tuple(chosen),
+        policy=file.policy,
+        limits=file.limits,
+        settings=file.settings,
+        protocol=file.protocol,
+        on_unknown=file.on_unknown,
+    )
+    check(spec, source)
+    return spec, file.model
+
+
+def check(spec: AgentSpec, source: str) -> None:
+    """What types cannot say of an agent. Raises `DefinitionInvalid` with every problem."""
+    problems: list[definition.Problem] = []
+    if not _NAME.fullmatch(spec.name) or spec.name == WORKER_QUEUE:
+        problems.append(("name", f"{spec.name!r} is not a name: lower-case letters, digits, '-' and '_'"))
+    seen: set[str] = set()
+    for tool in spec.tools:
+        if tool.name in seen:
+            problems.append(("tools", f"{tool.name!r} is there twice"))
+        seen.add(tool.name)
+        validator_for(tool.parameters)
+    for field in ("steps", "seconds", "tokens", "cost_microusd", "tool_calls", "defects", "attempts"):
+        value = getattr(spec.limits, field)
+        if value is not None and value <= 0:
+            problems.append((f"limits.{field}", f"must be positive, got {value}"))
+    for number, rule in enumerate(spec.policy.rules):
+        if rule.within_s is not None and rule.effect != "require":
+            problems.append((f"policy.rules[{number}].within_s", "only a 'require' can expire"))
+    if problems:
+        raise DefinitionInvalid(source, problems)
+
+
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+
+
+def _choose(wanted: list[Any], tools: Sequence[ToolSpec], problems: list[definition.Problem]) -> list[ToolSpec]:
+    """The tools that names and globs select, in the order given, each once."""
+    chosen: dict[str, ToolSpec] = {}
+    for number, pattern in enumerate(wanted):
+        found = [tool for tool in tools if isinstance(pattern, str) and fnmatchcase(tool.name, pattern)]
+        if not found:
+            names = [tool.name for tool in tools]
+            near = did_you_mean(str(pattern), names)
+            hint = f"did you mean {near!r}?" if near else f"there are: {', '.join(names)}"
+            problems.append((f"tools[{number}]", f"no tool is called {pattern!r} ({hint})"))
+        chosen.update({tool.name: tool for tool in found})
+    return list(chosen.values())

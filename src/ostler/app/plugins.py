@@ -1,0 +1,30 @@
+"""Parts that are imported only when they are used, by name, so that nobody pays for what they do not need."""
+
+import pkgutil
+from typing import Any
+
+from ostler.kernel.errors import ConfigurationError
+
+PROVIDERS = {
+    "anthropic": "ostler.adapters.providers.anthropic:Anthropic",
+    "openai": "ostler.adapters.providers.openai:OpenAI",
+    "strategy": "ostler.adapters.providers.strategy:StrategyProvider",
+}
+
+STRATEGIES = {
+    "coder": "ostler.adapters.providers.repair:coder",
+    "coder-tempted": "ostler.adapters.providers.repair:coder_tempted",
+}
+"""Deterministic code that plays the model, by the name of the agent that it can drive."""
+
+
+def part(path: str, *, extra: str) -> Any:
+    """The object at `module:name`. Raises `ConfigurationError` if the library that it needs is not installed."""
+    try:
+        return pkgutil.resolve_name(path)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("ostler"):
+            raise
+        raise ConfigurationError(
+            f"{error.name} is not installed.", hint=f"Install it with `pip install 'ostler[{extra}]'`."
+        ) from error

@@ -1,0 +1,350 @@
+"""The runtime as its users hold it: open a store, start sessions, watch and steer them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from ostler.app.agents import Agent
+from ostler.app.bootstrap import Parts, connect
+from ostler.app.models import Choice
+from ostler.app.settings import Settings
+from ostler.domain.agent import AgentSpec
+from ostler.domain.identity import LOCAL_USER, Principal
+from ostler.domain.model import ModelRef
+from ostler.domain.session import commands as command
+from ostler.domain.session.commands import SessionCommand
+from ostler.domain.session.events import SESSION_CODEC, AgentCancelled, AgentCompleted, AgentFailed, SessionEvent
+from ostler.domain.session.state import ENDED, State
+from ostler.kernel.errors import Conflict, DefinitionInvalid, NotFound, OstlerError, UsageError
+from ostler.kernel.event import StreamId
+from ostler.kernel.ids import CHANCE_BYTES, make_id
+from ostler.ports import Entropy
+from ostler.runtime.journal import Journal
+from ostler.runtime.worker import Worker, WorkerSettings
+from ostler.views.sessions import SessionView, view
+
+GOAL_BYTES_MAX = 256 * 1024
+WAIT_S = 5.0
+
+
+class Happening(msgspec.Struct, frozen=True):
+    """One event of a session as it is watched: its number, its moment (microseconds since 1970), itself."""
+
+    seq: int
+    at_us: int
+    event: SessionEvent
+
+
+class Result(msgspec.Struct, frozen=True):
+    """How a session ended. `text` is the answer of a completed one, the explanation of any other."""
+
+    session: str
+    status: str
+    reason: str
+    text: str
+
+    @property
+    def is_success(self) -> bool:
+        return self.status == "completed"
+
+    def __str__(self) -> str:
+        return self.text if self.is_success else f"{self.status} ({self.reason}): {self.text}"
+
+
+class Runtime:
+    """An open store, and a worker that runs the sessions of the agents it knows.
+
+    Use as `async with Runtime.open(...) as runtime`. Leaving it stops the worker: calls under way may finish, the rest is
+    in the log, and goes on when a runtime is opened on the same store again.
+    """
+
+    def __init__(self, settings: Settings, agents: Sequence[Agent], worker: WorkerSettings | None) -> None:
+        """Use `Runtime.open`."""
+        self.settings = settings
+        self.troubles: list[tuple[str, OstlerError]] = []
+        self._agents = agents
+        self._worker_settings = worker
+        self._parts: Parts | None = None
+        self._worker: Worker | None = None
+        self.on_trouble: Callable[[str, OstlerError], None] = lambda name, error: self.troubles.append((name, error))
+
+    @classmethod
+    def open(
+        cls,
+        store: str | Settings = "sqlite:///ostler.db",
+        *,
+        agents: Sequence[Agent] = (),
+        worker: bool | WorkerSettings = True,
+    ) -> Self:
+        """A runtime on `store` (`sqlite:///relative.db`, `sqlite:////absolute.db`, `memory:`).
+
+        `agents` are those whose sessions it may go on with after a restart; starting a session makes its agent known,
+        too. `worker` False only starts, watches and steers.
+        """
+        settings = store if isinstance(store, Settings) else Settings(store=store, folder=Path.cwd())
+        chosen = WorkerSettings(queues=()) if worker is True else worker or None
+        return cls(settings, agents, chosen)
+
+    async def __aenter__(self) -> Self:
+        self._parts = parts = await connect(self.settings)
+        for agent in self._agents:
+            self._know(agent)
+        if self._worker_settings is not None:
+            self._worker = parts.worker(self._worker_settings, lambda stream, error: self._troubled(stream, error))
+            await self._worker.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self._worker is not None:
+                await self._worker.stop()
+        finally:
+            if self._parts is not None:
+                await self._parts.close()
+
+    async def start(
+        self,
+        agent: Agent | AgentSpec,
+        goal: str,
+        *,
+        model: str | ModelRef | None = None,
+        by: Principal = LOCAL_USER,
+        workspace: str | Path | None = None,
+        sandbox: str | None = None,
+    ) -> "Session":
+        """Start a session; it is durable when this returns. Raises `DefinitionInvalid`, `ConfigurationError`."""
+        parts = self._open_parts()
+        if len(goal.encode()) > GOAL_BYTES_MAX:
+            raise DefinitionInvalid("the start", [("goal", f"is longer than {GOAL_BYTES_MAX} bytes")])
+        spec = agent if isinstance(agent, AgentSpec) else agent.spec
+        if isinstance(agent, Agent):
+            self._know(agent)
+        chosen = await self.choose_model(agent, model)
+        now = parts.clock.now_us()
+        name = make_id("ses", now // 1000, _chance(parts.entropy))
+        folder = str(_workspace(workspace)) if workspace is not None else None
+        await parts.journal.start(
+            by.tenant,
+            command.Start(now, name, spec, chosen.model, goal, by, folder, sandbox or self.settings.sandbox),
+        )
+        self._wake()
+        return Session(self, StreamId(by.tenant, name))
+
+    async def choose_model(self, agent: Agent | AgentSpec, named: str | ModelRef | None = None) -> Choice:
+        """The model that a session of `agent` would be driven by, and why."""
+        models = self._open_parts().models
+        own = agent.model if isinstance(agent, Agent) else None
+        wanted = named if named is not None else own
+        if isinstance(wanted, ModelRef):
+            return Choice(wanted, "named by the caller")
+        if wanted is not None and not isinstance(wanted, str):
+            return Choice(wanted.ref, "an object of the agent's")
+        spec = agent if isinstance(agent, AgentSpec) else agent.spec
+        return await models.choose(named if isinstance(named, str) else None, spec.name, wanted)
+
+    async def session(self, name: str, *, tenant: str = LOCAL_USER.tenant) -> "Session":
+        """The session with this id, or the only one whose id starts so. Raises `NotFound`, `Conflict`."""
+        prefix = name if name.startswith("ses_") else f"ses_{name}"
+        found = await self._open_parts().store.streams(tenant, prefix=prefix, limit=10)
+        exact = [info for info in found if info.stream.name == prefix]
+        if not found:
+            raise NotFound(f"There is no session {name}.", hint="`ostler ps --all` lists them.")
+        if len(found) > 1 and not exact:
+            names = ", ".join(info.stream.name for info in found)
+            raise Conflict(f"{name} is the beginning of more than one session: {names}.", hint="Write more of the id.")
+        return Session(self, (exact or found)[0].stream)
+
+    async def sessions(
+        self,
+        *,
+        tenant: str = LOCAL_USER.tenant,
+        statuses: Sequence[str] = (),
+        agent: str | None = None,
+        limit: int = 50,
+    ) -> list[SessionView]:
+        """Sessions, newest first, as of now."""
+        parts = self._open_parts()
+        found = await parts.store.streams(tenant, prefix="ses_", statuses=statuses, queue=agent, limit=limit)
+        views = []
+        for info in found:
+            loaded = await parts.journal.load(info.stream)
+            if loaded.state is not None:
+                views.append(view(loaded.state))
+        return views
+
+    @property
+    def parts(self) -> Parts:
+        """The store and everything else this runtime is wired from; for tools of operators, not for agents."""
+        return self._open_parts()
+
+    def _know(self, agent: Agent) -> None:
+        """Make an agent's code reachable for its sessions, and let the worker take them."""
+        parts = self._open_parts()
+        parts.know(agent.tools)
+        model = agent.model
+        if model is not None and not isinstance(model, str | ModelRef):
+            parts.models.add(model.ref, model)
+        if self._worker is not None:
+            self._worker.serve(agent.spec.name)
+        elif self._worker_settings is not None and self._worker_settings.queues is not None:
+            queues = tuple({*self._worker_settings.queues, agent.spec.name})
+            self._worker_settings = msgspec.structs.replace(self._worker_settings, queues=queues)
+
+    async def let_go(self, stream: StreamId) -> bool:
+        """Wait while this runtime's own worker holds the session; False at once if it does not."""
+        return self._worker is not None and await self._worker.let_go(stream)
+
+    def _open_parts(self) -> Parts:
+        if self._parts is None:
+            raise UsageError("The runtime is not open.", hint="Write `async with Runtime.open(...) as runtime:`.")
+        return self._parts
+
+    def _wake(self, stream: StreamId | None = None) -> None:
+        if self._worker is not None:
+            self._worker.wake(stream)
+
+    def _troubled(self, stream: StreamId | None, error: OstlerError) -> None:
+        self.on_trouble(stream.name if stream is not None else "", error)
+
+
+class Session:
+    """A handle on one session; it holds nothing, everything is asked of the log."""
+
+    def __init__(self, runtime: Runtime, stream: StreamId) -> None:
+        self._runtime = runtime
+        self._stream = stream
+
+    @property
+    def id(self) -> str:
+        return self._stream.name
+
+    @property
+    def stream(self) -> StreamId:
+        return self._stream
+
+    async def events(self, *, after: int = 0, follow: bool = True) -> AsyncIterator[Happening]:
+        """Every event with `seq > after`, in order, each once; then, while `follow`, as they happen until the end."""
+        store = self._journal.store
+        while True:
+            position = await store.head()
+            records = await store.read(self._stream, after=after)
+            for record in records:
+                after = record.seq
+                event = SESSION_CODEC.decode(record.data)
+                yield Happening(record.seq, record.at_us, event)
+                if isinstance(event, _ENDS):
+                    return
+            if not follow:
+                return
+            if not records:
+                await store.wait(after=position, timeout_s=WAIT_S)
+
+    async def result(self, *, timeout_s: float | None = None) -> Result:
+        """Wait for the end. Raises `TimeoutError` after `timeout_s`; the session goes on regardless."""
+        async with asyncio.timeout(timeout_s):
+            await self._until_ended()
+        end = (await self.state()).end
+        assert end is not None
+        return Result(self.id, end.status, end.reason, end.text)
+
+    async def _until_ended(self) -> None:
+        store = self._journal.store
+        while True:
+            position = await store.head()
+            (info,) = await store.streams(self._stream.tenant, prefix=self.id, limit=1)
+            if info.standing.status in ENDED:
+                return
+            if not await self._runtime.let_go(self._stream):
+                await store.wait(after=position, timeout_s=WAIT_S)
+
+    async def state(self) -> State:
+        loaded = await self._journal.load(self._stream)
+        assert loaded.state is not None
+        return loaded.state
+
+    async def view(self) -> SessionView:
+        return view(await self.state())
+
+    async def approve(self, call: str | None = None, *, by: Principal = LOCAL_USER, reason: str = "") -> str:
+        """Let the call that waits go on; returns its id. Raises `Conflict` if none (or another one) does."""
+        question = await self._question(call)
+        await self._tell(command.Approve(self._now(), question, by, reason))
+        return question
+
+    async def deny(self, call: str | None = None, *, by: Principal = LOCAL_USER, reason: str = "") -> str:
+        question = await self._question(call)
+        await self._tell(command.Deny(self._now(), question, by, reason))
+        return question
+
+    async def send(self, text: str, *, by: Principal = LOCAL_USER) -> None:
+        """Say something to the running agent; it sees it with its next request."""
+        await self._tell(command.Send(self._now(), text, by))
+
+    async def pause(self, *, by: Principal = LOCAL_USER, reason: str = "") -> None:
+        await self._tell(command.Pause(self._now(), by, reason))
+
+    async def resume(self, *, by: Principal = LOCAL_USER) -> None:
+        await self._tell(command.Resume(self._now(), by))
+
+    async def cancel(self, *, by: Principal = LOCAL_USER, reason: str = "") -> None:
+        """Begin nothing more, stop what is under way, then end."""
+        await self._tell(command.Cancel(self._now(), by, reason))
+
+    async def kill(self, *, by: Principal = LOCAL_USER) -> None:
+        """End at once; what is under way is recorded as unknown and stopped by its worker."""
+        await self._tell(command.Kill(self._now(), by))
+
+    async def fork(self, *, seq: int | None = None, say: str | None = None, by: Principal = LOCAL_USER) -> "Session":
+        """A new session with this one's past up to `seq`, and `say` as the next thing that it hears."""
+        parts = self._runtime.parts
+        now = self._now()
+        name = make_id("ses", now // 1000, _chance(parts.entropy))
+        forked = await parts.journal.fork(self._stream, name, by=by, at_us=now, seq=seq)
+        if say is not None:
+            await parts.journal.execute(forked, command.Send(now, say, by))
+        self._runtime._wake()
+        return Session(self._runtime, forked.stream)
+
+    async def _question(self, call: str | None) -> str:
+        if call is not None:
+            return call
+        question = (await self.state()).question
+        if question is None:
+            raise Conflict(f"{self.id} waits for no approval.", hint="`ostler approvals` lists what does.")
+        return question.call
+
+    async def _tell(self, wish: SessionCommand) -> None:
+        loaded = await self._journal.load(self._stream)
+        await self._journal.execute(loaded, wish)
+        self._runtime._wake(self._stream)
+
+    @property
+    def _journal(self) -> Journal:
+        return self._runtime.parts.journal
+
+    def _now(self) -> int:
+        return self._runtime.parts.clock.now_us()
+
+
+_ENDS = (AgentCompleted, AgentFailed, AgentCancelled)
+
+
+def _chance(entropy: Entropy) -> bytes:
+    return entropy.chance(CHANCE_BYTES)
+
+
+def _workspace(path: str | Path) -> Path:
+    folder = Path(path).expanduser().absolute()
+    if not folder.is_dir():
+        raise UsageError(f"The workspace {folder} is not a folder.", hint="Give an existing folder.")
+    try:
+        next(folder.iterdir(), None)
+    except OSError as error:
+        raise UsageError(f"The workspace {folder} cannot be read: {error.strerror}.") from error
+    return folder.resolve()

@@ -1,0 +1,120 @@
+"""Every setting, where it comes from, and the only place that reads the environment."""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ostler.app import definition
+from ostler.domain.model import Price
+from ostler.kernel.errors import ConfigurationError, DefinitionInvalid
+
+PROJECT_FILE = "ostler.toml"
+
+
+class ProjectFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`ostler.toml`: what holds for a folder and everything below it. Paths are relative to the file.
+
+    `agents` is the folder of agent files, `tools` Python files whose `@tool` functions agents may use, `prices` maps
+    a model (`anthropic:claude-…`) to its price.
+    """
+
+    store: str | None = None
+    model: str | None = None
+    agents: str = "agents"
+    tools: tuple[str, ...] = ()
+    sandbox: str | None = None
+    prices: dict[str, Price] = {}
+
+
+class Keys(msgspec.Struct, frozen=True):
+    """Credentials and addresses of providers. Never printed, never stored."""
+
+    anthropic_api_key: str | None = None
+    anthropic_base_url: str | None = None
+    openai_api_key: str | None = None
+    openai_base_url: str | None = None
+    ollama_host: str = "http://127.0.0.1:11434"
+
+    def __repr__(self) -> str:
+        return "Keys(…)"
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """What a process runs with. `folder` is where the project file was found, or the working folder."""
+
+    store: str
+    folder: Path
+    model: str | None = None
+    agents: Path = Path("agents")
+    tools: tuple[Path, ...] = ()
+    sandbox: str = "bwrap"
+    prices: dict[str, Price] = {}
+    keys: Keys = Keys()
+    is_project: bool = False
+
+
+def resolve(environ: Mapping[str, str], folder: Path, *, store: str | None = None) -> Settings:
+    """Options first, then the environment (`OSTLER_STORE`), then `ostler.toml`, then the user's own data folder."""
+    project_folder = _project_folder(folder)
+    project = _read(project_folder / PROJECT_FILE) if project_folder else ProjectFile()
+    base = project_folder or folder
+    in_project = f"sqlite:///{(base / '.ostler' / 'ostler.db').absolute()}" if project_folder else None
+    named = _relative_store(project.store, base) if project.store else in_project
+    sandbox = project.sandbox or "bwrap"
+    if sandbox not in ("bwrap", "none"):
+        raise ConfigurationError(f"{PROJECT_FILE}: sandbox must be 'bwrap' or 'none', not {sandbox!r}.")
+    return Settings(
+        store=store or environ.get("OSTLER_STORE") or named or _users_store(environ),
+        folder=base,
+        model=project.model,
+        agents=base / project.agents,
+        tools=tuple(base / tool for tool in project.tools),
+        sandbox=sandbox,
+        prices=project.prices,
+        keys=_keys(environ),
+        is_project=project_folder is not None,
+    )
+
+
+def _keys(environ: Mapping[str, str]) -> Keys:
+    return Keys(
+        anthropic_api_key=environ.get("ANTHROPIC_API_KEY") or None,
+        anthropic_base_url=environ.get("ANTHROPIC_BASE_URL") or None,
+        openai_api_key=environ.get("OPENAI_API_KEY") or None,
+        openai_base_url=environ.get("OPENAI_BASE_URL") or None,
+        ollama_host=_with_scheme(environ.get("OLLAMA_HOST") or "127.0.0.1:11434"),
+    )
+
+
+def _with_scheme(host: str) -> str:
+    return host if "://" in host else f"http://{host}"
+
+
+def _project_folder(folder: Path) -> Path | None:
+    for candidate in (folder.absolute(), *folder.absolute().parents):
+        if (candidate / PROJECT_FILE).is_file():
+            return candidate
+    return None
+
+
+def _read(path: Path) -> ProjectFile:
+    try:
+        data: dict[str, Any] = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise DefinitionInvalid(str(path), [("", f"is not valid TOML: {error}")]) from error
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}.") from error
+    return definition.read(data, ProjectFile, source=str(path))
+
+
+def _relative_store(url: str, base: Path) -> str:
+    scheme, _, path = url.partition(":///")
+    return f"{scheme}:///{base / path}" if scheme == "sqlite" and path and not path.startswith("/") else url
+
+
+def _users_store(environ: Mapping[str, str]) -> str:
+    data = environ.get("XDG_DATA_HOME") or str(Path(environ.get("HOME") or "/tmp") / ".local" / "share")
+    return f"sqlite:///{Path(data) / 'ostler' / 'ostler.db'}"

@@ -1,0 +1,30 @@
+"""What a protocol can want, and what it makes of a reply."""
+
+import msgspec
+
+from ostler.domain.model import AskedCall
+
+
+class AskModel(msgspec.Struct, frozen=True):
+    """Ask the model, with all that is known by now."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """The goal is reached."""
+
+    text: str
+
+
+Move = AskModel | Answer
+
+
+class Understood(msgspec.Struct, frozen=True):
+    """A reply as the protocol understands it: tool calls, or an answer, or a defect that the model is told of.
+
+    `text` is what is kept of the reply; `answer` None with neither calls nor defect makes the whole text the answer.
+    """
+
+    text: str
+    calls: tuple[AskedCall, ...] = ()
+    answer: str | None = None
+    defect: str | None = None

@@ -1,0 +1,1 @@
+"""A session: one durable run of an agent towards a goal, as three pure functions over its events."""

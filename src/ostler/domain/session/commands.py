@@ -1,0 +1,132 @@
+"""What can be asked of a session. Time, chance and everything else from the world come with the command.
+
+Commands of people (`Approve`, `Pause` …) record a decision and begin nothing. Commands of the worker that holds the
+session (`Proceed`, `ReplyReceived` …) also take the next step, so that only a worker ever writes an intent: whoever finds
+an intent that it did not write itself knows that it may have been performed.
+"""
+
+import msgspec
+
+from ostler.domain.agent import AgentSpec
+from ostler.domain.identity import Principal
+from ostler.domain.model import ModelRef, Reply
+from ostler.domain.tool import ToolOutcome
+
+
+class Start(msgspec.Struct, frozen=True):
+    at_us: int
+    session: str
+    agent: AgentSpec
+    model: ModelRef
+    goal: str
+    by: Principal
+    workspace: str | None = None
+    sandbox: str = "bwrap"
+
+
+class Proceed(msgspec.Struct, frozen=True):
+    """Take the next step, or notice that time has passed."""
+
+    at_us: int
+
+
+class TakeOver(msgspec.Struct, frozen=True):
+    """A worker holds the session now and wrote none of its open intents: each may have been performed."""
+
+    at_us: int
+
+
+class ReplyReceived(msgspec.Struct, frozen=True):
+    at_us: int
+    call: str
+    reply: Reply
+
+
+class ReplyFailed(msgspec.Struct, frozen=True):
+    """An attempt failed. `retry_at_us` says when another would make sense, if one would."""
+
+    at_us: int
+    call: str
+    code: str
+    message: str
+    status: int | None = None
+    retry_at_us: int | None = None
+
+
+class ToolReturned(msgspec.Struct, frozen=True):
+    at_us: int
+    call: str
+    outcome: ToolOutcome
+
+
+class Approve(msgspec.Struct, frozen=True):
+    """`digest` None approves whatever is asked now; given, the question must be the one with these arguments."""
+
+    at_us: int
+    call: str
+    by: Principal
+    reason: str = ""
+    digest: str | None = None
+
+
+class Deny(msgspec.Struct, frozen=True):
+    at_us: int
+    call: str
+    by: Principal
+    reason: str = ""
+
+
+class Send(msgspec.Struct, frozen=True):
+    at_us: int
+    text: str
+    by: Principal
+
+
+class Pause(msgspec.Struct, frozen=True):
+    at_us: int
+    by: Principal
+    reason: str = ""
+
+
+class Resume(msgspec.Struct, frozen=True):
+    at_us: int
+    by: Principal
+
+
+class Cancel(msgspec.Struct, frozen=True):
+    at_us: int
+    by: Principal
+    reason: str = ""
+
+
+class Kill(msgspec.Struct, frozen=True):
+    """End now, whatever is under way; the outcomes of open calls are recorded as unknown."""
+
+    at_us: int
+    by: Principal
+
+
+class Fail(msgspec.Struct, frozen=True):
+    """The runtime cannot go on with this session for a reason of its own."""
+
+    at_us: int
+    reason: str
+    message: str
+
+
+SessionCommand = (
+    ReplyReceived
+    | ToolReturned
+    | Proceed
+    | TakeOver
+    | ReplyFailed
+    | Start
+    | Approve
+    | Deny
+    | Send
+    | Pause
+    | Resume
+    | Cancel
+    | Kill
+    | Fail
+)

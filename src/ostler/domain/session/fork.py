@@ -1,0 +1,45 @@
+"""Forking: a new session that shares the past of another up to one of its events."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from ostler.domain.session.events import AgentForked, AgentStarted, SessionEvent
+from ostler.domain.session.state import State, evolve
+from ostler.kernel.errors import Conflict
+
+Fact = tuple[int, SessionEvent]
+"""An event and when it happened, in microseconds since 1970."""
+
+
+def fork(facts: Sequence[Fact], *, session: str, by: str, at_us: int, seq: int | None = None) -> list[Fact]:
+    """The events of the new session `session`: those up to `seq` and `agent.forked`.
+
+    None forks at the last event before the end at which no call was under way; an effect in the world belongs to one
+    history only. Raises `Conflict` for a `seq` at which one was, or which is at or after the end.
+    """
+    places = _places(facts)
+    if not places:
+        raise Conflict("This session has no point at which it can be forked.")
+    chosen = places[-1] if seq is None else seq
+    if chosen not in places:
+        earlier = [place for place in places if place < chosen]
+        raise Conflict(
+            f"The session cannot be forked at event {chosen}: a call is under way there, or it has ended.",
+            hint=f"The nearest earlier event at which it can is {earlier[-1]}." if earlier else "",
+        )
+    at_first, first = facts[0]
+    assert isinstance(first, AgentStarted)
+    started = msgspec.structs.replace(first, session=session, origin=first.session)
+    return [(at_first, started), *facts[1:chosen], (at_us, AgentForked(first.session, chosen, by))]
+
+
+def _places(facts: Sequence[Fact]) -> list[int]:
+    """Every `seq` after which no call is open and the session has not ended."""
+    state: State | None = None
+    places = []
+    for seq, (at_us, event) in enumerate(facts, 1):
+        state = evolve(state, event, at_us)
+        if not state.open and state.end is None and state.cancelling_by is None:
+            places.append(seq)
+    return places

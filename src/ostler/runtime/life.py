@@ -1,0 +1,75 @@
+"""The life of a worker process, as the log has it, and the burial of those that died without a word."""
+
+import os
+import socket
+from pathlib import Path
+
+from ostler.domain.boot import WORKER_CODEC, WORKER_QUEUE, WorkerEvent, WorkerLost, WorkerStarted, WorkerStopped
+from ostler.domain.identity import DEFAULT_TENANT
+from ostler.kernel.errors import StaleWrite
+from ostler.kernel.event import GENESIS, Record, StreamId, link
+from ostler.ports import Append, Clock, EventStore, Standing
+
+
+class Life:
+    """What the log knows of this worker, and of those of this host that died."""
+
+    def __init__(self, store: EventStore, clock: Clock, identity: str) -> None:
+        self._store = store
+        self._clock = clock
+        self._stream = StreamId(DEFAULT_TENANT, identity)
+        self._last: tuple[int, bytes] = (0, GENESIS)
+        self.name = f"{identity}/{_here()}/{os.getpid()}/{_birth(os.getpid())}"
+
+    async def begin(self, version: str, until_us: int) -> None:
+        lost = await self.bury_the_dead()
+        started = WorkerStarted(socket.gethostname(), os.getpid(), version, tuple(lost))
+        self._last = await self._append(self._stream, self._last, started, "running")
+        await self._store.beat(self.name, until_us=until_us)
+
+    async def end(self, reason: str) -> None:
+        await self._store.retire(self.name)
+        self._last = await self._append(self._stream, self._last, WorkerStopped(reason), "stopped")
+
+    async def bury_the_dead(self) -> list[str]:
+        """Free at once what dead workers of this host hold, and write down that they were lost."""
+        buried = []
+        for worker, _ in await self._store.workers():
+            identity, host, pid, birth = worker.split("/")
+            if worker == self.name or host != _here() or _birth(int(pid)) == birth:
+                continue
+            await self._store.retire(worker)
+            stream = StreamId(DEFAULT_TENANT, identity)
+            records = await self._store.read(stream)
+            if not records:
+                continue
+            try:
+                await self._append(stream, (records[-1].seq, records[-1].hash), WorkerLost(self._stream.name), "lost")
+                buried.append(identity)
+            except StaleWrite:
+                continue  # another worker has noticed it too
+        return buried
+
+    async def _append(
+        self, stream: StreamId, last: tuple[int, bytes], event: WorkerEvent, status: str
+    ) -> tuple[int, bytes]:
+        seq, now, data = last[0] + 1, self._clock.now_us(), WORKER_CODEC.encode(event)
+        record = Record(stream, seq, now, data, link(last[1], stream, seq, now, data))
+        await self._store.append(Append(stream, last[0], [record], Standing(WORKER_QUEUE, status, None)))
+        return seq, record.hash
+
+
+def _here() -> str:
+    """This host and this process table: a pid means nothing in another container."""
+    try:
+        return f"{socket.gethostname()}:{os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:
+        return socket.gethostname()
+
+
+def _birth(pid: int) -> str:
+    """When this process was started, so that a reused pid is not taken for it; empty if there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return ""

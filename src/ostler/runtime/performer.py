@@ -1,0 +1,96 @@
+"""Performs one call that the gate let pass, and says what came of it as a command. Never raises but when cancelled."""
+
+from collections.abc import Callable
+
+from ostler.domain import context
+from ostler.domain.model import ModelRef
+from ostler.domain.resilience import retry_delay_s
+from ostler.domain.session.commands import ReplyFailed, ReplyReceived, ToolReturned
+from ostler.domain.session.state import ModelWork, State, ToolWork, Work
+from ostler.domain.tool import ToolOutcome, ToolRequest, failed
+from ostler.kernel.errors import OstlerError, ProviderError, ToolNotFound
+from ostler.ports import BlobStore, Clock, Entropy, ModelProvider, ToolHost
+
+PREVIEW_BYTES = 4096
+"""How much of an output that went to the blob store stays in the event, and before the model's eyes."""
+
+Providers = Callable[[ModelRef], ModelProvider]
+"""Finds the provider that reaches a model. Raises an `OstlerError` if none is configured."""
+
+
+class Performer:
+    """The only caller of providers and tools."""
+
+    def __init__(self, providers: Providers, tools: ToolHost, blobs: BlobStore, clock: Clock, entropy: Entropy) -> None:
+        self._providers = providers
+        self._tools = tools
+        self._blobs = blobs
+        self._clock = clock
+        self._entropy = entropy
+
+    async def perform(self, state: State, work: Work) -> ReplyReceived | ReplyFailed | ToolReturned:
+        if isinstance(work, ToolWork):
+            outcome = await self._use_tool(state, work)
+            return ToolReturned(self._clock.now_us(), work.call.id, outcome)
+        return await self._ask_model(state, work)
+
+    async def _ask_model(self, state: State, work: ModelWork) -> ReplyReceived | ReplyFailed:
+        call = work.call
+        try:
+            provider = self._providers(state.model)
+            reply = await provider.complete(context.request(state, call), _unseen)
+        except OstlerError as error:
+            now = self._clock.now_us()
+            retry_at = None
+            if error.retryable:
+                asked = error.retry_after_s if isinstance(error, ProviderError) else None
+                chance = int.from_bytes(self._entropy.chance(4), "big") / 2**32
+                retry_at = now + int(retry_delay_s(call.attempt, chance, retry_after_s=asked) * 1_000_000)
+            status = error.status if isinstance(error, ProviderError) else None
+            message = f"{error.message} {error.hint}".strip()
+            return ReplyFailed(now, call.id, error.code, message, status, retry_at)
+        except Exception as error:
+            message = f"{type(error).__name__}: {error}"
+            return ReplyFailed(self._clock.now_us(), call.id, "provider_defect", message)
+        return ReplyReceived(self._clock.now_us(), call.id, reply)
+
+    async def _use_tool(self, state: State, work: ToolWork) -> ToolOutcome:
+        call, spec = work.call, work.spec
+        request = ToolRequest(
+            tool=call.tool,
+            arguments=call.arguments or {},
+            key=f"{state.session}/{call.id}",
+            tenant=state.by.tenant,
+            timeout_s=spec.timeout_s,
+            attempt=call.attempt,
+            workspace=state.workspace,
+            sandbox=state.sandbox,
+        )
+        try:
+            outcome = None
+            if call.attempt > 1 and spec.effect == "reconcilable":
+                outcome = await self._tools.reconcile(request)
+            if outcome is None:
+                outcome = await self._tools.perform(request)
+        except ToolNotFound as error:
+            return failed("not_found", error.message)
+        except OstlerError as error:
+            return failed("transient" if error.retryable else "permanent", f"{error.message} {error.hint}".strip())
+        except Exception as error:
+            return failed("permanent", f"{type(error).__name__}: {error}")
+        if len(outcome.output) * 4 > spec.output_bytes_max:  # at most four bytes a character in UTF-8
+            return await self._bounded(state, outcome, spec.output_bytes_max)
+        return outcome
+
+    async def _bounded(self, state: State, outcome: ToolOutcome, bytes_max: int) -> ToolOutcome:
+        """Keeps a large output in the blob store, and its beginning in the event."""
+        body = outcome.output.encode()
+        if len(body) <= bytes_max:
+            return outcome
+        digest = await self._blobs.put(state.by.tenant, body)
+        preview = body[:PREVIEW_BYTES].decode(errors="ignore")
+        return ToolOutcome(outcome.ok, preview, outcome.kind, False, digest, len(body))
+
+
+def _unseen(text: str) -> None:
+    """Streamed text that nobody watches."""

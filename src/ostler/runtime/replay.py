@@ -1,0 +1,164 @@
+"""Replay: today's code against a recorded session, without the world.
+
+The log holds every outcome, so each command can be built again from the event that it caused, decided again in the state
+of that moment, and compared with what was recorded. No provider, tool or store is reachable from here.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from ostler.domain.identity import Principal
+from ostler.domain.model import Reply
+from ostler.domain.session import commands as command
+from ostler.domain.session import events as event
+from ostler.domain.session.commands import SessionCommand
+from ostler.domain.session.decide import decide
+from ostler.domain.session.events import SESSION_CODEC, SessionEvent
+from ostler.domain.session.state import State, evolve
+from ostler.domain.tool import ToolOutcome
+from ostler.domain.transcript import Transcript
+from ostler.kernel.errors import OstlerError, ReplayDiverged
+from ostler.kernel.event import Record
+
+
+class Replayed(msgspec.Struct, frozen=True):
+    """`decisions` were made again; `adopted` events were only folded, for their cause is outside of the session."""
+
+    state: State
+    decisions: int
+    adopted: int
+
+
+def fold(records: Sequence[Record]) -> State | None:
+    """The state after these records of one session, from its first on."""
+    state: State | None = None
+    for record in records:
+        state = evolve(state, SESSION_CODEC.decode(record.data), record.at_us)
+    return state
+
+
+def replay(records: Sequence[Record]) -> Replayed:
+    """Decide the whole session again. Raises `ReplayDiverged` at the first event that would come out otherwise."""
+    facts = [(record.at_us, SESSION_CODEC.decode(record.data)) for record in records]
+    state: State | None = None
+    place = decisions = adopted = 0
+    while place < len(facts):
+        at_us, cause = facts[place]
+        expected = _decide_again(cause, at_us, state, [fact for _, fact in facts[place : place + 64]])
+        if expected is None:
+            state = evolve(state, cause, at_us)
+            adopted, place = adopted + 1, place + 1
+            continue
+        for recorded_at, recorded in facts[place : place + len(expected)]:
+            state = evolve(state, recorded, recorded_at)
+        decisions, place = decisions + 1, place + len(expected)
+    if state is None:
+        raise ReplayDiverged("There is nothing to replay.")
+    return Replayed(state, decisions, adopted)
+
+
+def snapshot(state: State) -> bytes:
+    """The whole state as canonical JSON: equal states give equal bytes."""
+    return msgspec.json.encode(state, enc_hook=_plain, order="deterministic")
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Transcript):
+        return list(value)
+    raise TypeError(f"{type(value).__name__} has no place in a state")
+
+
+def _decide_again(
+    cause: SessionEvent, at_us: int, state: State | None, recorded: list[SessionEvent]
+) -> list[SessionEvent] | None:
+    """The events that today's code decides, if they are the recorded ones; None where nothing was decided."""
+    candidates = _commands_behind(cause, at_us, state, recorded)
+    if not candidates:
+        return None
+    nearest: list[SessionEvent] = []
+    for asked in candidates:
+        for may_begin in (True, False):
+            try:
+                decided = decide(asked, state, may_begin=may_begin).events
+            except OstlerError:
+                continue
+            if decided and decided == recorded[: len(decided)]:
+                return decided
+            nearest = nearest or decided
+    raise _divergence(recorded, nearest)
+
+
+def _divergence(recorded: list[SessionEvent], decided: list[SessionEvent]) -> ReplayDiverged:
+    place = next((n for n, (then, now) in enumerate(zip(recorded, decided, strict=False)) if then != now), len(decided))
+    then = msgspec.to_builtins(recorded[place]) if place < len(recorded) else None
+    now = msgspec.to_builtins(decided[place]) if place < len(decided) else None
+    return ReplayDiverged(
+        f"The log has {then['type'] if then else 'no further event'}, today's code decides {now['type'] if now else 'nothing'}.",
+        hint="The recorded history stays valid; what changed since is how the next step would be chosen.",
+        recorded=then,
+        decided=now,
+    )
+
+
+def _commands_behind(
+    cause: SessionEvent, at_us: int, state: State | None, recorded: list[SessionEvent]
+) -> list[SessionCommand]:
+    """The commands that may have caused this event, likeliest first; none for what comes from another session."""
+    match cause:
+        case event.AgentStarted():
+            start = command.Start(
+                at_us, cause.session, cause.agent, cause.model, cause.goal, cause.by, cause.workspace, cause.sandbox
+            )
+            return [start] if cause.origin is None else []
+        case event.AgentForked():
+            return []
+        case event.ModelCompleted():
+            assert state is not None
+            calls = cause.calls if state.model.tools == "native" else ()
+            model = cause.model or state.model.name
+            return [command.ReplyReceived(at_us, cause.call, Reply(cause.text, calls, cause.stop, cause.usage, model))]
+        case event.ToolCompleted():
+            outcome = ToolOutcome(cause.ok, cause.output, cause.kind, cause.is_json, cause.blob, cause.size)
+            return [command.ToolReturned(at_us, cause.call, outcome), *_breaks(at_us, recorded)]
+        case event.ModelFailed():
+            failure = command.ReplyFailed(at_us, cause.call, cause.code, cause.message, cause.status)
+            return [failure, *_breaks(at_us, recorded)]
+        case event.CallRetried():
+            code, _, message = cause.because.partition(": ")
+            return [
+                command.ReplyFailed(at_us, cause.call, code, message, None, cause.not_before_us),
+                *_breaks(at_us, recorded),
+            ]
+        case _:
+            return [*_wishes_behind(cause, at_us), *_breaks(at_us, recorded)]
+
+
+def _wishes_behind(cause: SessionEvent, at_us: int) -> list[SessionCommand]:
+    """What a person may have asked for."""
+    match cause:
+        case event.ApprovalGranted():
+            return [command.Approve(at_us, cause.call, Principal(cause.by), cause.reason, cause.digest)]
+        case event.ApprovalDenied():
+            return [command.Deny(at_us, cause.call, Principal(cause.by), cause.reason)]
+        case event.InputReceived():
+            return [command.Send(at_us, cause.text, Principal(cause.by))]
+        case event.AgentPaused():
+            return [command.Pause(at_us, Principal(cause.by), cause.reason)]
+        case event.AgentResumed():
+            return [command.Resume(at_us, Principal(cause.by))]
+        case event.CancelRequested():
+            return [command.Cancel(at_us, Principal(cause.by), cause.reason)]
+        case _:
+            return []
+
+
+def _breaks(at_us: int, recorded: list[SessionEvent]) -> list[SessionCommand]:
+    """What may cause any event: the next step, the loss of a worker, and an end from outside."""
+    found: list[SessionCommand] = [command.Proceed(at_us), command.TakeOver(at_us)]
+    for later in recorded:
+        if isinstance(later, event.AgentCancelled):
+            found.append(command.Kill(at_us, Principal(later.by)))
+        elif isinstance(later, event.AgentFailed):
+            found.append(command.Fail(at_us, later.reason, later.message))
+    return found

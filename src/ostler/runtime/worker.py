@@ -1,0 +1,221 @@
+"""A worker: claims sessions that are due, runs them side by side, and says that it lives."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from ostler.domain.session.commands import Fail
+from ostler.kernel.errors import OstlerError, StoreCorrupt, StoreError, UnknownEvent
+from ostler.kernel.event import Record, StreamId
+from ostler.kernel.ids import CHANCE_BYTES, make_id
+from ostler.ports import Clock, Entropy, EventStore
+from ostler.runtime.journal import Journal
+from ostler.runtime.life import Life
+from ostler.runtime.performer import Performer
+from ostler.runtime.runner import Runner
+
+POLL_S = 1.0
+"""How often a worker looks for sessions that have become due by time alone."""
+
+
+class WorkerSettings(msgspec.Struct, frozen=True):
+    """`queues` are the agents whose sessions it takes (None: all), `only` one session that it is there for.
+
+    Its claims hold for `lease_s` after its last sign of life, which it gives three times as often. On `stop` it waits
+    `grace_s` for calls under way.
+    """
+
+    concurrency: int = 1000
+    lease_s: float = 30.0
+    grace_s: float = 20.0
+    queues: tuple[str, ...] | None = None
+    only: StreamId | None = None
+    version: str = ""
+
+
+class Worker:
+    """Runs sessions until told to stop. `trouble` is told of every error that is not a session's own."""
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        performer: Performer,
+        clock: Clock,
+        entropy: Entropy,
+        settings: WorkerSettings,
+        trouble: Callable[[StreamId | None, OstlerError], None],
+    ) -> None:
+        self._journal = journal
+        self._store: EventStore = journal.store
+        self._performer = performer
+        self._clock = clock
+        self._settings = settings
+        self._trouble = trouble
+        self._runners: dict[StreamId, Runner] = {}
+        self._held: dict[StreamId, asyncio.Task[None]] = {}
+        self._queues = settings.queues
+        self._loops: list[asyncio.Task[None]] = []
+        self._look = asyncio.Event()
+        self._life = Life(self._store, clock, make_id("wrk", clock.now_us() // 1000, entropy.chance(CHANCE_BYTES)))
+        self.name = self._life.name
+
+    @property
+    def running(self) -> int:
+        """How many sessions it holds."""
+        return len(self._runners)
+
+    async def start(self) -> None:
+        await self._life.begin(self._settings.version, self._until_us())
+        self._loops = [
+            asyncio.create_task(self._beat(), name="beat"),
+            asyncio.create_task(self._claim(), name="claim"),
+            asyncio.create_task(self._listen(), name="listen"),
+        ]
+
+    async def stop(self, reason: str = "stopped") -> None:
+        """Claim nothing more, let calls under way finish for `grace_s`, then stop them; say goodbye. Idempotent."""
+        loops, self._loops = self._loops, []
+        if not loops:
+            return
+        loops[1].cancel()
+        loops[2].cancel()
+        for runner in self._runners.values():
+            runner.drain()
+        held = list(self._held.values())
+        if held:
+            await asyncio.wait(held, timeout=self._settings.grace_s)
+        for task in held:
+            task.cancel()
+        loops[0].cancel()
+        await asyncio.gather(*held, *loops, return_exceptions=True)
+        await self._life.end(reason)
+
+    def wake(self, stream: StreamId | None = None) -> None:
+        """Something was appended in this process: look at `stream` if it is held here, and for new work."""
+        runner = self._runners.get(stream) if stream is not None else None
+        if runner is not None:
+            runner.poke()
+        else:
+            self._look.set()
+
+    async def let_go(self, stream: StreamId) -> bool:
+        """Wait while this worker holds the session; False at once if it does not."""
+        task = self._held.get(stream)
+        if task is None:
+            return False
+        await asyncio.wait([task])
+        return True
+
+    def serve(self, queue: str) -> None:
+        """Take the sessions of one more agent."""
+        if self._queues is not None and queue not in self._queues:
+            self._queues = (*self._queues, queue)
+            self._look.set()
+
+    def _until_us(self) -> int:
+        return self._clock.now_us() + int(self._settings.lease_s * 1_000_000)
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.lease_s / 3)
+            try:
+                await self._store.beat(self.name, until_us=self._until_us())
+                await self._life.bury_the_dead()
+            except StoreError as error:
+                self._trouble(None, error)
+
+    async def _claim(self) -> None:
+        """Take due sessions whenever something may have become due."""
+        while True:
+            self._look.clear()
+            try:
+                free = self._settings.concurrency - len(self._runners)
+                if free > 0:
+                    claims = await self._store.claim(
+                        self.name,
+                        now_us=self._clock.now_us(),
+                        limit=free,
+                        queues=self._queues,
+                        only=self._settings.only,
+                    )
+                    for claim in claims:
+                        self._run(claim.stream, claim.epoch)
+            except StoreError as error:
+                self._trouble(None, error)
+            await _wait_for(self._look, POLL_S)
+
+    async def _listen(self) -> None:
+        """Notice what other processes append: to sessions held here, and to sessions that are due now."""
+        position = await self._store.head()
+        while True:
+            try:
+                await self._store.wait(after=position, timeout_s=POLL_S, foreign=True)
+                while records := await self._store.tail(after=position):
+                    position = records[-1].position
+                    self._notice(records)
+            except StoreError as error:
+                self._trouble(None, error)
+                await asyncio.sleep(POLL_S)
+
+    def _notice(self, records: Sequence[Record]) -> None:
+        for record in records:
+            runner = self._runners.get(record.stream)
+            if runner is None:
+                self._look.set()
+            elif runner.session is None or runner.session.seq < record.seq:
+                runner.poke()
+
+    def _run(self, stream: StreamId, epoch: int) -> None:
+        runner = Runner(
+            stream,
+            epoch,
+            journal=self._journal,
+            performer=self._performer,
+            clock=self._clock,
+            trouble=self._trouble,
+        )
+        self._runners[stream] = runner
+        self._held[stream] = asyncio.create_task(self._tend(runner, epoch), name=stream.name)
+
+    async def _tend(self, runner: Runner, epoch: int) -> None:
+        """Run one session, and let go of it whatever happens."""
+        try:
+            await runner.run()
+        except (StoreCorrupt, UnknownEvent) as error:
+            self._trouble(runner.stream, error)
+            await self._journal.quarantine(runner.stream)
+        except StoreError as error:
+            self._trouble(runner.stream, error)
+        except Exception as error:
+            await self._fail(runner, epoch, error)
+        finally:
+            await self._release(runner.stream)
+
+    async def _fail(self, runner: Runner, epoch: int, defect: Exception) -> None:
+        """A defect of ours ends the session that met it, with the reason in its log."""
+        message = f"{type(defect).__name__}: {defect}"
+        self._trouble(runner.stream, OstlerError(f"A defect of Ostler: {message}"))
+        if runner.session is not None:
+            command = Fail(self._clock.now_us(), "internal_error", message)
+            await self._journal.execute(runner.session, command, epoch=epoch)
+
+    async def _release(self, stream: StreamId) -> None:
+        """Let go, and look again: what was appended meanwhile may have made the session due."""
+        try:
+            await self._store.release(self.name, [stream])
+        except StoreError as error:
+            self._trouble(stream, error)
+        finally:
+            self._runners.pop(stream, None)
+            self._held.pop(stream, None)
+            self._look.set()
+
+
+async def _wait_for(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass

@@ -1,0 +1,1 @@
+"""Read models: computed from the log, deleted and rebuilt at will."""
