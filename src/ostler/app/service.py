@@ -248,18 +248,26 @@ class Session:
     async def result(self, *, timeout_s: float | None = None) -> Result:
         """Wait for the end. Raises `TimeoutError` after `timeout_s`; the session goes on regardless."""
         async with asyncio.timeout(timeout_s):
-            await self._until_ended()
-        end = (await self.state()).end
-        assert end is not None
-        return Result(self.id, end.status, end.reason, end.text)
+            version = await self._until_ended()
+        (record,) = await self._journal.store.read(self._stream, after=version - 1)
+        match SESSION_CODEC.decode(record.data):
+            case AgentCompleted(answer=text, reason=reason):
+                return Result(self.id, "completed", reason, text)
+            case AgentFailed(reason=reason, message=text):
+                return Result(self.id, "failed", reason, text)
+            case AgentCancelled(reason=reason, by=by):
+                return Result(self.id, "cancelled", reason, f"by {by}")
+            case other:
+                raise AssertionError(f"the last event of an ended session is {type(other).__name__}")
 
-    async def _until_ended(self) -> None:
+    async def _until_ended(self) -> int:
+        """Wait for the end; returns the number of the last event."""
         store = self._journal.store
         while True:
             position = await store.head()
             (info,) = await store.streams(self._stream.tenant, prefix=self.id, limit=1)
             if info.standing.status in ENDED:
-                return
+                return info.version
             if not await self._runtime.let_go(self._stream):
                 await store.wait(after=position, timeout_s=WAIT_S)
 

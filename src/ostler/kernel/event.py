@@ -38,7 +38,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
 def link(previous: bytes, stream: StreamId, seq: int, at_us: int, data: bytes) -> bytes:
     """SHA-256 over the previous hash and everything that identifies and says this event."""
-    header = "ostler.event.1\0%s\0%s\0%d\0%d\0" % (stream.tenant, stream.name, seq, at_us)
+    header = f"ostler.event.1\0{stream.tenant}\0{stream.name}\0{seq}\0{at_us}\0"
     return hashlib.sha256(previous + header.encode() + data).digest()
 
 

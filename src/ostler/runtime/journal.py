@@ -7,7 +7,7 @@ from ostler.domain.session.commands import SessionCommand, Start
 from ostler.domain.session.decide import decide
 from ostler.domain.session.events import SESSION_CODEC, SessionEvent
 from ostler.domain.session.fork import Fact, fork
-from ostler.domain.session.state import State, due_us, evolve
+from ostler.domain.session.state import State, due_us, evolve, is_under_way
 from ostler.kernel.errors import LeaseLost, NotFound, StaleWrite, StoreCorrupt
 from ostler.kernel.event import GENESIS, Record, StreamId, first_broken, link
 from ostler.ports import Append, EventStore, Standing
@@ -142,6 +142,8 @@ def chain(stream: StreamId, seq: int, previous: bytes, at_us: int, events: list[
 
 def standing_of(state: State, *, at_us: int, before: Standing | None) -> Standing:
     """Where the session stands in the queue. One that stays due keeps its place, whatever happens in it."""
+    if before is not None and before.status == "running" and is_under_way(state):
+        return before
     due = due_us(state)
     if due == 0:
         stays = before is not None and before.due_us is not None and before.due_us <= at_us

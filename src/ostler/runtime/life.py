@@ -21,11 +21,10 @@ class Life:
         self._last: tuple[int, bytes] = (0, GENESIS)
         self.name = f"{identity}/{_here()}/{os.getpid()}/{_birth(os.getpid())}"
 
-    async def begin(self, version: str, until_us: int) -> None:
+    async def begin(self, version: str) -> None:
         lost = await self.bury_the_dead()
         started = WorkerStarted(socket.gethostname(), os.getpid(), version, tuple(lost))
         self._last = await self._append(self._stream, self._last, started, "running")
-        await self._store.beat(self.name, until_us=until_us)
 
     async def end(self, reason: str) -> None:
         await self._store.retire(self.name)

@@ -28,14 +28,18 @@ _INTENTS = (ModelRequested, ToolRequested, CallRetried)
 
 
 class _Call:
-    """A call under way. `stopping` says why it was told to stop, and so what to record."""
+    """A call under way, or about to begin.
 
-    __slots__ = ("stopping", "task", "timer", "work")
+    `moment` is the loop's time at which the next thing happens to it: it begins, it is too late, it is left behind.
+    `stopping` is what to record of it once it was told to stop.
+    """
 
-    def __init__(self, work: Work) -> None:
+    __slots__ = ("moment", "stopping", "task", "work")
+
+    def __init__(self, work: Work, moment: float) -> None:
         self.work = work
+        self.moment = moment
         self.task: asyncio.Task[None] | None = None
-        self.timer: asyncio.TimerHandle | None = None
         self.stopping: SessionCommand | None = None
 
 
@@ -61,7 +65,7 @@ class Runner:
         self._trouble = trouble
         self._own: set[str] = set()
         self._calls: dict[str, _Call] = {}
-        self._timers: list[asyncio.TimerHandle] = []
+        self._alarm: asyncio.TimerHandle | None = None
         self._inbox: deque[SessionCommand | None] = deque()
         self._arrival: asyncio.Future[None] | None = None
         self._draining = False
@@ -102,33 +106,34 @@ class Runner:
             for work in pending(state):
                 if work.call.id in self._own and work.call.id not in self._calls:
                     self._begin_call(state, work)
-        if not self._calls:
+        if not self._calls and not self._inbox:
             return False
-        self._watch_deadline(state)
+        deadline = deadline_us(state)
+        if deadline is not None:
+            self._wake_at(self._moment_of(deadline))
         return True
 
     def _begin_call(self, state: State, work: Work) -> None:
-        """Perform `work` in a task of its own, or set a timer if it is to be tried again later."""
-        loop = asyncio.get_running_loop()
-        call = work.call
-        delay_s = (call.not_before_us - self._clock.now_us()) / 1e6 if call.not_before_us else 0.0
-        if delay_s > TIMER_HELD_S:
+        """Perform `work` in a task of its own, now or when its time has come."""
+        not_before = work.call.not_before_us
+        if not_before > self._clock.now_us():
+            moment = self._moment_of(not_before)
+            if moment - asyncio.get_running_loop().time() <= TIMER_HELD_S:
+                self._calls[work.call.id] = _Call(work, moment)
+                self._wake_at(moment)
             return
-        running = self._calls[call.id] = _Call(work)
-        if delay_s > 0:
-            running.timer = loop.call_later(delay_s, self._begin_task, state, running)
-        else:
-            self._begin_task(state, running)
+        call = self._calls[work.call.id] = _Call(work, 0.0)
+        self._begin_task(state, call)
 
     def _begin_task(self, state: State, call: _Call) -> None:
         loop = asyncio.get_running_loop()
-        call.task = loop.create_task(self._perform(state, call))
         if isinstance(call.work, ToolWork):
             seconds = call.work.spec.timeout_s
-            call.timer = loop.call_later(seconds, self._stop, call, "timeout", f"stopped after {seconds:g} s")
         else:
             seconds = state.agent.settings.timeout_s + MODEL_GRACE_S
-            call.timer = loop.call_later(seconds, self._stop, call, "timeout", f"no reply after {seconds:g} s")
+        call.moment = loop.time() + seconds
+        call.task = loop.create_task(self._perform(state, call))
+        self._wake_at(call.moment)
 
     async def _perform(self, state: State, call: _Call) -> None:
         try:
@@ -141,41 +146,58 @@ class Runner:
 
     def _settle(self, call: _Call, command: SessionCommand) -> None:
         """The call has its outcome; whatever comes of it later is too late."""
-        if self._calls.get(call.work.call.id) is not call:
-            return
-        if call.timer is not None:
-            call.timer.cancel()
-        del self._calls[call.work.call.id]
-        self._own.discard(call.work.call.id)
-        self._put(command)
+        if self._calls.get(call.work.call.id) is call:
+            del self._calls[call.work.call.id]
+            self._own.discard(call.work.call.id)
+            self._put(command)
+
+    def _moment_of(self, at_us: int) -> float:
+        """A moment of the clock as a time of the loop."""
+        return asyncio.get_running_loop().time() + (at_us - self._clock.now_us()) / 1e6
+
+    def _wake_at(self, moment: float) -> None:
+        """See to it that `_on_alarm` runs then; it looks at everything, so that one timer is enough for all."""
+        if self._alarm is None or moment < self._alarm.when():
+            if self._alarm is not None:
+                self._alarm.cancel()
+            self._alarm = asyncio.get_running_loop().call_at(moment, self._on_alarm)
+
+    def _on_alarm(self) -> None:
+        self._alarm = None
+        now = asyncio.get_running_loop().time()
+        state = _state(self.session) if self.session is not None else None
+        for call in list(self._calls.values()):
+            if call.moment > now:
+                continue
+            if call.stopping is not None:
+                self._settle(call, call.stopping)
+            elif call.task is None and state is not None:
+                self._begin_task(state, call)
+            else:
+                self._stop(call, "timeout", "it took too long and was stopped")
+        deadline = deadline_us(state) if state is not None else None
+        if deadline is not None and self._clock.now_us() >= deadline:
+            self._put(Proceed(deadline))
+        elif deadline is not None:
+            self._wake_at(self._moment_of(deadline))
+        for call in self._calls.values():
+            self._wake_at(call.moment)
 
     def _stop(self, call: _Call, kind: FailureKind, reason: str) -> None:
         """Stop a call that is under way, and leave it behind if it does not obey."""
         if call.stopping is not None:
             return
         call.stopping = _stopped(call.work, self._clock.now_us(), kind, reason)
-        if call.timer is not None:
-            call.timer.cancel()
         if call.task is None:
             self._settle(call, call.stopping)
             return
         call.task.cancel()
-        call.timer = asyncio.get_running_loop().call_later(STOP_GRACE_S, self._settle, call, call.stopping)
+        call.moment = asyncio.get_running_loop().time() + STOP_GRACE_S
+        self._wake_at(call.moment)
 
     def _stop_all(self, kind: FailureKind, reason: str) -> None:
         for call in list(self._calls.values()):
             self._stop(call, kind, reason)
-
-    def _watch_deadline(self, state: State) -> None:
-        """Wake up when the session's time is over."""
-        for timer in self._timers:
-            timer.cancel()
-        self._timers.clear()
-        deadline = deadline_us(state)
-        if deadline is not None:
-            delay_s = max(0.0, (deadline - self._clock.now_us()) / 1e6)
-            loop = asyncio.get_running_loop()
-            self._timers.append(loop.call_later(delay_s, self._put, Proceed(deadline)))
 
     def _put(self, command: SessionCommand | None) -> None:
         self._inbox.append(command)
@@ -210,16 +232,12 @@ class Runner:
 
     async def _let_go(self) -> None:
         """Stop everything under way, whose outcomes nobody here may record any more."""
-        for timer in self._timers:
-            timer.cancel()
-        tasks = []
-        for call in self._calls.values():
-            if call.timer is not None:
-                call.timer.cancel()
-            if call.task is not None:
-                call.task.cancel()
-                tasks.append(call.task)
+        if self._alarm is not None:
+            self._alarm.cancel()
+        tasks = [call.task for call in self._calls.values() if call.task is not None]
         self._calls.clear()
+        for task in tasks:
+            task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=STOP_GRACE_S)
 

@@ -58,6 +58,7 @@ class Worker:
         self._queues = settings.queues
         self._loops: list[asyncio.Task[None]] = []
         self._look = asyncio.Event()
+        self._lives_until_us = 0
         self._life = Life(self._store, clock, make_id("wrk", clock.now_us() // 1000, entropy.chance(CHANCE_BYTES)))
         self.name = self._life.name
 
@@ -67,7 +68,8 @@ class Worker:
         return len(self._runners)
 
     async def start(self) -> None:
-        await self._life.begin(self._settings.version, self._until_us())
+        await self._life.begin(self._settings.version)
+        await self._give_sign_of_life()
         self._loops = [
             asyncio.create_task(self._beat(), name="beat"),
             asyncio.create_task(self._claim(), name="claim"),
@@ -121,16 +123,26 @@ class Worker:
         while True:
             await asyncio.sleep(self._settings.lease_s / 3)
             try:
-                await self._store.beat(self.name, until_us=self._until_us())
+                await self._give_sign_of_life()
                 await self._life.bury_the_dead()
             except StoreError as error:
                 self._trouble(None, error)
 
+    async def _give_sign_of_life(self) -> None:
+        until_us = self._until_us()
+        await self._store.beat(self.name, until_us=until_us)
+        self._lives_until_us = until_us
+
     async def _claim(self) -> None:
-        """Take due sessions whenever something may have become due."""
+        """Take due sessions whenever something may have become due.
+
+        Whoever was silent for too long says first that it lives: others, and it itself, take it for dead otherwise.
+        """
         while True:
             self._look.clear()
             try:
+                if self._clock.now_us() >= self._lives_until_us:
+                    await self._give_sign_of_life()
                 free = self._settings.concurrency - len(self._runners)
                 if free > 0:
                     claims = await self._store.claim(

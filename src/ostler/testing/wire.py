@@ -54,7 +54,7 @@ class WireServer:
         self.connections = 0
         self._answers: list[Answer | Reply] = []
         self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._open: set[asyncio.StreamWriter] = set()
         self._news = asyncio.Condition()
 
     @property
@@ -75,7 +75,7 @@ class WireServer:
     async def idle(self) -> None:
         """Wait until nobody is connected any more."""
         async with self._news:
-            await self._news.wait_for(lambda: not self._tasks)
+            await self._news.wait_for(lambda: not self._open)
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -86,14 +86,12 @@ class WireServer:
     ) -> None:
         assert self._server is not None
         self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for writer in self._open:
+            writer.transport.abort()
+        await self.idle()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
+        self._open.add(writer)
         self.connections += 1
         try:
             while asked := await _read(reader):
@@ -108,7 +106,7 @@ class WireServer:
             writer.close()
             with suppress(ConnectionError):
                 await writer.wait_closed()
-            self._tasks.discard(task)
+            self._open.discard(writer)
             async with self._news:
                 self._news.notify_all()
 
@@ -206,7 +204,7 @@ def _openai(reply: Reply, calls: list[AskedCall], model: str) -> tuple[bytes, ..
             {"tool_calls": [{"index": index, "function": {"arguments": part}}]} for part in _parts(call.arguments)
         )
     finish = {"tool_calls": "tool_calls", "length": "length", "refusal": "content_filter"}.get(reply.stop, "stop")
-    choices = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
+    choices: list[dict[str, Any]] = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
     choices.append({"index": 0, "delta": {}, "finish_reason": finish})
     prompt = reply.usage.total_tokens - reply.usage.output_tokens
     usage = {

@@ -168,7 +168,7 @@ def test_a_deny_wins_over_a_granted_approval() -> None:
         (Limits(steps=1), "step_limit"),
         (Limits(tool_calls=0), "tool_call_limit"),
         (Limits(tokens=260), "token_limit"),
-        (Limits(cost_microusd=3500), "cost_limit"),
+        (Limits(cost_microusd=1500), "cost_limit"),
     ],
 )
 def test_each_limit_ends_the_session_with_its_own_reason(limits: Limits, reason: str) -> None:

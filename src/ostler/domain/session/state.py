@@ -129,7 +129,16 @@ class State(msgspec.Struct, frozen=True):
 
 def waits_for_timer(state: State) -> bool:
     """Every open call is to be tried again later. (Whether that moment has come is not the state's to know.)"""
-    return bool(state.open) and all(call.not_before_us for call in state.open)
+    for call in state.open:
+        if not call.not_before_us:
+            return False
+    return bool(state.open)
+
+
+def is_under_way(state: State) -> bool:
+    """It is running and nothing else: neither over, nor paused, nor being cancelled, nor waiting."""
+    is_held_up = state.end is not None or state.pause is not None or state.cancelling_by is not None
+    return not is_held_up and bool(state.open) and not waits_for_timer(state)
 
 
 class ModelWork(NamedTuple):
@@ -326,7 +335,7 @@ def _model_completed(state: State, event: ModelCompleted) -> State:
     if event.defect is not None:
         messages.append(UserMessage(event.defect))
         size += len(event.defect)
-    is_final = not event.calls and event.defect is None
+    is_final = not event.calls and event.defect is None and not state.inbox
     return _replace(
         state,
         open=(),

@@ -1,0 +1,91 @@
+# Everything runs in a virtual environment of its own. Git, make and Python >= 3.11 are all that must be there before.
+#
+#   VENV=…     where that environment is (default .venv)
+#   PYTHON=…   the Python it is made with (default: the newest supported one found)
+#   ARGS=…     more arguments for pytest, the demo or the benchmarks
+
+VENV ?= .venv
+PYTHON ?=
+ARGS ?=
+
+BIN := $(VENV)/bin
+CODE := src tests $(wildcard benchmarks)
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+
+.PHONY: help demo test check format-check lint types contracts docs bench format hooks test-all build sandbox clean distclean
+
+help: ## Say what can be made (this)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.installed sandbox ## Watch an agent work: no key, no network
+	@$(BIN)/ostler demo $(ARGS)
+
+test: $(VENV)/.installed-dev sandbox ## Run the whole test suite
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: format-check lint types contracts test ## Check format, lint, types, import contracts, tests and, with them, the documents
+
+format-check: $(VENV)/.installed-dev ## Check that the code is formatted
+	@$(BIN)/ruff format --check $(CODE)
+
+lint: $(VENV)/.installed-dev ## Check for likely mistakes
+	@$(BIN)/ruff check $(CODE)
+
+types: $(VENV)/.installed-dev ## Check the types
+	@$(BIN)/mypy $(CODE)
+
+contracts: $(VENV)/.installed-dev ## Check that imports point down the rings
+	@$(BIN)/lint-imports --no-logo
+
+docs: $(VENV)/.installed-dev ## Check the documents alone: links, examples, reference, changelog
+	@$(BIN)/python -m pytest tests/tidy/test_documents.py $(wildcard tests/docs) $(ARGS)
+
+bench: $(VENV)/.installed sandbox ## Measure what a step costs, beside a bare floor
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+format: $(VENV)/.installed-dev ## Format the code and mend what can be mended
+	@$(BIN)/ruff check --fix --quiet --exit-zero $(CODE)
+	@$(BIN)/ruff format $(CODE)
+
+hooks: $(VENV)/.installed-dev ## Run the quick checks before every commit from now on
+	@$(BIN)/pre-commit install
+
+test-all: ## Run the suite under each supported Python found here
+	@set -e; for version in 3.11 3.12 3.13; do \
+		if python=$$(scripts/find-python $$version); then \
+			echo "== Python $$version"; \
+			$(MAKE) --no-print-directory test VENV=.make/venv-$$version PYTHON=$$python; \
+		else \
+			echo "== Python $$version is not here: passed over"; \
+		fi; \
+	done
+
+build: $(VENV)/.installed-dev ## Build the wheel and the source archive
+	@$(BIN)/python -m hatchling build
+
+clean: ## Remove what was built and cached
+	@rm -rf dist .make .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## … and the virtual environment
+	@rm -rf $(VENV)
+
+$(BIN)/python:
+	@scripts/make-venv $(VENV) $(PYTHON)
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	@echo "Installing Ostler into $(VENV) …" >&2
+	@$(PIP_INSTALL) --editable '.[cli,http]'
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	@echo "Installing Ostler and the tools that check it into $(VENV) …" >&2
+	@$(PIP_INSTALL) --editable '.[cli,http,testing,dev]'
+	@touch $(VENV)/.installed $@
+
+sandbox:
+	@command -v bwrap >/dev/null || scripts/install-package bubblewrap "bubblewrap, in which agents run commands"

@@ -1,0 +1,256 @@
+"""HTTP to model providers: one streamed answer a call, and every failure as an error of ours. Nothing is retried."""
+
+import asyncio
+import math
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+import msgspec
+
+from ostler.adapters.providers.sse import EventDecoder
+from ostler.kernel.errors import (
+    ConfigurationError,
+    IncompleteReply,
+    ProviderError,
+    ProviderGarbled,
+    ProviderOverloaded,
+    ProviderRejected,
+    ProviderTimeout,
+    ProviderUnreachable,
+    RateLimited,
+)
+
+CONNECT_S = 10.0
+REPLY_BYTES_MAX = 64 * 1024 * 1024
+REFUSAL_BYTES_MAX = 64 * 1024
+WORDS_MAX = 1000
+IDLE_CONNECTIONS_MAX = 64
+LINGER_S = 0.2
+"""How long a complete reply waits for the end of the HTTP body, without which the connection cannot be used again."""
+
+_SECRET_MIN = 8
+"""Shorter keys (`none`, `ollama`) are placeholders, and taking them out of messages would only garble these."""
+
+Advice = Callable[[int, str], str]
+"""From the status and the provider's words to what the user can do about it."""
+
+
+class Endpoint:
+    """One provider's address, spoken to by one HTTP client, which is made when it is first needed.
+
+    `secret` is taken out of whatever the provider says. `transport` replaces the network in tests.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        headers: Mapping[str, str],
+        secret: str | None,
+        advise: Advice,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.host = _host(base_url)
+        self._base_url = base_url.rstrip("/")
+        self._headers = {"user-agent": "ostler", "content-type": "application/json", **headers}
+        self._secret = secret or ""
+        self._advise = advise
+        self._transport = transport
+        self._client: httpx2.AsyncClient | None = None
+
+    async def stream(self, path: str, body: bytes, *, timeout_s: float, on_data: Callable[[bytes], bool]) -> None:
+        """POST `body` and give `on_data` the data of each event, until it says that the reply is complete.
+
+        Raises `IncompleteReply` if the stream ends before that, `ProviderTimeout` after `timeout_s` for all of it.
+        """
+        began = done = False
+        received = 0
+        decoder = EventDecoder()
+        try:
+            async with asyncio.timeout(timeout_s) as deadline, self._open("POST", path, body) as response:
+                began = True
+                await self._expect(response, "text/event-stream")
+                async for chunk in response.aiter_bytes():
+                    received += len(chunk)
+                    if received > REPLY_BYTES_MAX:
+                        raise ProviderGarbled(f"The reply of {self.host} is longer than {REPLY_BYTES_MAX} bytes.")
+                    for data in decoder.feed(chunk):
+                        if not done and on_data(data):
+                            done = True
+                            deadline.reschedule(asyncio.get_running_loop().time() + LINGER_S)
+        except (TimeoutError, httpx2.HTTPError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            if not done:
+                raise self._translated(error, began=began, timeout_s=timeout_s) from error
+        if not done:
+            raise IncompleteReply()
+
+    async def get(self, path: str, *, timeout_s: float) -> bytes:
+        """The body of a JSON answer."""
+        began = False
+        try:
+            async with asyncio.timeout(timeout_s), self._open("GET", path) as response:
+                began = True
+                await self._expect(response, "application/json")
+                return await _beginning(response, REPLY_BYTES_MAX)
+        except (TimeoutError, httpx2.HTTPError) as error:
+            raise self._translated(error, began=began, timeout_s=timeout_s) from error
+
+    async def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
+
+    def failure(self, status: int, words: str, *, code: str = "", retry_after_s: float | None = None) -> ProviderError:
+        """The error that an HTTP status, or an error within a stream that amounts to one, stands for."""
+        words = self._clean(words) or f"{self.host} answered with HTTP status {status} and no reason."
+        kind = _kind(status, code)
+        hint = self._advise(status, words)
+        return kind(words, status=status, retry_after_s=retry_after_s if kind.retryable else None, hint=hint)
+
+    @asynccontextmanager
+    async def _open(self, method: str, path: str, body: bytes | None = None) -> AsyncIterator[httpx2.Response]:
+        if self._client is None:
+            self._client = httpx2.AsyncClient(
+                headers=self._headers,
+                # Reading has no limit of its own: the caller's deadline bounds silence too.
+                timeout=httpx2.Timeout(None, connect=CONNECT_S),
+                # Loading certificates takes 0.1 s, which a local server without TLS need not cost.
+                verify=self._base_url.startswith("https:"),
+                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=IDLE_CONNECTIONS_MAX),
+                transport=self._transport,
+            )
+        async with self._client.stream(method, self._base_url + path, content=body) as response:
+            yield response
+
+    async def _expect(self, response: httpx2.Response, media_type: str) -> None:
+        status = response.status_code
+        given = response.headers.get("content-type", media_type).partition(";")[0].strip().lower()
+        is_refused = not 200 <= status < 300
+        if not is_refused and (given == media_type or given not in ("application/json", "text/html")):
+            return
+        words, code = said(await _beginning(response, REFUSAL_BYTES_MAX))
+        if is_refused:
+            raise self.failure(status, words, code=code, retry_after_s=retry_after_s(response.headers))
+        raise ProviderGarbled(
+            self._clean(words) or f"{self.host} answered with {given} where {media_type} was expected.",
+            status=status,
+            hint=f"Check that the base URL {self.host} is that of a model API.",
+        )
+
+    def _translated(self, error: Exception, *, began: bool, timeout_s: float) -> ProviderError:
+        match error:
+            case httpx2.ConnectError() | httpx2.ConnectTimeout() | httpx2.ProxyError():
+                reason = self._clean(str(error)) or "no answer"
+                return ProviderUnreachable(
+                    f"{self.host} cannot be reached: {reason}.", hint="Check the base URL, the network and the proxy."
+                )
+            case TimeoutError() | httpx2.TimeoutException():
+                return ProviderTimeout(
+                    f"{self.host} did not finish within {timeout_s:g} s.", hint="A larger timeout_s may help."
+                )
+            case httpx2.DecodingError() | msgspec.MsgspecError() | UnicodeDecodeError():
+                return ProviderGarbled(f"{self.host} answered in a format that it does not document: {_reason(error)}.")
+            case _ if began:
+                return IncompleteReply(f"The connection to {self.host} broke before the reply was complete.")
+            case _:
+                return ProviderUnreachable(f"The connection to {self.host} broke before a reply began.")
+
+    def _clean(self, words: str) -> str:
+        if len(self._secret) >= _SECRET_MIN:
+            words = words.replace(self._secret, "[key]")
+        return words if len(words) <= WORDS_MAX else words[:WORDS_MAX] + " …"
+
+
+def bearer(provider: str, key: str | None) -> str | None:
+    """The key as a header can carry it. Raises `ConfigurationError`, which does not show it."""
+    key = (key or "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise ConfigurationError(
+            f"The API key for {provider} contains characters that no key has.",
+            hint="Copy the key again: it is one line of ASCII text.",
+        )
+    return key or None
+
+
+def said(body: bytes) -> tuple[str, str]:
+    """The provider's own words and its code for the kind of error, both empty if the body has none.
+
+    Understands `{"error": {"message", "type", "code"}}`, `{"error": "…"}`, `{"message": "…"}`, `{"detail": "…"}` and
+    plain text.
+    """
+    try:
+        answer: Any = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        text = body.decode("utf-8", "replace").strip()
+        return ("", "") if text.startswith("<") else (text, "")
+    if isinstance(answer, dict):
+        answer = answer.get("error") or answer
+    if isinstance(answer, dict):
+        words = answer.get("message") or answer.get("detail") or ""
+        return words if isinstance(words, str) else str(words), str(answer.get("code") or answer.get("type") or "")
+    return answer if isinstance(answer, str) else "", ""
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """How long the provider asks us to wait, from `retry-after-ms` or `retry-after` (RFC 9110: seconds or a date).
+
+    A date is compared with the server's own `date`, so that our clock does not matter.
+    """
+    for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        with suppress(KeyError, ValueError):
+            wait_s = float(headers[name]) * unit_s
+            if math.isfinite(wait_s):
+                return max(0.0, wait_s)
+    with suppress(KeyError, ValueError, TypeError):
+        until = parsedate_to_datetime(headers["retry-after"])
+        now = parsedate_to_datetime(headers["date"]) if "date" in headers else datetime.now(UTC)
+        return max(0.0, (until - now).total_seconds())
+    return None
+
+
+def _kind(status: int, code: str) -> type[ProviderError]:
+    match status:
+        case 429 if code == "insufficient_quota":  # OpenAI: the account has no credit, which waiting does not bring
+            return ProviderRejected
+        case 429:
+            return RateLimited
+        case 408 | 504:
+            return ProviderTimeout
+        case 409 | 425:  # the same request may pass in a moment
+            return ProviderOverloaded
+        case _:
+            return ProviderOverloaded if status >= 500 else ProviderRejected
+
+
+async def _beginning(response: httpx2.Response, limit: int) -> bytes:
+    body = bytearray()
+    async for chunk in response.aiter_bytes():
+        body += chunk
+        if len(body) >= limit:
+            break
+    return bytes(body[:limit])
+
+
+def _host(base_url: str) -> str:
+    try:
+        parts = urlsplit(base_url)
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        parts, port = urlsplit(""), ""
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigurationError(
+            "The base URL of the model provider is not an HTTP address.",
+            hint="It looks like http://localhost:11434/v1 or https://api.openai.com/v1.",
+        )
+    return parts.hostname + port
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with the bytes, without the bytes."""
+    return "invalid UTF-8" if isinstance(error, UnicodeDecodeError) else re.sub(r"\.$", "", str(error))

@@ -1,0 +1,299 @@
+"""The Chat Completions API of OpenAI, streamed, as vLLM, llama.cpp, Ollama and many others speak it too
+(https://platform.openai.com/docs/api-reference/chat-streaming).
+
+A reply is complete when a `finish_reason` was given and `[DONE]` came: the first alone may still lack its usage, the
+second alone says nothing of why the model stopped.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+import msgspec
+
+from ostler.adapters.providers.dialect import (
+    CallInParts,
+    Turn,
+    WireNames,
+    arguments_object,
+    asked_calls,
+    model_ids,
+    turns,
+    wire_id,
+)
+from ostler.adapters.providers.http import Endpoint, bearer
+from ostler.domain.model import ModelRequest, Reply, StopReason, Usage
+from ostler.kernel.errors import IncompleteReply
+
+BASE_URL = "https://api.openai.com/v1"
+
+_OWN_HOSTS = ("api.openai.com", ".openai.azure.com")
+"""Where OpenAI's own models answer, which differ from the rest in two parameters (regional hosts are subdomains)."""
+
+_REASONS_UNASKED = re.compile(r"gpt-(5\.[4-9]|[6-9])")
+"""Of these, Chat Completions takes function tools only if they are told not to reason; with reasoning, which is their
+default, tools exist in the Responses API alone. The few that cannot be told so are refused either way."""
+
+_STOP: dict[str, StopReason] = {
+    "stop": "end",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "length": "length",
+    "content_filter": "refusal",
+}
+
+_STATUS = {
+    "invalid_request_error": 400,
+    "BadRequestError": 400,
+    "authentication_error": 401,
+    "insufficient_quota": 429,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+}
+"""The HTTP status that each type of error has, for errors that come when the stream has begun with status 200."""
+
+
+class OpenAI:
+    """Reaches models over Chat Completions. `base_url` ends where `/chat/completions` begins, mostly in `/v1`."""
+
+    def __init__(
+        self,
+        *,
+        api_key: str | None = None,
+        base_url: str = BASE_URL,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        key = bearer("OpenAI", api_key)
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        self._endpoint = Endpoint(base_url, headers=headers, secret=key, advise=_advice, transport=transport)
+        host = urlsplit(base_url).hostname or ""
+        self._is_own = host == _OWN_HOSTS[0] or host.endswith(_OWN_HOSTS)
+
+    async def complete(self, request: ModelRequest, on_text: Callable[[str], None]) -> Reply:
+        names = WireNames(spec.name for spec in request.tools)
+        body = msgspec.json.encode(_body(request, names, is_own=self._is_own))
+        reading = _Reading(self._endpoint, names, on_text)
+        await self._endpoint.stream(
+            "/chat/completions", body, timeout_s=request.settings.timeout_s, on_data=reading.take
+        )
+        return reading.reply()
+
+    async def list_models(self, *, timeout_s: float = 10.0) -> list[str]:
+        """The ids of the models that answer here, in the server's order."""
+        return model_ids(await self._endpoint.get("/models", timeout_s=timeout_s))
+
+    async def close(self) -> None:
+        await self._endpoint.close()
+
+
+def _body(request: ModelRequest, names: WireNames, *, is_own: bool) -> dict[str, Any]:
+    """`max_tokens` is refused by OpenAI's reasoning models, and its successor is ignored by Ollama, which would then
+    write without limit: so each host gets the one that it heeds.
+    """
+    settings = request.settings
+    messages = [{"role": "system", "content": request.system}] if request.system else []
+    body: dict[str, Any] = {
+        "model": request.model.name,
+        "messages": messages + [message for turn in turns(request.messages) for message in _messages(turn, names)],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "max_completion_tokens" if is_own else "max_tokens": settings.max_tokens,
+    }
+    if settings.temperature is not None:
+        body["temperature"] = settings.temperature
+    if settings.stop:
+        body["stop"] = settings.stop
+    if request.tools and request.model.tools == "native":
+        body["tools"] = [
+            {
+                "type": "function",
+                "function": {
+                    "name": names.wire(tool.name),
+                    "description": tool.description,
+                    "parameters": tool.parameters,
+                },
+            }
+            for tool in request.tools
+        ]
+        if is_own and _REASONS_UNASKED.match(request.model.name):
+            body["reasoning_effort"] = "none"
+    return body
+
+
+def _messages(turn: Turn, names: WireNames) -> list[dict[str, Any]]:
+    messages: list[dict[str, Any]] = [
+        {"role": "tool", "tool_call_id": wire_id(result.call), "content": result.text} for result in turn.results
+    ]
+    if not turn.by_model:
+        return messages + ([{"role": "user", "content": turn.text}] if turn.text else [])
+    message: dict[str, Any] = {"role": "assistant", "content": turn.text or None}
+    if turn.calls:
+        message["tool_calls"] = [
+            {
+                "id": wire_id(call.id),
+                "type": "function",
+                "function": {"name": names.wire(call.name), "arguments": arguments_object(call.arguments).decode()},
+            }
+            for call in turn.calls
+        ]
+    return [message]
+
+
+class _Function(msgspec.Struct):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _CallDelta(msgspec.Struct):
+    index: int | None = None
+    id: str | None = None
+    function: _Function | None = None
+
+
+class _Delta(msgspec.Struct):
+    content: str | None = None
+    refusal: str | None = None
+    tool_calls: list[_CallDelta] | None = None
+
+
+class _Choice(msgspec.Struct):
+    index: int = 0
+    delta: _Delta | None = None
+    finish_reason: str | None = None
+
+
+class _PromptDetails(msgspec.Struct):
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    prompt_tokens_details: _PromptDetails | None = None
+
+
+class _Error(msgspec.Struct):
+    message: str | None = None
+    type: str | None = None
+    code: int | str | None = None
+
+
+class _Chunk(msgspec.Struct):
+    choices: list[_Choice] | None = None
+    model: str | None = None
+    usage: _Usage | None = None
+    error: _Error | str | None = None
+
+
+_decode = msgspec.json.Decoder(_Chunk).decode
+
+
+class _Reading:
+    """Reads one reply from the chunks of its stream."""
+
+    def __init__(self, endpoint: Endpoint, names: WireNames, on_text: Callable[[str], None]) -> None:
+        self._endpoint = endpoint
+        self._names = names
+        self._on_text = on_text
+        self._texts: list[str] = []
+        self._calls: list[CallInParts] = []
+        self._open: dict[int, CallInParts] = {}
+        self._has_refused = False
+        self._finish: str | None = None
+        self._usage = _Usage()
+        self._model = ""
+
+    def take(self, data: bytes) -> bool:
+        """Read one chunk. True at `[DONE]`."""
+        if data.strip() == b"[DONE]":
+            if self._finish is None:
+                raise IncompleteReply("The reply ended without saying why it stopped.")
+            return True
+        chunk = _decode(data)
+        if chunk.error is not None:
+            raise self._failure(chunk.error)
+        self._model = chunk.model or self._model
+        self._usage = chunk.usage or self._usage
+        for choice in chunk.choices or ():
+            if choice.index == 0:
+                self._finish = choice.finish_reason or self._finish
+                if choice.delta is not None:
+                    self._add(choice.delta)
+        return False
+
+    def reply(self) -> Reply:
+        stop: StopReason = _STOP.get(self._finish or "", "other")
+        if self._has_refused:
+            stop = "refusal"
+        elif self._calls and stop == "end":  # several servers finish with `stop` after tool calls
+            stop = "tool_calls"
+        return Reply(
+            text="".join(self._texts),
+            calls=asked_calls(self._calls, self._names, stop),
+            stop=stop,
+            usage=_counted(self._usage),
+            model=self._model,
+        )
+
+    def _add(self, delta: _Delta) -> None:
+        if delta.content:
+            self._say(delta.content)
+        if delta.refusal:
+            self._has_refused = True
+            self._say(delta.refusal)
+        for part in delta.tool_calls or ():
+            self._add_call(part)
+
+    def _add_call(self, part: _CallDelta) -> None:
+        """`index` tells parallel calls apart; where a server gives none, or the same to all, a new id does."""
+        index = part.index if part.index is not None else max(len(self._calls) - 1, 0)
+        call = self._open.get(index)
+        if call is None or (part.id and call.id and part.id != call.id):
+            call = self._open[index] = CallInParts()
+            self._calls.append(call)
+        call.id = call.id or part.id or ""
+        if part.function is not None:
+            call.name = call.name or part.function.name or ""
+            if part.function.arguments:
+                call.parts.append(part.function.arguments)
+
+    def _say(self, text: str) -> None:
+        self._texts.append(text)
+        self._on_text(text)
+
+    def _failure(self, error: _Error | str) -> Exception:
+        if isinstance(error, str):
+            return self._endpoint.failure(500, error)
+        status = _STATUS.get(str(error.code)) or _STATUS.get(error.type or "") or 500
+        if isinstance(error.code, int) and 400 <= error.code < 600:
+            status = error.code
+        return self._endpoint.failure(status, error.message or "", code=str(error.code or error.type or ""))
+
+
+def _counted(usage: _Usage) -> Usage:
+    """OpenAI counts cached tokens within the prompt's; we count them apart."""
+    details = usage.prompt_tokens_details or _PromptDetails()
+    read, written = details.cached_tokens or 0, details.cache_write_tokens or 0
+    return Usage(
+        input_tokens=max(0, usage.prompt_tokens - read - written),
+        output_tokens=usage.completion_tokens,
+        cache_read_tokens=read,
+        cache_write_tokens=written,
+    )
+
+
+def _advice(status: int, words: str) -> str:
+    if status in (401, 403):
+        return "Check OPENAI_API_KEY: is it set, valid, and allowed to use this model?"
+    if status == 404:
+        return "Check the model's name and the base URL, which mostly ends in /v1."
+    if status in (402, 429) and "quota" in words:
+        return "The account has no credit: see its billing page."
+    if "/v1/responses" in words:
+        return 'This model has native tools in another API only: choose another model, or tools="text" for this one.'
+    if "temperature" in words:
+        return "This model chooses for itself: leave settings.temperature unset."
+    return ""

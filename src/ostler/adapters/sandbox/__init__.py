@@ -1,0 +1,1 @@
+"""Where commands run: in isolation (bubblewrap), or, only where the user has said so, without."""

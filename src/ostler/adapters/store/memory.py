@@ -1,0 +1,185 @@
+"""Streams and blobs in memory: the whole contract but durability, for tests and for what need not be kept."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from ostler.adapters.store.rules import check, first_standing, stale
+from ostler.adapters.store.waiters import Waiters
+from ostler.kernel.errors import NotFound, StoreError
+from ostler.kernel.event import Record, StreamId
+from ostler.ports import Append, Claim, Standing, StreamInfo
+
+
+class _Stream:
+    """What is known of one stream."""
+
+    __slots__ = ("epoch", "name", "number", "records", "standing", "worker")
+
+    def __init__(self, name: StreamId, number: int, standing: Standing) -> None:
+        self.name = name
+        self.number = number
+        self.standing = standing
+        self.records: list[Record] = []
+        self.worker: str | None = None
+        self.epoch = 0
+
+
+class MemoryStore:
+    """An `EventStore` that lives and dies with the process.
+
+    Whoever shares the object shares the store; it cannot tell them apart, so that a foreign wait wakes for all. Closing
+    it keeps what it holds, and it may still be read.
+    """
+
+    def __init__(self) -> None:
+        self._streams: dict[StreamId, _Stream] = {}
+        self._due: dict[StreamId, _Stream] = {}
+        self._log: list[Record] = []
+        self._workers: dict[str, int] = {}
+        self._waiters = Waiters()
+        self._is_closed = False
+
+    async def append(self, append: Append) -> int:
+        check(append)
+        self._check_open()
+        stream = self._streams.get(append.stream)
+        version, epoch = (len(stream.records), stream.epoch) if stream else (0, 0)
+        if append.expected != version or append.epoch not in (None, epoch):
+            raise stale(append, version=version, epoch=epoch)
+        if stream is None:
+            stream = _Stream(append.stream, len(self._streams) + 1, first_standing(append))
+            self._streams[append.stream] = stream
+        for position, record in enumerate(append.records, start=len(self._log) + 1):
+            stored = msgspec.structs.replace(record, position=position)
+            stream.records.append(stored)
+            self._log.append(stored)
+        if append.standing is not None:
+            self._stand(stream, append.standing)
+        self._waiters.wake(len(self._log), by_us=False)
+        return len(self._log)
+
+    def _stand(self, stream: _Stream, standing: Standing) -> None:
+        stream.standing = standing
+        if standing.due_us is None:
+            self._due.pop(stream.name, None)
+        else:
+            self._due[stream.name] = stream
+
+    async def read(self, stream: StreamId, *, after: int = 0, limit: int | None = None) -> list[Record]:
+        found = self._streams.get(stream)
+        return found.records[after:][:limit] if found else []
+
+    async def tail(self, *, after: int = 0, limit: int = 1000) -> list[Record]:
+        return self._log[after : after + limit]
+
+    async def head(self) -> int:
+        return len(self._log)
+
+    async def streams(
+        self,
+        tenant: str,
+        *,
+        prefix: str = "",
+        statuses: Sequence[str] = (),
+        queue: str | None = None,
+        before: int | None = None,
+        limit: int = 100,
+    ) -> list[StreamInfo]:
+        found: list[StreamInfo] = []
+        for stream in reversed(self._streams.values()):
+            if len(found) == limit:
+                break
+            if (
+                stream.name.tenant == tenant
+                and stream.name.name.startswith(prefix)
+                and (not statuses or stream.standing.status in statuses)
+                and queue in (None, stream.standing.queue)
+                and (before is None or stream.number < before)
+            ):
+                version = len(stream.records)
+                found.append(StreamInfo(stream.name, stream.number, version, stream.standing, stream.worker))
+        return found
+
+    async def wait(self, *, after: int, timeout_s: float, foreign: bool = False) -> int:
+        self._check_open()
+        if len(self._log) > after:
+            return len(self._log)
+        await self._waiters.wait(after=after, timeout_s=timeout_s, foreign=foreign)
+        return len(self._log)
+
+    async def beat(self, worker: str, *, until_us: int) -> None:
+        self._workers[worker] = until_us
+
+    async def claim(
+        self,
+        worker: str,
+        *,
+        now_us: int,
+        limit: int,
+        queues: Sequence[str] | None = None,
+        only: StreamId | None = None,
+    ) -> list[Claim]:
+        def is_free(stream: _Stream) -> bool:
+            return (
+                _due(stream) <= now_us
+                and (queues is None or stream.standing.queue in queues)
+                and (stream.worker is None or self._workers.get(stream.worker, now_us) <= now_us)
+            )
+
+        candidates: Iterable[_Stream] = self._due.values()
+        if only is not None:
+            candidates = [self._due[only]] if only in self._due else []
+        free = sorted(filter(is_free, candidates), key=lambda stream: (_due(stream), stream.number))[:limit]
+        for stream in free:
+            stream.worker = worker
+            stream.epoch += 1
+        return [Claim(stream.name, stream.epoch) for stream in free]
+
+    async def release(self, worker: str, streams: Sequence[StreamId] = ()) -> None:
+        for name in streams:
+            stream = self._streams.get(name)
+            if stream is not None and stream.worker == worker:
+                stream.worker = None
+
+    async def workers(self) -> list[tuple[str, int]]:
+        return sorted(self._workers.items())
+
+    async def retire(self, worker: str) -> None:
+        self._workers.pop(worker, None)
+        for stream in self._streams.values():
+            if stream.worker == worker:
+                stream.worker = None
+
+    async def close(self) -> None:
+        self._is_closed = True
+        self._waiters.fail(StoreError("The store is closed."))
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise StoreError("The store is closed.")
+
+
+class MemoryBlobStore:
+    """A `BlobStore` that lives and dies with the process."""
+
+    def __init__(self) -> None:
+        self._bodies: dict[tuple[str, str], bytes] = {}
+
+    async def put(self, tenant: str, body: bytes) -> str:
+        digest = hashlib.sha256(body).hexdigest()
+        self._bodies.setdefault((tenant, digest), bytes(body))
+        return digest
+
+    async def get(self, tenant: str, digest: str) -> bytes:
+        try:
+            return self._bodies[tenant, digest]
+        except KeyError as error:
+            raise NotFound(f"There is no blob {digest!r} here.", digest=digest) from error
+
+
+def _due(stream: _Stream) -> int:
+    due_us = stream.standing.due_us
+    assert due_us is not None, "only streams that are due at some time are asked"
+    return due_us

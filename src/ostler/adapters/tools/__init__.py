@@ -1,0 +1,1 @@
+"""Tools: Python functions, files of a workspace, commands in a sandbox."""

@@ -1,0 +1,205 @@
+"""Sessions as people watch them: one readable line for every event."""
+
+from typing import NamedTuple, assert_never
+
+import msgspec
+from rich.console import Console
+from rich.text import Text
+
+from ostler.app.service import Happening
+from ostler.domain.model import AskedCall
+from ostler.domain.session.events import (
+    AgentCancelled,
+    AgentCompleted,
+    AgentFailed,
+    AgentForked,
+    AgentPaused,
+    AgentResumed,
+    AgentStarted,
+    ApprovalDenied,
+    ApprovalExpired,
+    ApprovalGranted,
+    ApprovalRequested,
+    CallRetried,
+    CancelRequested,
+    ConstraintFailed,
+    InputReceived,
+    ModelCompleted,
+    ModelFailed,
+    ModelRequested,
+    SessionEvent,
+    ToolCompleted,
+    ToolRequested,
+)
+
+DETAIL_CHARS_MAX = 400
+"""What is shown of a detail where no terminal's edge ends it sooner."""
+
+
+class Line(NamedTuple):
+    """What is shown of one event: a symbol, what happened, and about what."""
+
+    symbol: str
+    style: str
+    what: str
+    detail: str = ""
+
+
+class Live:
+    """Shows the events of one session as they come. It remembers only what later lines refer to."""
+
+    def __init__(self, console: Console, session: str, *, prefix: str = "") -> None:
+        """`prefix` begins every line, for several sessions on one console."""
+        self._console = console
+        self._session = session
+        self._prefix = prefix
+        self._started_us: int | None = None
+        self._tools: dict[str, str] = {}
+        self._begun: dict[str, int] = {}
+
+    def show(self, happening: Happening) -> None:
+        """Print the line of one event, as wide as the console."""
+        self._console.print(self.text(happening), no_wrap=True, overflow="ellipsis", crop=True)
+
+    def text(self, happening: Happening) -> Text:
+        """The line of one event; events must come in order."""
+        seq, at_us, event = happening.seq, happening.at_us, happening.event
+        if self._started_us is None:
+            self._started_us = at_us
+        line = self.line(event, at_us)
+        text = Text(self._prefix)
+        text.append(f"{(at_us - self._started_us) / 1e6:8.2f}s {seq:>4} ", style="dim")
+        text.append(f"{line.symbol} ", style=line.style)
+        text.append(f"{line.what:<11} ", style=line.style)
+        text.append(line.detail)
+        return text
+
+    def line(self, event: SessionEvent, at_us: int) -> Line:
+        """What to show of one event."""
+        match event:
+            case ModelRequested():
+                self._begun[event.call] = at_us
+                return Line("?", "dim", "ask model", f"turn {event.call}")
+            case ModelCompleted():
+                took = self._took(event.call, at_us)
+                said = short(event.defect or event.text, 160 if event.calls else DETAIL_CHARS_MAX)
+                self._tools.update({call.id: call.name for call in event.calls})
+                asked = ", ".join(_asked(call) for call in event.calls)
+                style = "yellow" if event.defect else "cyan"
+                return Line("◂", style, "model", " → ".join(part for part in (said, asked) if part) + took)
+            case ModelFailed():
+                return Line("✗", "red", "model", f"{event.code}: {short(event.message)}" + self._took(event.call, at_us))
+            case CallRetried():
+                return Line("↻", "yellow", "retry", f"{self._name(event.call)} attempt {event.attempt}: {event.because}")
+            case ToolRequested():
+                self._begun[event.call], self._tools[event.call] = at_us, event.tool
+                rule = f" (allowed by {event.rule})" if event.rule else ""
+                return Line("→", "blue", "call", f"{event.call} {event.tool} {arguments(event.arguments)}{rule}")
+            case ToolCompleted():
+                symbol, style = ("✓", "green") if event.ok else ("✗", "red")
+                outcome = short(event.output) if event.ok else f"{event.kind}: {short(event.output)}"
+                what = "done" if event.ok else "failed"
+                detail = f"{event.call} {self._name(event.call)} {outcome}"
+                return Line(symbol, style, what, detail + self._took(event.call, at_us))
+            case ConstraintFailed():
+                rule = f" [{event.rule}]" if event.rule else ""
+                return Line("⊘", "bold red", "refused", f"{event.call} {event.tool}{rule}: {short(event.reason)}")
+            case _:
+                return self._people(event)
+
+    def _people(
+        self,
+        event: AgentStarted
+        | ApprovalRequested
+        | ApprovalGranted
+        | ApprovalDenied
+        | ApprovalExpired
+        | InputReceived
+        | AgentPaused
+        | AgentResumed
+        | AgentForked
+        | CancelRequested
+        | AgentCompleted
+        | AgentFailed
+        | AgentCancelled,
+    ) -> Line:
+        """The rarer events: what people decide, and the end."""
+        match event:
+            case AgentStarted():
+                return Line("▶", "bold", "started", f"{event.agent} on {event.model}: {short(event.goal)}")
+            case ApprovalRequested():
+                because = f": {event.reason}" if event.reason else ""
+                detail = f"{event.call} {event.tool} {arguments(event.arguments)} [{event.rule}{because}]"
+                return Line("⏸", "bold yellow", "approval?", detail)
+            case ApprovalGranted():
+                return Line("✓", "green", "approved", _by(event.call, event.by, event.reason))
+            case ApprovalDenied():
+                return Line("⊘", "red", "denied", _by(event.call, event.by, event.reason))
+            case ApprovalExpired():
+                return Line("⊘", "yellow", "expired", f"{event.call} was neither approved nor denied in time")
+            case InputReceived():
+                return Line("✉", "magenta", "input", f"{event.by}: {short(event.text)}")
+            case AgentPaused():
+                return Line("⏸", "yellow", "paused", _by("", event.by, event.reason))
+            case AgentResumed():
+                return Line("▶", "green", "resumed", _by("", event.by, ""))
+            case AgentForked():
+                return Line("⑂", "bold", "forked", f"from {event.origin} at event {event.seq} by {event.by}")
+            case CancelRequested():
+                return Line("■", "yellow", "cancelling", _by("", event.by, event.reason))
+            case AgentCompleted():
+                return Line("●", "bold green", "completed", short(event.answer))
+            case AgentFailed():
+                return Line("●", "bold red", "failed", f"{event.reason}: {short(event.message)}")
+            case AgentCancelled():
+                return Line("●", "bold yellow", "cancelled", f"{event.reason} by {event.by}")
+            case _:
+                assert_never(event)
+
+    def _name(self, call: str) -> str:
+        return self._tools.get(call, "the model")
+
+    def _took(self, call: str, at_us: int) -> str:
+        begun = self._begun.pop(call, None)
+        return "" if begun is None else f" ({duration(at_us - begun)})"
+
+
+def arguments(values: dict[str, object]) -> str:
+    """Arguments as `name=value`, on one line."""
+    return short(" ".join(f"{name}={_value(value)}" for name, value in values.items()))
+
+
+def short(text: str, chars_max: int = DETAIL_CHARS_MAX) -> str:
+    """The text on one line, and no longer than that. What could steer a terminal is dropped."""
+    line = " ".join(text[: chars_max * 2].split())
+    plain = "".join(char for char in line if char.isprintable())
+    return plain if len(plain) <= chars_max and len(text) <= chars_max * 2 else plain[: chars_max - 1] + "…"
+
+
+def duration(span_us: int) -> str:
+    """A span of time as people say it."""
+    seconds = span_us / 1e6
+    if seconds < 1:
+        return f"{span_us / 1000:.0f} ms"
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    if seconds < 2 * 3600:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} d"
+
+
+def usd(microusd: int) -> str:
+    """A sum of money; nothing spent is shown as a dash."""
+    return f"${microusd / 1e6:.4f}" if microusd else "–"
+
+
+def _asked(call: AskedCall) -> str:
+    return f"{call.name}({short(call.arguments, 80)})"
+
+
+def _by(call: str, by: str, reason: str) -> str:
+    return f"{call} by {by}".strip() + (f": {short(reason)}" if reason else "")
+
+
+def _value(value: object) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

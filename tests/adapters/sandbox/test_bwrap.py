@@ -1,0 +1,415 @@
+"""Attacks on the real sandbox, and what bounds what runs in it."""
+
+import asyncio
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ostler.adapters.sandbox import bwrap as module
+from ostler.adapters.sandbox.bwrap import Bubblewrap
+from ostler.adapters.sandbox.process import Limits
+from ostler.kernel.errors import SandboxUnavailable, UsageError
+from tests.adapters.sandbox.processes import processes_with
+
+real = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
+
+MB = 1024**2
+
+
+@pytest.fixture(scope="module")
+def sandbox():
+    return Bubblewrap()
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    """A workspace beside a folder that is none of its business."""
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "secret.txt").write_text("the secret\n")
+    (tmp_path / "workspace").mkdir()
+    return tmp_path / "workspace"
+
+
+async def run(sandbox, workspace, *argv, wall_s=60.0, keep_bytes=64 * 1024, **more):
+    return await sandbox.run(argv, workspace=str(workspace), wall_s=wall_s, keep_bytes=keep_bytes, **more)
+
+
+async def python(sandbox, workspace, program, *argv, **more):
+    return await run(sandbox, workspace, "python", "-c", program, *map(str, argv), **more)
+
+
+# What a command can do
+
+
+@real
+async def test_a_command_works_in_its_workspace_at_its_own_path(sandbox, workspace):
+    (workspace / "inner").mkdir()
+    done = await run(sandbox, workspace, "sh", "-c", "pwd; cat; echo made > made.txt", cwd="inner", stdin=b"given\n")
+    assert (done.exit, done.output, done.ended_by) == (0, f"{workspace}/inner\ngiven\n", None)
+    assert (workspace / "inner" / "made.txt").read_text() == "made\n"
+
+
+@real
+async def test_the_running_python_works_inside(sandbox, workspace):
+    done = await python(sandbox, workspace, "import sys, msgspec; print(sys.prefix, sys.version_info[:3])")
+    assert done.output == f"{sys.prefix} {sys.version_info[:3]}\n"
+
+
+@real
+@pytest.mark.parametrize(("script", "exit"), [("exit 7", 7), ("kill -9 $$", 137), ("no-such-program", 127)])
+async def test_the_exit_code_is_that_of_the_command(sandbox, workspace, script, exit):
+    assert (await run(sandbox, workspace, "sh", "-c", script)).exit == exit
+
+
+@real
+async def test_a_program_that_is_not_there_is_said_to_be_missing(sandbox, workspace):
+    done = await run(sandbox, workspace, "no-such-program")
+    assert done.exit == 127
+    assert "no-such-program" in done.output
+
+
+# What it cannot do
+
+
+@real
+async def test_the_probe_attacks_once_and_names_what_held(sandbox, monkeypatch):
+    held = await sandbox.probe()
+    assert set(held) >= {"network", "write outside", "read outside", "environment", "kernel settings"}
+    assert set(held.values()) == {"held"}
+    monkeypatch.setattr(module, "_ATTACKS", "raise SystemExit('attacked again')")
+    assert await sandbox.probe() == held
+
+
+@real
+@pytest.mark.parametrize("path", ["../outside/secret.txt", "{outside}/secret.txt", "link", "folder/secret.txt"])
+async def test_no_path_leads_outside(sandbox, workspace, path):
+    outside = workspace.parent / "outside"
+    (workspace / "link").symlink_to(outside / "secret.txt")
+    (workspace / "folder").symlink_to("../outside")
+    path = path.format(outside=outside)
+    assert (await run(sandbox, workspace, "cat", path)).exit != 0
+    assert (await run(sandbox, workspace, "sh", "-c", 'echo x > "$0"', path)).exit != 0
+    assert (outside / "secret.txt").read_text() == "the secret\n"
+
+
+@real
+async def test_a_hard_link_out_of_the_workspace_cannot_be_made(sandbox, workspace):
+    done = await run(sandbox, workspace, "ln", "/etc/passwd", "link")
+    assert done.exit != 0
+    assert os.listdir(workspace) == []
+
+
+@real
+async def test_only_the_workspace_and_tmp_can_be_written(sandbox, workspace):
+    attempt = """
+import glob, sys
+for folder in ("", *glob.glob("/*"), *glob.glob("/*/*"), sys.argv[1], sys.prefix, sys.base_prefix):
+    try:
+        open(folder + "/try-it", "w").close()
+        print(folder)
+    except OSError:
+        pass
+"""
+    done = await python(sandbox, workspace, attempt, workspace)
+    written = {folder for folder in done.output.split() if not folder.startswith("/tmp/")}
+    assert written - {str(workspace)} == {"/tmp", "/dev/shm"}
+    assert (workspace / "try-it").exists()
+    assert not Path("/tmp/try-it").exists()
+
+
+@real
+async def test_home_and_the_rest_of_the_machine_are_not_there(sandbox, workspace):
+    secret = workspace.parent / "outside"
+    kept = sorted(
+        {Path(path).parts[1] for path in (str(workspace), sys.prefix, sys.base_prefix)}
+        | {"usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "etc", "proc", "dev", "tmp"}
+    )
+    done = await run(sandbox, workspace, "ls", "/")
+    assert set(done.output.split()) <= set(kept)
+    assert (await run(sandbox, workspace, "ls", str(secret))).exit != 0
+    listing = await run(sandbox, workspace, "ls", "-A", str(Path.home()))
+    assert ".ssh" not in listing.output
+    assert ".bashrc" not in listing.output
+    assert "/etc/shadow" not in (await run(sandbox, workspace, "find", "/etc", "-maxdepth", "1")).output
+
+
+@real
+async def test_the_kernels_settings_cannot_be_changed(sandbox, workspace):
+    attempt = """
+import os
+for folder, _, names in os.walk("/proc/sys"):
+    for name in names:
+        try:
+            os.close(os.open(os.path.join(folder, name), os.O_WRONLY))
+        except OSError:
+            continue
+        print(folder, name)
+"""
+    assert (await python(sandbox, workspace, attempt)).output == ""
+
+
+@real
+async def test_no_secret_of_the_environment_is_inside(sandbox, workspace, monkeypatch):
+    monkeypatch.setenv("VENDOR_API_KEY", "sk-this-is-secret")
+    script = "env; for file in /proc/*/environ; do tr '\\0' '\\n' < $file; done; cat /proc/*/cmdline"
+    done = await run(sandbox, workspace, "sh", "-c", script)
+    assert "HOME=/tmp" in done.output
+    assert "VENDOR_API_KEY" not in done.output
+    assert "sk-this" not in done.output
+
+
+@real
+async def test_there_is_no_network_and_no_way_to_a_socket_of_the_host(sandbox, workspace):
+    attempt = """
+import socket, sys
+for name, family, address in (
+    ("tcp", socket.AF_INET, ("127.0.0.1", int(sys.argv[1]))),
+    ("far", socket.AF_INET, ("192.0.2.1", 80)),
+    ("abstract", socket.AF_UNIX, "\\0" + sys.argv[2]),
+    ("path", socket.AF_UNIX, sys.argv[3]),
+):
+    client = socket.socket(family)
+    client.settimeout(5)
+    try:
+        client.connect(address)
+        print(name, "connected")
+    except OSError:
+        print(name, "refused")
+try:
+    socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"x", ("192.0.2.1", 53))
+    print("udp sent")
+except OSError:
+    print("udp refused")
+try:
+    print(socket.getaddrinfo("example.org", 80))
+except OSError:
+    print("dns refused")
+"""
+    path = workspace.parent / "outside" / "s"
+    name = f"ostler-test-{os.getpid()}"
+    with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_UNIX) as abstract:
+        abstract.bind(f"\0{name}")
+        abstract.listen()
+        with socket.socket(socket.AF_UNIX) as named:
+            folder = os.open(path.parent, os.O_RDONLY)
+            named.bind(f"/proc/self/fd/{folder}/s")  # a socket's path is short
+            os.close(folder)
+            named.listen()
+            done = await python(sandbox, workspace, attempt, tcp.getsockname()[1], name, path)
+    assert done.output.split("\n")[:-1] == [
+        *("tcp refused", "far refused", "abstract refused", "path refused", "udp refused", "dns refused")
+    ]
+
+
+@real
+async def test_other_processes_cannot_be_seen(sandbox, workspace):
+    done = await run(sandbox, workspace, "sh", "-c", "ls -d /proc/[0-9]* | wc -l; kill -0 -1 || echo alone")
+    count, *_ = done.output.split()
+    assert int(count) < 10
+
+
+@real
+async def test_no_new_namespaces_and_no_capabilities(sandbox, workspace):
+    assert (await run(sandbox, workspace, "unshare", "--user", "true")).exit != 0
+    done = await run(sandbox, workspace, "grep", "-E", "CapEff|CapBnd|NoNewPrivs", "/proc/self/status")
+    assert done.output.split() == ["CapEff:", "0" * 16, "CapBnd:", "0" * 16, "NoNewPrivs:", "1"]
+
+
+@real
+async def test_a_python_inside_the_workspace_is_not_changed_by_what_runs_there(tmp_path, monkeypatch):
+    (tmp_path / "venv" / "bin").mkdir(parents=True)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "venv"))
+    sandbox = Bubblewrap()
+    assert (await run(sandbox, tmp_path, "sh", "-c", "echo x > venv/bin/python")).exit != 0
+    assert (await run(sandbox, tmp_path, "sh", "-c", "echo x > other")).exit == 0
+
+
+# Bounds
+
+
+@real
+async def test_a_fork_bomb_is_bounded(workspace):
+    sandbox = Bubblewrap(Limits(processes=40))
+    if "processes" not in sandbox.limits_held():
+        pytest.skip("the sandbox cannot bound processes here: root without a writable cgroup")
+    bomb = """
+import os, signal
+count = 0
+try:
+    while count < 500:
+        if os.fork() == 0:
+            signal.pause()
+        count += 1
+except OSError:
+    pass
+print(count)
+"""
+    done = await python(sandbox, workspace, bomb)
+    assert 10 < int(done.output) < 40
+
+
+@real
+@pytest.mark.parametrize(
+    "program",
+    ["x = bytearray(200_000_000)", "f = open('/dev/shm/x', 'wb'); [f.write(bytes(1_000_000)) for _ in range(200)]"],
+)
+async def test_memory_is_bounded(workspace, program):
+    done = await python(Bubblewrap(Limits(memory_bytes=100 * MB, scratch_bytes=50 * MB)), workspace, program)
+    assert done.exit != 0
+
+
+@real
+async def test_memory_of_many_processes_together_is_bounded(workspace):
+    sandbox = Bubblewrap(Limits(memory_bytes=150 * MB))
+    if "cgroup" not in sandbox.limits_held()["memory"]:
+        pytest.skip("the sandbox cannot bound memory altogether here: no writable cgroup")
+    program = """
+import os, signal
+for _ in range(4):
+    if os.fork() == 0:
+        x = bytearray(os.urandom(1000)) * 60_000
+        signal.pause()
+for _ in range(4):
+    os.wait()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = await python(sandbox, workspace, program)
+    assert (done.exit, done.ended_by) == (137, "memory")
+
+
+@real
+async def test_processor_time_is_bounded(workspace):
+    done = await python(Bubblewrap(Limits(cpu_s=1)), workspace, "while True: pass")
+    assert (done.exit, done.ended_by) == (152, "cpu")
+
+
+@real
+async def test_the_size_of_files_is_bounded(workspace):
+    done = await python(Bubblewrap(Limits(file_bytes=MB)), workspace, "open('x', 'wb').write(bytes(2_000_000))")
+    assert done.exit != 0
+    assert (workspace / "x").stat().st_size <= MB
+
+
+@real
+async def test_a_flood_of_output_is_bounded_and_both_ends_are_kept(sandbox, workspace):
+    flood = "import sys; print('first'); [sys.stdout.write('x' * 100_000) for _ in range(300)]; print('last')"
+    done = await python(sandbox, workspace, flood, keep_bytes=10_000)
+    assert len(done.output) < 10_100
+    assert done.output.startswith("first\n")
+    assert done.output.endswith("last\n")
+    assert done.dropped_bytes == 30_000_000 + len("first\nlast\n") - 10_000
+
+
+GRANDCHILD = "trap '' TERM INT HUP; : {word}; while :; do read line < fifo; done"
+PARENT = 'mkfifo fifo; setsid sh -c "$0" >/dev/null 2>&1 & {then}'
+
+
+@real
+async def test_when_time_is_up_everything_is_killed(sandbox, workspace):
+    word = f"ostler-wall-{os.getpid()}"
+    script = PARENT.format(then="echo started; while :; do wait; done")
+    done = await run(sandbox, workspace, "sh", "-c", script, GRANDCHILD.format(word=word), wall_s=1.0)
+    assert (done.ended_by, done.output) == ("wall", "started\n")
+    assert processes_with(word) == []
+
+
+@real
+async def test_when_a_command_ends_nothing_that_it_started_lives_on(sandbox, workspace):
+    word = f"ostler-left-{os.getpid()}"
+    script = PARENT.format(then="echo done")
+    done = await run(sandbox, workspace, "sh", "-c", script, GRANDCHILD.format(word=word))
+    assert (done.exit, done.output, done.ended_by) == (0, "done\n", None)
+    assert processes_with(word) == []
+
+
+@real
+async def test_cancelling_at_once_leaves_nothing(sandbox, workspace):
+    await sandbox.probe()
+    word = f"ostler-cancel-{os.getpid()}"
+    for turns in range(6):
+        call = asyncio.create_task(run(sandbox, workspace, "sh", "-c", f": {word}; sleep 1000 & wait"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert processes_with(word) == []
+
+
+@real
+async def test_a_command_dies_with_the_process_that_ran_it(workspace):
+    word = f"ostler-die-{os.getpid()}"
+    program = """
+import asyncio, sys
+from ostler.adapters.sandbox.bwrap import Bubblewrap
+asyncio.run(Bubblewrap().run(["sh", "-c", sys.argv[2]], workspace=sys.argv[1], wall_s=600, keep_bytes=1000))
+"""
+    script = f": {word}; echo > begun; sleep 1000 & wait"
+    worker = subprocess.Popen(
+        [sys.executable, "-c", program, str(workspace), script], env={**os.environ, "PYTHONPATH": ":".join(sys.path)}
+    )
+    try:
+        async with asyncio.timeout(60):
+            while not (workspace / "begun").exists():
+                assert worker.poll() is None
+                await asyncio.sleep(0)
+            worker.kill()
+            worker.wait()
+            while processes_with(word):
+                await asyncio.sleep(0)
+            await Bubblewrap().probe()
+    finally:
+        worker.kill()
+        worker.wait()
+    assert [*Path("/sys/fs/cgroup").glob(f"**/ostler-{worker.pid}-*")] == []
+
+
+@real
+async def test_no_control_group_and_no_descriptor_is_left_behind(sandbox, workspace):
+    await sandbox.probe()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        await run(sandbox, workspace, "true")
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert [*Path("/sys/fs/cgroup").glob(f"**/ostler-{os.getpid()}-*")] == []
+
+
+# Refusing
+
+
+async def test_without_bubblewrap_nothing_runs_and_the_error_says_what_to_do(workspace):
+    with pytest.raises(SandboxUnavailable) as caught:
+        await run(Bubblewrap(program="no-such-bwrap"), workspace, "touch", "ran")
+    assert "apt-get install bubblewrap" in caught.value.hint
+    assert "--sandbox=none" in caught.value.hint
+    assert os.listdir(workspace) == []
+
+
+async def test_a_program_that_only_pretends_to_isolate_is_found_out(workspace, tmp_path):
+    pretender = tmp_path / "bwrap"
+    pretender.write_text('#!/bin/sh\nwhile [ $# -gt 0 ] && [ "$1" != -- ]; do shift; done\nshift; exec "$@"\n')
+    pretender.chmod(0o755)
+    with pytest.raises(SandboxUnavailable, match="network: the host's loopback answered") as caught:
+        await run(Bubblewrap(program=str(pretender)), workspace, "touch", "ran")
+    assert "read outside" in caught.value.message
+    assert os.listdir(workspace) == []
+
+
+async def test_a_bubblewrap_that_cannot_start_says_why(workspace, tmp_path):
+    broken = tmp_path / "bwrap"
+    broken.write_text("#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2; exit 1\n")
+    broken.chmod(0o755)
+    with pytest.raises(SandboxUnavailable, match="No permissions to create new namespace"):
+        await run(Bubblewrap(program=str(broken)), workspace, "true")
+
+
+@real
+@pytest.mark.parametrize("folder", ["/", "/usr", "/etc"])
+async def test_the_system_itself_is_no_workspace(sandbox, folder):
+    with pytest.raises(UsageError, match="holds the system itself"):
+        await run(sandbox, folder, "true")
