@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    __version__: str
     from ostler.adapters.tools.functions import Tool, tool
     from ostler.app.agents import Agent
     from ostler.app.service import Happening, Result, Runtime, Session
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from ostler.domain.model import ModelRef, ModelSettings, Price
     from ostler.domain.tool import ToolOutcome, ToolRequest
     from ostler.kernel.errors import OstlerError
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Agent",
@@ -62,6 +61,8 @@ _HOMES = {
 
 def __getattr__(name: str) -> object:
     """Imports a public name when it is first used, so that a command pays only for what it needs."""
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("ostler")
     if name not in _HOMES:
         raise AttributeError(f"module 'ostler' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)

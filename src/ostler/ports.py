@@ -95,11 +95,14 @@ class EventStore(Protocol):
         """Streams of one tenant, newest first, whose name starts with `prefix`; `before` pages on by `number`."""
         ...
 
-    async def wait(self, *, after: int, timeout_s: float, foreign: bool = False) -> int:
-        """Return the last position as soon as it is greater than `after`, or at timeout.
+    async def wait(
+        self, *, after: int, timeout_s: float, foreign: bool = False, stream: StreamId | None = None
+    ) -> int:
+        """Return the last position as soon as it is greater than `after`; at timeout, return `after`.
 
-        `foreign` waits for writes of other processes only (a store that cannot tell wakes for all). A hint that may
-        come late, never the truth: callers read again.
+        `foreign` waits for writes of other processes only (a store that cannot tell wakes for all); `stream` spares the
+        caller the writes of this process to other streams. A hint that may come late or for nothing, never the truth:
+        callers read again.
         """
         ...
 
@@ -122,7 +125,7 @@ class EventStore(Protocol):
         """
         ...
 
-    async def release(self, worker: str, streams: Sequence[StreamId] = ()) -> None:
+    async def release(self, worker: str, streams: Sequence[StreamId]) -> None:
         """Let go of these claims."""
         ...
 

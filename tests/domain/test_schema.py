@@ -48,7 +48,7 @@ EXPRESSION = {
 
 
 def problems_of(schema: Any, value: Any) -> list[tuple[str, str]]:
-    return [tuple(problem) for problem in compile_schema(schema)(value)[1]]
+    return [(problem.path, problem.message) for problem in compile_schema(schema)(value)[1]]
 
 
 # ------------------------------------------------------------------------------------------------------ the oracle

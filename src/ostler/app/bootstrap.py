@@ -1,18 +1,12 @@
 """Wiring: every part of a running Ostler, made from its settings, once."""
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ostler.adapters.sandbox.bwrap import Bubblewrap
-from ostler.adapters.sandbox.none import Unconfined
-from ostler.adapters.store.memory import MemoryBlobStore, MemoryStore
-from ostler.adapters.store.sqlite import SqliteBlobStore, SqliteStore
-from ostler.adapters.tools.composite import Toolbox
-from ostler.adapters.tools.files import FileTools
-from ostler.adapters.tools.functions import FunctionTools, Tool
-from ostler.adapters.tools.shell import ShellTools
 from ostler.app.models import Models
+from ostler.app.plugins import SANDBOXES, STORES, TOOLS, part
 from ostler.app.settings import Settings
 from ostler.app.world import SystemClock, SystemEntropy
 from ostler.kernel.errors import ConfigurationError, OstlerError, StoreError
@@ -22,9 +16,12 @@ from ostler.runtime.journal import Journal
 from ostler.runtime.performer import Performer
 from ostler.runtime.worker import Worker, WorkerSettings
 
+if TYPE_CHECKING:
+    from ostler.adapters.tools.functions import FunctionTools, Tool
+
 
 class Parts:
-    """Everything that one process runs on. Closing it closes what it made."""
+    """Everything that one process runs on, made as it is needed. Closing it closes what it made."""
 
     def __init__(self, settings: Settings, store: EventStore, blobs: BlobStore) -> None:
         self.store = store
@@ -32,13 +29,23 @@ class Parts:
         self.clock: Clock = SystemClock()
         self.entropy: Entropy = SystemEntropy()
         self.models = Models(settings)
-        self.functions = FunctionTools([])
-        self.tools: ToolHost = Toolbox(
-            [self.functions, FileTools(), ShellTools({"bwrap": Bubblewrap(), "none": Unconfined()})]
-        )
         self.journal = Journal(store)
 
-    def know(self, tools: Sequence[Tool[..., Any]]) -> None:
+    @cached_property
+    def functions(self) -> "FunctionTools":
+        """The host of the functions that this process knows."""
+        functions: FunctionTools = part(TOOLS["functions"])([])
+        return functions
+
+    @cached_property
+    def tools(self) -> ToolHost:
+        """Every tool that can be performed here."""
+        sandboxes = {name: part(path)() for name, path in SANDBOXES.items()}
+        hosts = [self.functions, part(TOOLS["files"])(), part(TOOLS["shell"])(sandboxes)]
+        toolbox: ToolHost = part(TOOLS["all"])(hosts)
+        return toolbox
+
+    def know(self, tools: "Sequence[Tool[..., Any]]") -> None:
         """Make functions callable by the sessions whose agents have them as tools."""
         for tool in tools:
             self.functions.add(tool)
@@ -56,7 +63,8 @@ class Parts:
 
     async def close(self) -> None:
         await self.models.close()
-        await self.tools.close()
+        if "tools" in self.__dict__:
+            await self.tools.close()
         await self.store.close()
 
 
@@ -64,7 +72,7 @@ async def connect(settings: Settings) -> Parts:
     """Open the store that the settings name, and make everything else. Raises `ConfigurationError`, `StoreError`."""
     scheme, _, rest = settings.store.partition(":")
     if scheme == "memory":
-        return Parts(settings, MemoryStore(), MemoryBlobStore())
+        return Parts(settings, part(STORES["memory"])(), part(STORES["memory blobs"])())
     if scheme != "sqlite" or not rest.startswith("///") or len(rest) == 3:
         raise ConfigurationError(
             f"{settings.store!r} is no store that is known here.",
@@ -75,5 +83,5 @@ async def connect(settings: Settings) -> Parts:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"The folder {path.parent} cannot be made: {error.strerror}.") from error
-    store = await SqliteStore.open(path)
-    return Parts(settings, store, SqliteBlobStore(store))
+    store = await part(STORES["sqlite"]).open(path)
+    return Parts(settings, store, part(STORES["sqlite blobs"])(store))

@@ -18,7 +18,27 @@ STRATEGIES = {
 """Deterministic code that plays the model, by the name of the agent that it can drive."""
 
 
-def part(path: str, *, extra: str) -> Any:
+STORES = {
+    "memory": "ostler.adapters.store.memory:MemoryStore",
+    "memory blobs": "ostler.adapters.store.memory:MemoryBlobStore",
+    "sqlite": "ostler.adapters.store.sqlite:SqliteStore",
+    "sqlite blobs": "ostler.adapters.store.sqlite:SqliteBlobStore",
+}
+
+TOOLS = {
+    "all": "ostler.adapters.tools.composite:Toolbox",
+    "files": "ostler.adapters.tools.files:FileTools",
+    "functions": "ostler.adapters.tools.functions:FunctionTools",
+    "shell": "ostler.adapters.tools.shell:ShellTools",
+}
+
+SANDBOXES = {
+    "bwrap": "ostler.adapters.sandbox.bwrap:Bubblewrap",
+    "none": "ostler.adapters.sandbox.none:Unconfined",
+}
+
+
+def part(path: str, *, extra: str = "") -> Any:
     """The object at `module:name`. Raises `ConfigurationError` if the library that it needs is not installed."""
     try:
         return pkgutil.resolve_name(path)

@@ -4,11 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 
-from ostler.app.agents import Agent
 from ostler.app.bootstrap import Parts, connect
 from ostler.app.models import Choice
 from ostler.app.settings import Settings
@@ -19,13 +18,24 @@ from ostler.domain.session import commands as command
 from ostler.domain.session.commands import SessionCommand
 from ostler.domain.session.events import SESSION_CODEC, AgentCancelled, AgentCompleted, AgentFailed, SessionEvent
 from ostler.domain.session.state import ENDED, State
-from ostler.kernel.errors import Conflict, DefinitionInvalid, NotFound, OstlerError, UsageError
-from ostler.kernel.event import StreamId
+from ostler.kernel.errors import (
+    Conflict,
+    DefinitionInvalid,
+    NotFound,
+    OstlerError,
+    StoreCorrupt,
+    UnknownEvent,
+    UsageError,
+)
+from ostler.kernel.event import Record, StreamId
 from ostler.kernel.ids import CHANCE_BYTES, make_id
-from ostler.ports import Entropy
-from ostler.runtime.journal import Journal
+from ostler.ports import Append, Entropy, StreamInfo
+from ostler.runtime.journal import Journal, standing_of
 from ostler.runtime.worker import Worker, WorkerSettings
-from ostler.views.sessions import SessionView, view
+from ostler.views.sessions import SessionView, unreadable, view
+
+if TYPE_CHECKING:
+    from ostler.app.agents import Agent
 
 GOAL_BYTES_MAX = 256 * 1024
 WAIT_S = 5.0
@@ -62,7 +72,7 @@ class Runtime:
     in the log, and goes on when a runtime is opened on the same store again.
     """
 
-    def __init__(self, settings: Settings, agents: Sequence[Agent], worker: WorkerSettings | None) -> None:
+    def __init__(self, settings: Settings, agents: "Sequence[Agent]", worker: WorkerSettings | None) -> None:
         """Use `Runtime.open`."""
         self.settings = settings
         self.troubles: list[tuple[str, OstlerError]] = []
@@ -77,7 +87,7 @@ class Runtime:
         cls,
         store: str | Settings = "sqlite:///ostler.db",
         *,
-        agents: Sequence[Agent] = (),
+        agents: "Sequence[Agent]" = (),
         worker: bool | WorkerSettings = True,
     ) -> Self:
         """A runtime on `store` (`sqlite:///relative.db`, `sqlite:////absolute.db`, `memory:`).
@@ -90,12 +100,11 @@ class Runtime:
         return cls(settings, agents, chosen)
 
     async def __aenter__(self) -> Self:
-        self._parts = parts = await connect(self.settings)
+        self._parts = await connect(self.settings)
         for agent in self._agents:
             self._know(agent)
         if self._worker_settings is not None:
-            self._worker = parts.worker(self._worker_settings, lambda stream, error: self._troubled(stream, error))
-            await self._worker.start()
+            await self.work(self._worker_settings)
         return self
 
     async def __aexit__(
@@ -108,9 +117,18 @@ class Runtime:
             if self._parts is not None:
                 await self._parts.close()
 
+    async def work(self, settings: WorkerSettings) -> Worker:
+        """Start the worker of this runtime now, if it was opened without one. Leaving the runtime stops it."""
+        parts = self._open_parts()
+        if self._worker is not None:
+            raise UsageError("This runtime has a worker already.")
+        self._worker = parts.worker(settings, lambda stream, error: self._troubled(stream, error))
+        await self._worker.start()
+        return self._worker
+
     async def start(
         self,
-        agent: Agent | AgentSpec,
+        agent: "Agent | AgentSpec",
         goal: str,
         *,
         model: str | ModelRef | None = None,
@@ -123,7 +141,7 @@ class Runtime:
         if len(goal.encode()) > GOAL_BYTES_MAX:
             raise DefinitionInvalid("the start", [("goal", f"is longer than {GOAL_BYTES_MAX} bytes")])
         spec = agent if isinstance(agent, AgentSpec) else agent.spec
-        if isinstance(agent, Agent):
+        if not isinstance(agent, AgentSpec):
             self._know(agent)
         chosen = await self.choose_model(agent, model)
         now = parts.clock.now_us()
@@ -136,10 +154,10 @@ class Runtime:
         self._wake()
         return Session(self, StreamId(by.tenant, name))
 
-    async def choose_model(self, agent: Agent | AgentSpec, named: str | ModelRef | None = None) -> Choice:
+    async def choose_model(self, agent: "Agent | AgentSpec", named: str | ModelRef | None = None) -> Choice:
         """The model that a session of `agent` would be driven by, and why."""
         models = self._open_parts().models
-        own = agent.model if isinstance(agent, Agent) else None
+        own = None if isinstance(agent, AgentSpec) else agent.model
         wanted = named if named is not None else own
         if isinstance(wanted, ModelRef):
             return Choice(wanted, "named by the caller")
@@ -171,19 +189,21 @@ class Runtime:
         """Sessions, newest first, as of now."""
         parts = self._open_parts()
         found = await parts.store.streams(tenant, prefix="ses_", statuses=statuses, queue=agent, limit=limit)
-        views = []
-        for info in found:
-            loaded = await parts.journal.load(info.stream)
-            if loaded.state is not None:
-                views.append(view(loaded.state))
-        return views
+        return [await self._view(info) for info in found]
+
+    async def _view(self, info: StreamInfo) -> SessionView:
+        """One session of a list; one that cannot be read must not hide the others."""
+        try:
+            return await Session(self, info.stream).view()
+        except (StoreCorrupt, UnknownEvent) as error:
+            return unreadable(info.stream.name, info.standing.queue, info.standing.status, error.message)
 
     @property
     def parts(self) -> Parts:
         """The store and everything else this runtime is wired from; for tools of operators, not for agents."""
         return self._open_parts()
 
-    def _know(self, agent: Agent) -> None:
+    def _know(self, agent: "Agent") -> None:
         """Make an agent's code reachable for its sessions, and let the worker take them."""
         parts = self._open_parts()
         parts.know(agent.tools)
@@ -230,20 +250,23 @@ class Session:
 
     async def events(self, *, after: int = 0, follow: bool = True) -> AsyncIterator[Happening]:
         """Every event with `seq > after`, in order, each once; then, while `follow`, as they happen until the end."""
+        async for record in self.records(after=after, follow=follow):
+            yield Happening(record.seq, record.at_us, SESSION_CODEC.decode(record.data))
+
+    async def records(self, *, after: int = 0, follow: bool = True) -> AsyncIterator[Record]:
+        """As `events`, as they are stored."""
         store = self._journal.store
         while True:
             position = await store.head()
+            has_ended = not follow or (await self._info()).standing.status in ENDED
             records = await store.read(self._stream, after=after)
             for record in records:
                 after = record.seq
-                event = SESSION_CODEC.decode(record.data)
-                yield Happening(record.seq, record.at_us, event)
-                if isinstance(event, _ENDS):
-                    return
-            if not follow:
+                yield record
+            if has_ended or (records and isinstance(SESSION_CODEC.decode(records[-1].data), _ENDS)):
                 return
             if not records:
-                await store.wait(after=position, timeout_s=WAIT_S)
+                await store.wait(after=position, timeout_s=WAIT_S, stream=self._stream)
 
     async def result(self, *, timeout_s: float | None = None) -> Result:
         """Wait for the end. Raises `TimeoutError` after `timeout_s`; the session goes on regardless."""
@@ -269,7 +292,11 @@ class Session:
             if info.standing.status in ENDED:
                 return info.version
             if not await self._runtime.let_go(self._stream):
-                await store.wait(after=position, timeout_s=WAIT_S)
+                await store.wait(after=position, timeout_s=WAIT_S, stream=self._stream)
+
+    async def _info(self) -> StreamInfo:
+        (info,) = await self._journal.store.streams(self._stream.tenant, prefix=self.id, limit=1)
+        return info
 
     async def state(self) -> State:
         loaded = await self._journal.load(self._stream)
@@ -298,7 +325,14 @@ class Session:
         await self._tell(command.Pause(self._now(), by, reason))
 
     async def resume(self, *, by: Principal = LOCAL_USER) -> None:
+        """End a pause. A session that is not paused is put back into the queue, if it is not there as it should be."""
         await self._tell(command.Resume(self._now(), by))
+        loaded, info = await self._journal.load(self._stream), await self._info()
+        assert loaded.state is not None
+        standing = standing_of(loaded.state, at_us=self._now(), before=info.standing)
+        if info.version == loaded.seq and standing != info.standing:
+            await self._journal.store.append(Append(self._stream, loaded.seq, (), standing))
+            self._runtime._wake(self._stream)
 
     async def cancel(self, *, by: Principal = LOCAL_USER, reason: str = "") -> None:
         """Begin nothing more, stop what is under way, then end."""

@@ -31,7 +31,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
     },
     "Look": {
         "ps": Entry("ostler.cli.look:ps", "List sessions."),
-        "logs": Entry("ostler.cli.look:logs", "Show the events of a session."),
+        "logs": Entry("ostler.cli.logs:logs", "Show the events of a session."),
         "inspect": Entry("ostler.cli.inspect:inspect", "Show everything about a session."),
         "why": Entry("ostler.cli.inspect:why", "Explain a decision, or the state a session is in."),
         "approvals": Entry("ostler.cli.look:approvals", "List the calls that wait for a person."),

@@ -2,11 +2,11 @@
 
 from typing import NamedTuple, assert_never
 
-import msgspec
 from rich.console import Console
 from rich.text import Text
 
 from ostler.app.service import Happening
+from ostler.cli.words import CHARS_MAX, arguments, duration, short
 from ostler.domain.model import AskedCall
 from ostler.domain.session.events import (
     AgentCancelled,
@@ -32,8 +32,8 @@ from ostler.domain.session.events import (
     ToolRequested,
 )
 
-DETAIL_CHARS_MAX = 400
-"""What is shown of a detail where no terminal's edge ends it sooner."""
+SAID_CHARS_MAX = 160
+"""What is shown of a text that a model wrote beside its calls."""
 
 
 class Line(NamedTuple):
@@ -48,18 +48,25 @@ class Line(NamedTuple):
 class Live:
     """Shows the events of one session as they come. It remembers only what later lines refer to."""
 
-    def __init__(self, console: Console, session: str, *, prefix: str = "") -> None:
-        """`prefix` begins every line, for several sessions on one console."""
+    def __init__(self, console: Console, session: str, *, prefix: str = "", says_how: bool = False) -> None:
+        """`prefix` begins every line, for several sessions on one console; `says_how` adds how a call is approved."""
         self._console = console
         self._session = session
         self._prefix = prefix
+        self._says_how = says_how
         self._started_us: int | None = None
         self._tools: dict[str, str] = {}
         self._begun: dict[str, int] = {}
 
-    def show(self, happening: Happening) -> None:
-        """Print the line of one event, as wide as the console."""
-        self._console.print(self.text(happening), no_wrap=True, overflow="ellipsis", crop=True)
+    def show(self, happening: Happening, *, is_silent: bool = False) -> None:
+        """Print the line of one event, as wide as the console; `is_silent` only remembers it."""
+        text = self.text(happening)
+        if is_silent:
+            return
+        self._console.print(text, no_wrap=True, overflow="ellipsis", crop=True)
+        if self._says_how and isinstance(happening.event, ApprovalRequested):
+            for verb in ("approve", "deny"):
+                self._console.print(Text(f"{'':16}ostler {verb} {self._session}", style="dim"), no_wrap=True)
 
     def text(self, happening: Happening) -> Text:
         """The line of one event; events must come in order."""
@@ -82,7 +89,7 @@ class Live:
                 return Line("?", "dim", "ask model", f"turn {event.call}")
             case ModelCompleted():
                 took = self._took(event.call, at_us)
-                said = short(event.defect or event.text, 160 if event.calls else DETAIL_CHARS_MAX)
+                said = short(event.defect or event.text, SAID_CHARS_MAX if event.calls else CHARS_MAX)
                 self._tools.update({call.id: call.name for call in event.calls})
                 asked = ", ".join(_asked(call) for call in event.calls)
                 style = "yellow" if event.defect else "cyan"
@@ -164,42 +171,9 @@ class Live:
         return "" if begun is None else f" ({duration(at_us - begun)})"
 
 
-def arguments(values: dict[str, object]) -> str:
-    """Arguments as `name=value`, on one line."""
-    return short(" ".join(f"{name}={_value(value)}" for name, value in values.items()))
-
-
-def short(text: str, chars_max: int = DETAIL_CHARS_MAX) -> str:
-    """The text on one line, and no longer than that. What could steer a terminal is dropped."""
-    line = " ".join(text[: chars_max * 2].split())
-    plain = "".join(char for char in line if char.isprintable())
-    return plain if len(plain) <= chars_max and len(text) <= chars_max * 2 else plain[: chars_max - 1] + "…"
-
-
-def duration(span_us: int) -> str:
-    """A span of time as people say it."""
-    seconds = span_us / 1e6
-    if seconds < 1:
-        return f"{span_us / 1000:.0f} ms"
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    if seconds < 2 * 3600:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.0f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} d"
-
-
-def usd(microusd: int) -> str:
-    """A sum of money; nothing spent is shown as a dash."""
-    return f"${microusd / 1e6:.4f}" if microusd else "–"
-
-
 def _asked(call: AskedCall) -> str:
     return f"{call.name}({short(call.arguments, 80)})"
 
 
 def _by(call: str, by: str, reason: str) -> str:
     return f"{call} by {by}".strip() + (f": {short(reason)}" if reason else "")
-
-
-def _value(value: object) -> str:
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

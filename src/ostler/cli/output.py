@@ -12,6 +12,7 @@ from ostler.cli.trouble import JSON_ERRORS
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.table import Table
 
 Format = Literal["table", "json", "jsonl", "yaml"]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -96,3 +97,29 @@ def console(*, err: bool = False) -> "Console":
     stream = sys.stderr if err else sys.stdout
     width = None if stream.isatty() else shutil.get_terminal_size((PIPE_WIDTH, 24)).columns
     return Console(file=stream, width=width, highlight=False, emoji=False, markup=False)
+
+
+def table(*columns: str, rows: Iterable[Sequence[str]]) -> "Table":
+    """A table for people. A column named `name>` is aligned to the right, one named `name…` is cut where space ends."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    for column in columns:
+        name = column.rstrip(">…")
+        is_cut = column.endswith("…")
+        made.add_column(
+            name,
+            justify="right" if column.endswith(">") else "left",
+            no_wrap=is_cut or name in _WHOLE,
+            overflow="ellipsis" if is_cut else "fold",
+            min_width=30 if name in _IDS else None,
+        )
+    for row in rows:
+        made.add_row(*(Text(cell) for cell in row))
+    return made
+
+
+_IDS = ("id", "session")
+_WHOLE = (*_IDS, "status", "call", "age", "cost")

@@ -7,7 +7,7 @@ WORKER_QUEUE = "workers"
 """The queue of worker streams. No session runs there, since no agent's name may be this."""
 
 
-class WorkerStarted(Event, frozen=True, tag="worker.started"):
+class WorkerStarted(Event, tag="worker.started"):
     """`found_lost` are the workers of this host that this one found dead without an end."""
 
     host: str
@@ -16,13 +16,13 @@ class WorkerStarted(Event, frozen=True, tag="worker.started"):
     found_lost: tuple[str, ...] = ()
 
 
-class WorkerStopped(Event, frozen=True, tag="worker.stopped"):
+class WorkerStopped(Event, tag="worker.stopped"):
     """A clean end: nothing was under way any more, or was stopped and recorded."""
 
     reason: str
 
 
-class WorkerLost(Event, frozen=True, tag="worker.lost"):
+class WorkerLost(Event, tag="worker.lost"):
     """The process was gone, and had not said goodbye. `by` is the worker that noticed."""
 
     by: str

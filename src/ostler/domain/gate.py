@@ -12,7 +12,7 @@ from ostler.domain import constraint
 from ostler.domain.agent import AgentSpec
 from ostler.domain.identity import Principal
 from ostler.domain.model import AskedCall
-from ostler.domain.schema import validator_for
+from ostler.domain.schema import parse_json, validator_for
 from ostler.domain.suggest import did_you_mean
 from ostler.domain.tool import FailureKind, ToolSpec
 
@@ -47,10 +47,9 @@ def judge(agent: AgentSpec, by: Principal, call: AskedCall, *, approved: str | N
     spec = agent.tool(call.name)
     if spec is None:
         return Refused("not_found", _unknown(agent, call.name))
-    try:
-        written = msgspec.json.decode(call.arguments or "{}")
-    except msgspec.DecodeError as error:
-        return Refused("invalid", f"the arguments of {call.name} are not valid JSON: {error}. Write one JSON object.")
+    written, fault = parse_json(call.arguments or "{}")
+    if fault is not None:
+        return Refused("invalid", f"the arguments of {call.name} are not valid JSON: {fault.message}. Write one JSON object.")
     arguments, problems = validator_for(spec.parameters)(written)
     if problems:
         listed = "; ".join(

@@ -2,7 +2,7 @@
 
 import hashlib
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, dataclass_transform
 
 import msgspec
 
@@ -17,6 +17,7 @@ class StreamId(NamedTuple):
     name: str
 
 
+@dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
 class Event(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=False, gc=False):
     """A fact, past tense. Subclasses set `tag="noun.verbed"`, which is stored with the fields and never changes."""
 

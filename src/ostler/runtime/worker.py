@@ -61,6 +61,8 @@ class Worker:
         self._lives_until_us = 0
         self._life = Life(self._store, clock, make_id("wrk", clock.now_us() // 1000, entropy.chance(CHANCE_BYTES)))
         self.name = self._life.name
+        self.on_hold: Callable[[StreamId, bool], None] = lambda stream, holds: None
+        """Told of every session that it takes, and of every one that it lets go."""
 
     @property
     def running(self) -> int:
@@ -163,7 +165,10 @@ class Worker:
         position = await self._store.head()
         while True:
             try:
-                await self._store.wait(after=position, timeout_s=POLL_S, foreign=True)
+                head = await self._store.head()
+                if await self._store.wait(after=position, timeout_s=POLL_S, foreign=True) == position:
+                    position = head  # all of it was written here
+                    continue
                 while records := await self._store.tail(after=position):
                     position = records[-1].position
                     self._notice(records)
@@ -189,6 +194,7 @@ class Worker:
             trouble=self._trouble,
         )
         self._runners[stream] = runner
+        self.on_hold(stream, True)
         self._held[stream] = asyncio.create_task(self._tend(runner, epoch), name=stream.name)
 
     async def _tend(self, runner: Runner, epoch: int) -> None:
@@ -223,6 +229,7 @@ class Worker:
             self._runners.pop(stream, None)
             self._held.pop(stream, None)
             self._look.set()
+            self.on_hold(stream, False)
 
 
 async def _wait_for(event: asyncio.Event, seconds: float) -> None:

@@ -66,6 +66,30 @@ def view(state: State) -> SessionView:
     )
 
 
+def unreadable(session: str, agent: str, status: str, problem: str) -> SessionView:
+    """A session whose log cannot be read: what is known of it beside its log."""
+    return SessionView(
+        id=session,
+        agent=agent,
+        status=status,
+        waiting_for=None,
+        reason="unreadable",
+        text=problem,
+        goal="",
+        model="",
+        model_kind="",
+        steps=0,
+        tool_calls=0,
+        tokens=0,
+        cost_microusd=0,
+        started="",
+        workspace=None,
+        sandbox="",
+        origin=None,
+        approval=None,
+    )
+
+
 def approval(state: State) -> Approval | None:
     """The question that the session waits for an answer to."""
     question = state.question

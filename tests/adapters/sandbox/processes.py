@@ -1,5 +1,7 @@
-"""Looking for processes by what their command line says."""
+"""Waiting for what other processes do, and looking for them by what their command line says."""
 
+import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,3 +16,12 @@ def processes_with(word: str) -> list[int]:
                 if word in words:
                     found.append(int(folder.name))
     return found
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait on a condition that threads or other processes make true."""
+    async with asyncio.timeout(60):  # a guard, not a measure
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0)

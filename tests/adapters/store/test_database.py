@@ -14,6 +14,19 @@ from ostler.kernel.errors import StoreBusy, StoreCorrupt, StoreError
 INSERT = "INSERT INTO workers (name, until) VALUES (?, ?)"
 
 
+@pytest.fixture
+def open_database():
+    opened = []
+
+    def open_one(path):
+        opened.append(Database(path))
+        return opened[-1]
+
+    yield open_one
+    for one in opened:
+        one.close()
+
+
 def contents(directory):
     return {path.name: path.read_bytes() for path in directory.iterdir()}
 
@@ -62,21 +75,21 @@ def make_malformed(path):
         (make_newer, StoreError),
     ],
 )
-def test_what_is_no_store_of_ours_is_refused_and_not_touched(tmp_path, make, error):
+def test_what_is_no_store_of_ours_is_refused_and_not_touched(tmp_path, make, error, open_database):
     path = tmp_path / "ostler.db"
     make(path)
     before = contents(tmp_path)
     with pytest.raises(error) as refused:
-        Database(path).fetch("SELECT 1")
+        open_database(path).fetch("SELECT 1")
     assert str(path) in refused.value.message
     assert refused.value.hint
     assert contents(tmp_path) == before
 
 
 @pytest.mark.parametrize("where", ["absent/ostler.db", "."])
-def test_a_path_that_cannot_be_a_file_is_explained(tmp_path, where):
+def test_a_path_that_cannot_be_a_file_is_explained(tmp_path, where, open_database):
     with pytest.raises(StoreError, match="cannot be"):
-        Database(tmp_path / where).fetch("SELECT 1")
+        open_database(tmp_path / where).fetch("SELECT 1")
 
 
 def test_a_new_file_is_private_and_says_what_it_is(tmp_path):
@@ -89,41 +102,41 @@ def test_a_new_file_is_private_and_says_what_it_is(tmp_path):
     connection.close()
 
 
-def test_an_empty_file_becomes_a_store(tmp_path):
+def test_an_empty_file_becomes_a_store(tmp_path, open_database):
     path = tmp_path / "ostler.db"
     path.touch()
     connect(path).close()
-    assert Database(path).fetch("SELECT count(*) FROM events") == [(0,)]
+    assert open_database(path).fetch("SELECT count(*) FROM events") == [(0,)]
 
 
-def test_every_older_schema_is_brought_up_to_date(tmp_path, monkeypatch):
-    fresh = Database(tmp_path / "fresh.db")
+def test_every_older_schema_is_brought_up_to_date(tmp_path, monkeypatch, open_database):
+    fresh = open_database(tmp_path / "fresh.db")
     schema = "SELECT type, name, sql FROM sqlite_schema ORDER BY name"
     for version in range(len(MIGRATIONS) + 1):
         path = tmp_path / f"version-{version}.db"
         with monkeypatch.context() as past:
             past.setattr(database, "MIGRATIONS", MIGRATIONS[:version])
             connect(path).close()
-        old = Database(path)
+        old = open_database(path)
         assert old.fetch(schema) == fresh.fetch(schema)
         assert old.fetch("PRAGMA user_version") == [(len(MIGRATIONS),)]
         old.close()
     fresh.close()
 
 
-def test_a_migration_that_fails_leaves_the_schema_as_it_was(tmp_path, monkeypatch):
+def test_a_migration_that_fails_leaves_the_schema_as_it_was(tmp_path, monkeypatch, open_database):
     path = tmp_path / "ostler.db"
     connect(path).close()
     broken = "CREATE TABLE extra (a);\nCREATE TABLE workers (name);\n"
     with monkeypatch.context() as future:
         future.setattr(database, "MIGRATIONS", (*MIGRATIONS, broken))
         with pytest.raises(StoreError, match="workers"):
-            Database(path).fetch("SELECT 1")
-    assert Database(path).fetch("SELECT count(*) FROM sqlite_schema WHERE name = 'extra'") == [(0,)]
+            open_database(path).fetch("SELECT 1")
+    assert open_database(path).fetch("SELECT count(*) FROM sqlite_schema WHERE name = 'extra'") == [(0,)]
 
 
-def test_a_locked_file_is_busy_at_once(tmp_path):
-    held, waiting = Database(tmp_path / "ostler.db"), Database(tmp_path / "ostler.db")
+def test_a_locked_file_is_busy_at_once(tmp_path, open_database):
+    held, waiting = open_database(tmp_path / "ostler.db"), open_database(tmp_path / "ostler.db")
     held.connection().execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreBusy):
         waiting.transaction(lambda connection: connection.execute(INSERT, ("anna", 1)))
@@ -132,8 +145,8 @@ def test_a_locked_file_is_busy_at_once(tmp_path):
     assert held.fetch("SELECT name FROM workers") == [("anna",)]
 
 
-def test_a_transaction_that_fails_leaves_nothing(tmp_path):
-    store = Database(tmp_path / "ostler.db")
+def test_a_transaction_that_fails_leaves_nothing(tmp_path, open_database):
+    store = open_database(tmp_path / "ostler.db")
 
     def write_and_fail(connection):
         connection.execute(INSERT, ("anna", 1))
@@ -152,8 +165,8 @@ def small_files():
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_after_an_io_error_another_handle_is_used_and_nothing_is_lost(tmp_path, small_files):
-    store = Database(tmp_path / "ostler.db")
+def test_after_an_io_error_another_handle_is_used_and_nothing_is_lost(tmp_path, small_files, open_database):
+    store = open_database(tmp_path / "ostler.db")
     store.transaction(lambda connection: connection.execute(INSERT, ("anna", 1)))
     handle = store.connection()
     small_files(300_000)
@@ -167,8 +180,8 @@ def test_after_an_io_error_another_handle_is_used_and_nothing_is_lost(tmp_path, 
     assert store.fetch("SELECT name FROM workers") == [("anna",), ("bert",)]
 
 
-def test_after_an_io_error_a_file_that_is_gone_is_not_made_anew(tmp_path, small_files):
-    store = Database(tmp_path / "ostler.db")
+def test_after_an_io_error_a_file_that_is_gone_is_not_made_anew(tmp_path, small_files, open_database):
+    store = open_database(tmp_path / "ostler.db")
     store.connection()
     small_files(300_000)
     with pytest.raises(StoreError, match="disk"):
@@ -179,8 +192,8 @@ def test_after_an_io_error_a_file_that_is_gone_is_not_made_anew(tmp_path, small_
     assert not (tmp_path / "ostler.db").exists()
 
 
-def test_closing_empties_the_log_and_ends_all_use(tmp_path):
-    store = Database(tmp_path / "ostler.db")
+def test_closing_empties_the_log_and_ends_all_use(tmp_path, open_database):
+    store = open_database(tmp_path / "ostler.db")
     store.transaction(lambda connection: connection.execute(INSERT, ("anna", 1)))
     store.close()
     store.close()

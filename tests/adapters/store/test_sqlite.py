@@ -159,7 +159,7 @@ async def test_a_foreign_wait_sleeps_through_our_own_appends(store):
     await store.append(addition(ORDER, 0))
     assert await store.wait(after=0, timeout_s=60) == 1
     assert not waiting.done()
-    assert await waiting == 1
+    assert await waiting == 0
 
 
 async def test_a_foreign_wait_knows_what_others_wrote_before_it(store, tmp_path):
@@ -226,9 +226,9 @@ async def test_what_was_acknowledged_survives_a_process_that_is_killed(tmp_path)
     seed = random.randrange(2**32)
     rng = random.Random(seed)
     acknowledged = set()
-    for _ in range(5):
+    for _ in range(4):
         process = writing(tmp_path / "ostler.db", "victim", 10_000)
-        for _ in range(rng.randint(1, 150)):
+        for _ in range(rng.randint(1, 100)):
             acknowledged.add(process.stdout.readline())
         process.send_signal(signal.SIGKILL)
         acknowledged |= {line for line in process.communicate()[0].splitlines(keepends=True) if line.endswith("\n")}

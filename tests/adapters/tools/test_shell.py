@@ -152,7 +152,7 @@ class TestShellInBubblewrapKeepsTheContract(ShellContract):
     sandbox = "bwrap"
 
     async def test_what_a_program_writes_is_in_the_workspace(self, host, tmp_path):
-        outcome = await host.perform(request(tmp_path, "python", "-c", "open('a.txt', 'w').write('x')"))
+        outcome = await host.perform(request(tmp_path, "python3", "-c", "open('a.txt', 'w').write('x')"))
         assert msgspec.json.decode(outcome.output) == {"exit": 0, "output": ""}
         assert (tmp_path / "a.txt").read_text() == "x"
 

@@ -15,6 +15,13 @@ from ostler.adapters.tools.signature import read_docstring
 from ostler.kernel.errors import DefinitionInvalid
 
 
+class Lock:
+    """Nothing that JSON could hold."""
+
+
+LOCK = Lock()
+
+
 class Colour(enum.Enum):
     RED = "red"
     BLUE = "blue"
@@ -150,7 +157,7 @@ def test_every_problem_of_a_definition_is_listed_at_once():
     with pytest.raises(DefinitionInvalid) as caught:
 
         @tool
-        def bad(first, /, plain, lock: threading_lock(), *rest: int, late: int = object(), **more: int): ...  # type: ignore[assignment] # noqa: B008, E501
+        def bad(first, /, plain, lock: Lock, *rest: int, late: Any = LOCK, **more: int): ...
 
     assert [path for path, _ in caught.value.problems] == ["first", "plain", "lock", "rest", "late", "more"]
 
@@ -162,17 +169,25 @@ def test_a_default_that_its_own_type_does_not_allow_is_a_problem():
         def bad(name: str = None) -> None: ...  # type: ignore[assignment] # noqa: RUF013
 
 
-def threading_lock():
-    class Lock: ...
-
-    return Lock
-
-
 def test_an_annotation_that_means_nothing_is_a_problem_and_not_a_crash():
     with pytest.raises(DefinitionInvalid, match="Nowhere"):
 
         @tool
         def bad(value: "Nowhere") -> None: ...  # type: ignore[name-defined] # noqa: F821
+
+
+GOOGLE = """Google.
+
+Args:
+    sku: The article,
+        in full.
+    n (int, optional): How many.
+
+    last: Z.
+
+Returns:
+    left: What is left.
+"""
 
 
 @pytest.mark.parametrize(
@@ -182,8 +197,7 @@ def test_an_annotation_that_means_nothing_is_a_problem_and_not_a_crash():
         ("One line.", "One line.", {}),
         ("First.\n\nMore of it,\nand more.", "First.\n\nMore of it,\nand more.", {}),
         (
-            "Google.\n\nArgs:\n    sku: The article,\n        in full.\n    n (int, optional): How many.\n\n    last: Z.\n\n"
-            "Returns:\n    left: What is left.\n",
+            GOOGLE,
             "Google.",
             {"sku": "The article, in full.", "n": "How many.", "last": "Z."},
         ),

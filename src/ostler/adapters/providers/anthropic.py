@@ -22,6 +22,8 @@ from ostler.kernel.errors import IncompleteReply, ProviderGarbled
 
 BASE_URL = "https://api.anthropic.com"
 VERSION = "2023-06-01"
+"""The version that every server of this dialect knows. The next one (2026-10-21) differs for us in one thing: it
+refuses `temperature` for all models, where this one leaves it to those that still have it."""
 MODELS_MAX = 1000
 
 _STOP: dict[str, StopReason] = {

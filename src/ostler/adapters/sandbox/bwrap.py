@@ -4,6 +4,7 @@ The namespaces come from bubblewrap (https://github.com/containers/bubblewrap); 
 where this process may make one, from a control group around everything.
 """
 
+import asyncio
 import json
 import os
 import shutil
@@ -12,7 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
@@ -28,6 +29,9 @@ _ETC = (
     *("/etc/passwd", "/etc/group", "/etc/hosts", "/etc/localtime", "/etc/ssl/certs", "/etc/mime.types"),
 )
 _INSIDE_UID = 1000
+_SETUP_S = 10.0
+"""After so long without a word of bubblewrap it is taken to be stuck, when it is to be killed anyway."""
+
 _PYTHON = os.path.realpath(sys.executable)
 
 
@@ -114,31 +118,22 @@ class Bubblewrap:
     async def _run(
         self, argv: Sequence[str], *, workspace: str, cwd: str, stdin: bytes, wall_s: float, keep_bytes: int
     ) -> Completed:
-        info, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         group = self._make_cgroup()
         try:
-            try:
-                child = _Namespaced(
-                    [
-                        *(group.prefix() if group else []),
-                        *self.command(argv, workspace=workspace, cwd=cwd, options=["--info-fd", str(theirs)]),
-                    ],
-                    # bubblewrap's own environment stays readable inside, as /proc/1/environ
-                    environment=self._environment,
-                    folder="/",
-                    stdin=stdin,
-                    keep_bytes=keep_bytes,
-                    inherited=[theirs],
-                )
-                child.info = info
-            finally:
-                os.close(theirs)
+            child = _Namespaced(
+                lambda options: [
+                    *(group.prefix() if group else []),
+                    *self.command(argv, workspace=workspace, cwd=cwd, options=options),
+                ],
+                environment=self._environment,  # bubblewrap's own stays readable inside, as /proc/1/environ
+                stdin=stdin,
+                keep_bytes=keep_bytes,
+            )
             done = await watch(child, wall_s=wall_s)
             if group and done.exit > 128 and group.memory_ran_out():
                 return Completed(done.exit, done.output, done.dropped_bytes, "memory")
             return done
         finally:
-            os.close(info)
             if group:
                 group.remove()
 
@@ -213,33 +208,74 @@ def _targets() -> Iterator[tuple[str, dict[str, object]]]:
 
 
 class _Namespaced(Child):
-    """A command whose descendants all live in one process namespace, which ends with its first process."""
+    """A command whose descendants all live in one process namespace, which ends with its first process.
 
-    info = -1
+    The command is held back until there is a handle of that process, so that its number cannot mean another by then.
+    """
+
+    def __init__(
+        self,
+        command: Callable[[Sequence[str]], Sequence[str]],
+        *,
+        environment: Mapping[str, str],
+        stdin: bytes,
+        keep_bytes: int,
+    ) -> None:
+        """`command` is given the options by which bubblewrap talks to us."""
+        self._info, info = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        block, self._go = os.pipe2(os.O_CLOEXEC)
+        self._told = b""
+        self._first: int | None = None
+        try:
+            super().__init__(
+                command(["--info-fd", str(info), "--block-fd", str(block)]),
+                environment=environment,
+                folder="/",
+                stdin=stdin,
+                keep_bytes=keep_bytes,
+                inherited=[info, block],
+            )
+        except BaseException:
+            os.close(self._info)
+            os.close(self._go)
+            raise
+        finally:
+            os.close(info)
+            os.close(block)
+
+    async def ended(self) -> None:
+        await self._hold()
+        with suppress(BrokenPipeError):
+            os.write(self._go, b"\n")
+        await super().ended()
 
     async def kill(self) -> None:
         """The kernel reports the end of a namespace's first process only when all others are gone."""
-        told = await self._told()
-        if told:  # else it ended before there was a namespace
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_SETUP_S):
+                await self._hold()
+        if self._first is not None:
             with suppress(ProcessLookupError):
-                first = os.pidfd_open(json.loads(told)["child-pid"])
-                try:
-                    signal.pidfd_send_signal(first, signal.SIGKILL)
-                    await readable(first)
-                finally:
-                    os.close(first)
+                signal.pidfd_send_signal(self._first, signal.SIGKILL)
+            await readable(self._first)
         await super().kill()
 
-    async def _told(self) -> bytes:
-        """What bubblewrap says of the namespace, which comes in pieces."""
-        told = b""
-        while not told.endswith(b"}\n"):
-            await readable(self.info)
-            piece = os.read(self.info, 4096)
+    def close(self) -> None:
+        super().close()
+        for descriptor in (self._info, self._go, self._first):
+            if descriptor is not None:
+                os.close(descriptor)
+
+    async def _hold(self) -> None:
+        """Get the handle, unless bubblewrap ended before there was a namespace. It tells its number in pieces."""
+        while self._first is None:
+            await readable(self._info)
+            piece = os.read(self._info, 4096)
             if not piece:
-                break
-            told += piece
-        return told
+                return
+            self._told += piece
+            if self._told.endswith(b"}\n"):
+                self._first = os.pidfd_open(json.loads(self._told)["child-pid"])
 
 
 def _is_within(path: str, folders: Sequence[str]) -> bool:

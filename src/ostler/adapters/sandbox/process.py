@@ -123,7 +123,7 @@ class Child:
         """End the command and everything that it started. Nothing of it is alive afterwards."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        await self.ended()
+        await readable(self._handle)
 
     async def drained(self) -> None:
         """Wait until nobody can write any more and everything written has been read."""

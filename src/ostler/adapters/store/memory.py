@@ -57,7 +57,7 @@ class MemoryStore:
             self._log.append(stored)
         if append.standing is not None:
             self._stand(stream, append.standing)
-        self._waiters.wake(len(self._log), by_us=False)
+        self._waiters.wake(len(self._log), streams=(append.stream,))
         return len(self._log)
 
     def _stand(self, stream: _Stream, standing: Standing) -> None:
@@ -102,12 +102,13 @@ class MemoryStore:
                 found.append(StreamInfo(stream.name, stream.number, version, stream.standing, stream.worker))
         return found
 
-    async def wait(self, *, after: int, timeout_s: float, foreign: bool = False) -> int:
+    async def wait(
+        self, *, after: int, timeout_s: float, foreign: bool = False, stream: StreamId | None = None
+    ) -> int:
         self._check_open()
         if len(self._log) > after:
             return len(self._log)
-        await self._waiters.wait(after=after, timeout_s=timeout_s, foreign=foreign)
-        return len(self._log)
+        return await self._waiters.wait(after=after, timeout_s=timeout_s, foreign=False, stream=stream)
 
     async def beat(self, worker: str, *, until_us: int) -> None:
         self._workers[worker] = until_us
@@ -137,7 +138,7 @@ class MemoryStore:
             stream.epoch += 1
         return [Claim(stream.name, stream.epoch) for stream in free]
 
-    async def release(self, worker: str, streams: Sequence[StreamId] = ()) -> None:
+    async def release(self, worker: str, streams: Sequence[StreamId]) -> None:
         for name in streams:
             stream = self._streams.get(name)
             if stream is not None and stream.worker == worker:

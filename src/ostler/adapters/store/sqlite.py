@@ -25,6 +25,7 @@ WINDOW = 1_000
 """Streams looked at for a list before the event loop gets a turn."""
 
 FEW = 200
+"""Streams of a name that are sorted rather than walked past."""
 
 POLL_S = 0.005
 """How often the file is asked whether another process has written, while somebody waits."""
@@ -152,15 +153,16 @@ class SqliteStore:
             await asyncio.sleep(0)
         return infos
 
-    async def wait(self, *, after: int, timeout_s: float, foreign: bool = False) -> int:
+    async def wait(
+        self, *, after: int, timeout_s: float, foreign: bool = False, stream: StreamId | None = None
+    ) -> int:
         head = await self.head()
         await _patiently(self._notice_others, self._busy_timeout_s)
         if (self._foreign_head if foreign else head) > after:
             return head
         if self._poll is None:
             self._poll = asyncio.get_running_loop().call_later(POLL_S, self._look)
-        news = await self._waiters.wait(after=after, timeout_s=timeout_s, foreign=foreign)
-        return await self.head() if news is None else news
+        return await self._waiters.wait(after=after, timeout_s=timeout_s, foreign=foreign, stream=stream)
 
     async def beat(self, worker: str, *, until_us: int) -> None:
         await self._group.add(writer.beat(worker, until_us))
@@ -177,7 +179,7 @@ class SqliteStore:
         claims: list[Claim] = await self._group.add(writer.claim(worker, now_us, limit, queues, only))
         return claims
 
-    async def release(self, worker: str, streams: Sequence[StreamId] = ()) -> None:
+    async def release(self, worker: str, streams: Sequence[StreamId]) -> None:
         await self._group.add(writer.release(worker, streams))
 
     async def workers(self) -> list[tuple[str, int]]:
@@ -206,9 +208,12 @@ class SqliteStore:
     def _commit(self, works: Sequence[writer.Work]) -> Sequence[Any]:
         outcomes = self._writer.commit(works)
         if self._waiters:
-            appended = zip(works, outcomes, strict=True)
-            positions = [position for work, position in appended if isinstance(work, Append) and type(position) is int]
-            self._waiters.wake(max(positions, default=0), by_us=True)
+            appended = {
+                work.stream: position
+                for work, position in zip(works, outcomes, strict=True)
+                if isinstance(work, Append) and type(position) is int
+            }
+            self._waiters.wake(max(appended.values(), default=0), streams=appended)
         return outcomes
 
     async def _is_rare(self, tenant: str, prefix: str) -> bool:
@@ -238,7 +243,7 @@ class SqliteStore:
         if mark != self._change_mark:
             ((head,),) = self._database.fetch(HEAD)
             self._change_mark, self._foreign_head = mark, head
-            self._waiters.wake(head, by_us=False)
+            self._waiters.wake(head)
 
 
 class SqliteBlobStore:

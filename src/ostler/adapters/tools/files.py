@@ -5,7 +5,6 @@ import hashlib
 import os
 import subprocess
 import sys
-from contextlib import suppress
 from typing import Annotated, Any
 
 import msgspec
@@ -128,21 +127,21 @@ async def search_files(
 
 async def _search_apart(query: Query) -> Found:
     """Search in a process: a pattern that backtracks for ever holds the interpreter's lock and no thread stops it."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", search.__module__,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    process = subprocess.Popen(
+        [sys.executable, "-m", search.__module__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
         env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    )  # fmt: skip
+    )
     try:
         async with asyncio.timeout(REGEX_TIMEOUT_S):
-            answer, _ = await process.communicate(msgspec.json.encode(query))
+            answer, _ = await asyncio.to_thread(process.communicate, msgspec.json.encode(query))
     except TimeoutError:
         raise Failure("timeout", f"searching for {query.pattern!r} took too long; make it simpler") from None
     finally:
-        if process.returncode is None:
-            with suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+        process.kill()
+        process.wait()
     if process.returncode == 0:
         return msgspec.json.decode(answer, type=Found)
     try:

@@ -31,6 +31,8 @@ DEPTH_MAX = 40
 
 
 class Query(msgspec.Struct, frozen=True):
+    """What to look for, and where: `path` within the folder `root`."""
+
     root: str
     pattern: str
     path: str

@@ -105,8 +105,8 @@ def _schema(
         [hints[parameter.name] for parameter in parameters], schema_hook=_model_schema, ref_template=_REF + "{name}"
     )
     properties: dict[str, Any] = {}
-    for parameter, schema in zip(parameters, schemas, strict=True):
-        described = flatten(schema, definitions)
+    for parameter, own in zip(parameters, schemas, strict=True):
+        described = flatten(own, definitions)
         if parameter.name in documented:
             described = {"description": documented[parameter.name], **described}
         if parameter.default is not parameter.empty:

@@ -82,7 +82,6 @@ class Workspace:
                 raise
             os.fsync(folder)
 
-
     def sweep(self, path: str, *, scratch: str) -> None:
         """Remove what a `replace` of the file `path` with this `scratch` left behind when its process was killed."""
         with suppress(Failure), self.place(path) as (folder, _), _translated(path):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 DEPTH_MAX = 64
-STEPS_MAX = 20_000
+STEPS_MAX = 50_000
 PROBLEMS_MAX = 20
 
 

@@ -10,7 +10,7 @@ from ostler.kernel.codec import Codec
 from ostler.kernel.event import Event
 
 
-class AgentStarted(Event, frozen=True, tag="agent.started"):
+class AgentStarted(Event, tag="agent.started"):
     """The session exists. Everything that determines how it runs is here, so that its log explains itself.
 
     `origin` is the session that this one was forked from.
@@ -26,7 +26,7 @@ class AgentStarted(Event, frozen=True, tag="agent.started"):
     origin: str | None = None
 
 
-class ModelRequested(Event, frozen=True, tag="model.requested"):
+class ModelRequested(Event, tag="model.requested"):
     """Intent: the model is asked, with the prompt that the log up to here determines.
 
     `max_tokens` is set where the budget left less than the agent's settings allow; `reserved_*` is the worst case.
@@ -38,7 +38,7 @@ class ModelRequested(Event, frozen=True, tag="model.requested"):
     reserved_microusd: int = 0
 
 
-class ModelCompleted(Event, frozen=True, tag="model.completed"):
+class ModelCompleted(Event, tag="model.completed"):
     """The whole reply, as the protocol understood it.
 
     No `calls` and no `defect` makes it the answer: `answer`, or else the whole `text`. A `defect` is what the model is
@@ -56,7 +56,7 @@ class ModelCompleted(Event, frozen=True, tag="model.completed"):
     model: str = ""
 
 
-class ModelFailed(Event, frozen=True, tag="model.failed"):
+class ModelFailed(Event, tag="model.failed"):
     """No reply came, and no further attempt is made. `message` is the provider's own."""
 
     call: str
@@ -65,7 +65,7 @@ class ModelFailed(Event, frozen=True, tag="model.failed"):
     status: int | None = None
 
 
-class CallRetried(Event, frozen=True, tag="call.retried"):
+class CallRetried(Event, tag="call.retried"):
     """Attempt `attempt` of an open call begins, not before `not_before_us`; `because` says what became of the last."""
 
     call: str
@@ -74,7 +74,7 @@ class CallRetried(Event, frozen=True, tag="call.retried"):
     not_before_us: int | None = None
 
 
-class ToolRequested(Event, frozen=True, tag="tool.requested"):
+class ToolRequested(Event, tag="tool.requested"):
     """Intent: the gate let this call pass. `rule` is the one that allowed it, if one had to."""
 
     call: str
@@ -83,7 +83,7 @@ class ToolRequested(Event, frozen=True, tag="tool.requested"):
     rule: str = ""
 
 
-class ToolCompleted(Event, frozen=True, tag="tool.completed"):
+class ToolCompleted(Event, tag="tool.completed"):
     """What came of a call; see `ToolOutcome`."""
 
     call: str
@@ -95,7 +95,7 @@ class ToolCompleted(Event, frozen=True, tag="tool.completed"):
     size: int | None = None
 
 
-class ConstraintFailed(Event, frozen=True, tag="constraint.failed"):
+class ConstraintFailed(Event, tag="constraint.failed"):
     """The gate refused a call that the model asked for; nothing was performed.
 
     `kind` is `not_found` (no such tool), `invalid` (its arguments) or `blocked` (a rule, or a person's refusal).
@@ -108,7 +108,7 @@ class ConstraintFailed(Event, frozen=True, tag="constraint.failed"):
     rule: str = ""
 
 
-class ApprovalRequested(Event, frozen=True, tag="approval.requested"):
+class ApprovalRequested(Event, tag="approval.requested"):
     """A call waits for a person. `digest` is the SHA-256 of the canonical JSON of exactly these arguments."""
 
     call: str
@@ -120,44 +120,44 @@ class ApprovalRequested(Event, frozen=True, tag="approval.requested"):
     expires_us: int | None = None
 
 
-class ApprovalGranted(Event, frozen=True, tag="approval.granted"):
+class ApprovalGranted(Event, tag="approval.granted"):
     call: str
     by: str
     digest: str
     reason: str = ""
 
 
-class ApprovalDenied(Event, frozen=True, tag="approval.denied"):
+class ApprovalDenied(Event, tag="approval.denied"):
     call: str
     by: str
     reason: str = ""
 
 
-class ApprovalExpired(Event, frozen=True, tag="approval.expired"):
+class ApprovalExpired(Event, tag="approval.expired"):
     """Nobody answered in time, which is neither a yes nor a no."""
 
     call: str
 
 
-class InputReceived(Event, frozen=True, tag="input.received"):
+class InputReceived(Event, tag="input.received"):
     """A person said something to a running session; the model sees it with its next request."""
 
     text: str
     by: str
 
 
-class AgentPaused(Event, frozen=True, tag="agent.paused"):
+class AgentPaused(Event, tag="agent.paused"):
     """No new call begins until the session is resumed; what is under way is finished."""
 
     by: str
     reason: str = ""
 
 
-class AgentResumed(Event, frozen=True, tag="agent.resumed"):
+class AgentResumed(Event, tag="agent.resumed"):
     by: str
 
 
-class AgentForked(Event, frozen=True, tag="agent.forked"):
+class AgentForked(Event, tag="agent.forked"):
     """What stands before this is the past of session `origin` up to its event `seq`."""
 
     origin: str
@@ -165,26 +165,26 @@ class AgentForked(Event, frozen=True, tag="agent.forked"):
     by: str
 
 
-class CancelRequested(Event, frozen=True, tag="cancel.requested"):
+class CancelRequested(Event, tag="cancel.requested"):
     """No new call begins; those under way are stopped, and then the session ends."""
 
     by: str
     reason: str = ""
 
 
-class AgentCompleted(Event, frozen=True, tag="agent.completed"):
+class AgentCompleted(Event, tag="agent.completed"):
     answer: str
     reason: str = "final_answer"
 
 
-class AgentFailed(Event, frozen=True, tag="agent.failed"):
+class AgentFailed(Event, tag="agent.failed"):
     """The end without an answer; `reason` is a stable word (`step_limit`, `timeout`, `error` …)."""
 
     reason: str
     message: str = ""
 
 
-class AgentCancelled(Event, frozen=True, tag="agent.cancelled"):
+class AgentCancelled(Event, tag="agent.cancelled"):
     """The end by a person's will; `reason` is `cancelled` or `killed`."""
 
     by: str

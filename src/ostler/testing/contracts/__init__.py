@@ -11,4 +11,5 @@ Needs pytest, pytest-asyncio and hypothesis.
 
 import pytest
 
-pytest.register_assert_rewrite("ostler.testing.contracts.event_store", "ostler.testing.contracts.blob_store")
+for _contract in ("blob_store", "event_store", "model_provider", "tool_host"):
+    pytest.register_assert_rewrite(f"{__name__}.{_contract}")

@@ -296,9 +296,9 @@ class EventStoreContract(ABC):
             ("mixed", {"queue": "clerk"}),
             ("mixed", {"prefix": "rare", "statuses": ["failed"], "queue": "clerk"}),
         ):
-            found = await store.streams(tenant, **wanted)  # type: ignore[arg-type]
+            found = await store.streams(tenant, **wanted)
             assert [info.stream.name for info in found] == rare
-            rest = await store.streams(tenant, **wanted, before=found[0].number, limit=1)  # type: ignore[arg-type]
+            rest = await store.streams(tenant, **wanted, before=found[0].number, limit=1)
             assert [info.stream.name for info in rest] == rare[1:2]
         many = [info.number for info in await store.streams("mixed", prefix="ses", statuses=["queued"], limit=5_000)]
         assert (len(many), many) == (2_197, sorted(many, reverse=True))
@@ -336,7 +336,13 @@ class EventStoreContract(ABC):
     async def test_waiting_in_vain_ends_at_timeout(self, store: EventStore) -> None:
         last = await store.append(addition(ORDER, 0))
         assert await store.wait(after=last, timeout_s=0.01) == last
-        assert await store.wait(after=last + 5, timeout_s=0) == last
+        assert await store.wait(after=last + 5, timeout_s=0) == last + 5
+
+    async def test_waiting_for_one_stream_ends_with_an_append_to_it(self, store: EventStore) -> None:
+        last = await store.append(addition(ORDER, 0))
+        waiting = asyncio.create_task(store.wait(after=last, timeout_s=LONG_S, stream=ORDER))
+        last = await store.append(addition(ORDER, 1))
+        assert await waiting == last
 
     # Claims
 
@@ -400,7 +406,7 @@ class EventStoreContract(ABC):
         await store.beat("anna", until_us=100)
         await store.claim("anna", now_us=10, limit=3)
         await store.release("bert", streams)
-        await store.release("anna")
+        await store.release("anna", [])
         assert await store.claim("bert", now_us=10, limit=3) == []
         await store.release("anna", [streams[2], streams[0], OTHER])
         assert [info.worker for info in await store.streams("acme")] == [None, "anna", None]

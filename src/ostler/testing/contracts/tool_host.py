@@ -101,5 +101,7 @@ class ToolHostContract(ABC):
         assert not endless.is_alive()
 
     async def test_closing_twice_does_no_harm(self, host: ToolHost) -> None:
+        names = [spec.name for spec in host.specs()]
         await host.close()
         await host.close()
+        assert [spec.name for spec in host.specs()] == names

@@ -11,7 +11,7 @@ from ostler.adapters.providers.repair import workshop
 from ostler.adapters.providers.repair.mutations import Mutation
 from ostler.adapters.providers.repair.reports import Report
 from ostler.adapters.providers.repair.script import Script, Steps, Stuck, Turn
-from ostler.adapters.providers.repair.survey import Survey
+from ostler.adapters.providers.repair.survey import Survey, surely_ran
 from ostler.adapters.providers.repair.trial import Trial
 
 HOW_TO_GET_A_MODEL = """\
@@ -68,18 +68,18 @@ def _put_back(trial: Trial, *, why: str) -> Steps[None]:
     try:
         yield from trial.put_back()
     except Stuck as stuck:
-        raise Stuck(
-            f"{why} I could not put back what I had tried: {stuck} Look at the files first."
-        ) from None
+        raise Stuck(f"{why} I could not put back what I had tried: {stuck} Look at the files first.") from None
 
 
 def _gave_up(trial: Trial, first: Report) -> str:
     where = ", ".join(dict.fromkeys(f"{mutation.function} ({mutation.path})" for mutation in trial.tried))
-    tried = f"I tried {_count(len(trial.tried), 'small change')} to {where}" if where else "I found nothing to try"
+    tried = "I found nothing to try."
+    if where:
+        tried = f"I tried {_count(len(trial.tried), 'small change')} to {where}; none made all tests pass."
     names = ", ".join(dict.fromkeys(failure.function for failure in first.failures)) or "the output does not say which"
     return (
-        f"I could not repair this: {first.failed or 'some'} of {first.tests} tests fail ({names}). {tried}; "
-        f"none made all tests pass. All files are as they were.\n\n"
+        f"I could not repair this: {first.failed or 'some'} of {first.tests} tests fail ({names}). {tried} "
+        "All files are as they were.\n\n"
         f"I know only small slips: a wrong comparison, off by one, and/or, min/max and the like. {HOW_TO_GET_A_MODEL}"
     )
 
@@ -101,7 +101,9 @@ def _repaired(trial: Trial, command: str, first: Report, last: Report, commit: s
 
 def _show_and_commit(kept: list[Mutation], first: Report, last: Report) -> Script:
     text = f"All {last.tests} tests pass now. I look at the whole change."
-    (seen,) = yield Turn(text, (workshop.run("git", "diff"),))
+    ask = workshop.run("git", "diff")
+    (seen,) = yield Turn(text, (ask,))
+    seen = yield from surely_ran(seen, ask)
     diff = workshop.ran(seen)
     if diff is None or diff.exit != 0:
         return f"Not committed: {_first_line(seen.error if diff is None else diff.output) or 'git could not be run'}."

@@ -250,7 +250,11 @@ def _call(source: Source, node: ast.Call) -> Iterator[_Rewrite]:
         yield _Rewrite(end - len(name), end, _TWINS[name], 0.8, source.span(node))
     if name == "range":
         yield from _bounds(source, node.args[1:2] or node.args, 0.9)
-    if len(node.args) == 2 and not any(isinstance(argument, ast.Starred) for argument in node.args):
+    if (
+        len(node.args) == 2
+        and name not in ("min", "max")
+        and not any(isinstance(argument, ast.Starred) for argument in node.args)
+    ):
         (start, end), (other_start, other_end) = source.span(node.args[0]), source.span(node.args[1])
         first, gap, second = source.text[start:end], source.text[end:other_start], source.text[other_start:other_end]
         yield _Rewrite(start, other_end, second + gap + first, 0.3, source.span(node))

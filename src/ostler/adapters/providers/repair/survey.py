@@ -135,11 +135,11 @@ def whole_text(path: str, seen: Seen) -> Steps[str | None]:
 
 
 def surely_ran(seen: Seen, ask: Ask) -> Steps[Seen]:
-    """Runs the tests again as long as nobody knows how they ended."""
+    """Asks again as long as nobody knows how it ended; for programs that may well be run twice."""
     for _ in range(REPEATS_MAX):
         if seen.ok or seen.kind not in ("unknown", "transient", "cancelled"):
             break
-        text = f"Nobody knows how that test run ended ({seen.error}); I run the tests again."
+        text = f"Nobody knows how that ended ({seen.error}); I run it again."
         (seen,) = yield Turn(text, (ask,))
     return seen
 

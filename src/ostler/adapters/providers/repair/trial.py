@@ -27,6 +27,15 @@ class _Change(msgspec.Struct, frozen=True):
         return _Change(self.path, self.new, self.old)
 
 
+def _change(mutation: Mutation) -> _Change:
+    return _Change(mutation.path, mutation.old, mutation.new)
+
+
+def _place(mutation: Mutation) -> tuple[str, str, str]:
+    """What makes two candidates the same, whatever surrounds them by now."""
+    return mutation.path, mutation.old, mutation.new
+
+
 class Trial:
     """The search for a change that makes the tests pass, and the state in which it left the files."""
 
@@ -66,28 +75,47 @@ class Trial:
         yield from self._settle(changed, seen)
 
     def _improve(self, best: Report) -> Steps[Report | None]:
-        """The report of the first candidate that is better, which is kept; None if there is none (any more)."""
-        known = {(mutation.path, mutation.old, mutation.new) for mutation in self.tried}
-        for mutation in mutations(rank(Index(list(self._sources.values())), best.failures)):
-            if (mutation.path, mutation.old, mutation.new) in known or not self._is_python(mutation):
-                continue
-            if len(self.tried) == CANDIDATES_MAX:
-                return None
-            report = yield from self._try(mutation)
-            if report is not None and report.improves_on(best):
-                self.kept.append(mutation)
-                self._sources[mutation.path] = Source(mutation.path, self._texts[mutation.path][-1])
-                self._useless = None
-                return report
-        return None
+        """The report of the candidate that helps most, which is kept; None if none helps, or the bound is reached.
 
-    def _try(self, mutation: Mutation) -> Steps[Report | None]:
+        One after which all tests pass ends the search at once. One that only helps is not kept before others were
+        tried: it may be the wrong change, which happens to please a test.
+        """
+        known = {_place(mutation) for mutation in self.tried}
+        helpful: tuple[Report, Mutation] | None = None
+        for mutation in mutations(rank(Index(list(self._sources.values())), best.failures)):
+            if _place(mutation) in known or not self._is_python(mutation):
+                continue
+            if len(self.tried) >= (CANDIDATES_MAX if helpful is None else CANDIDATES_MAX // 2):
+                break
+            text = f"Try {len(self.tried) + 1}: I change {mutation.title} and run the tests."
+            report = yield from self._try(mutation, text)
+            if report is None or not report.improves_on(best):
+                continue
+            if report.passed:
+                self._keep(mutation)
+                return report
+            if helpful is None or report.failed < helpful[0].failed:
+                helpful = report, mutation
+        if helpful is None or len(self.tried) >= CANDIDATES_MAX:
+            return None
+        report, mutation = helpful
+        if self._useless != _change(mutation):
+            text = f"What helped most was {mutation.title}: I make that change again and go on from there."
+            report = yield from self._try(mutation, text)
+        self._keep(mutation)
+        return report
+
+    def _keep(self, mutation: Mutation) -> None:
+        self.kept.append(mutation)
+        self._sources[mutation.path] = Source(mutation.path, self._texts[mutation.path][-1])
+        self._useless = None
+
+    def _try(self, mutation: Mutation, text: str) -> Steps[Report | None]:
         """The report with this change; None if the tests did not finish."""
-        change = _Change(mutation.path, mutation.old, mutation.new)
-        text = f"Try {len(self.tried) + 1}: I change {mutation.title} and run the tests."
+        change = _change(mutation)
         changes = [change]
         if self._useless is not None:
-            text = f"That did not help, so I put it back. {text}"
+            text = f"That did not do it, so I put it back. {text}"
             changes.insert(0, self._useless.undone())
         self.tried.append(mutation)
         self._useless = change

@@ -24,7 +24,7 @@ def read(path: str, offset: int = 1) -> Ask:
 
 
 def search(pattern: str) -> Ask:
-    return Ask("files.search", {"pattern": pattern, "regex": True, "glob": "*.py"})
+    return Ask("files.search", {"pattern": pattern, "path": ".", "regex": True, "glob": "*.py"})
 
 
 def edit(path: str, old: str, new: str) -> Ask:

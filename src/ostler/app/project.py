@@ -1,0 +1,75 @@
+"""What a project brings along: its agents, and the Python functions that they may use as tools."""
+
+import importlib.util
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ostler.adapters.tools.functions import Tool
+from ostler.app import agents
+from ostler.app.settings import Settings
+from ostler.domain.agent import AgentSpec
+from ostler.domain.suggest import did_you_mean
+from ostler.domain.tool import ToolSpec
+from ostler.kernel.errors import DefinitionInvalid, NotFound
+
+
+class Found(msgspec.Struct, frozen=True):
+    """An agent, the model that its definition names, and where that is."""
+
+    spec: AgentSpec
+    model: str | None
+    source: str
+
+
+def load_tools(paths: Sequence[Path]) -> list[Tool[..., Any]]:
+    """The `@tool` functions of these Python files, which are run for it. Raises `DefinitionInvalid`."""
+    return [tool for path in paths for tool in _tools_of(path)]
+
+
+def find_agent(name: str, settings: Settings, tools: Sequence[ToolSpec]) -> Found:
+    """The agent in a file (`x.toml`), else the project's agent of this name, else the built-in one.
+
+    Raises `NotFound`, `DefinitionInvalid`.
+    """
+    if name.endswith(".toml") or "/" in name:
+        return Found(*agents.load(Path(name), tools), source=name)
+    path = settings.agents / f"{name}.toml"
+    if path.is_file():
+        return Found(*agents.load(path, tools), source=str(path))
+    found = agents.builtin(name, tools)
+    if found is None:
+        names = agent_names(settings)
+        near = did_you_mean(name, names)
+        hint = f"Did you mean {near!r}?" if near else f"There are: {', '.join(names) or 'none'}."
+        raise NotFound(f"There is no agent {name!r}.", hint=f"{hint} A file is named by its path, such as ./{name}.toml.")
+    return Found(*found, source="built-in")
+
+
+def agent_names(settings: Settings) -> list[str]:
+    """The agents of the project and the built-in ones."""
+    own = {path.stem for path in settings.agents.glob("*.toml")}
+    return sorted(own | set(agents.builtin_names()))
+
+
+def _tools_of(path: Path) -> list[Tool[..., Any]]:
+    name = f"ostler_project_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise DefinitionInvalid(str(path), [("", "is not a Python file that can be read")])
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except DefinitionInvalid:
+        raise
+    except (Exception, SystemExit) as error:
+        where = f"line {error.lineno}: " if isinstance(error, SyntaxError) else ""
+        raise DefinitionInvalid(str(path), [("", f"{where}{type(error).__name__}: {error}")]) from error
+    found = [value for value in vars(module).values() if isinstance(value, Tool)]
+    if not found:
+        raise DefinitionInvalid(str(path), [("", "has no function with the decorator @tool")])
+    return found

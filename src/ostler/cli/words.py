@@ -1,0 +1,50 @@
+"""How times, sums and texts of any length are put into a few words."""
+
+from datetime import datetime
+
+import msgspec
+
+CHARS_MAX = 400
+"""What is shown of a text where no terminal's edge ends it sooner."""
+
+
+def short(text: str, chars_max: int = CHARS_MAX) -> str:
+    """The text on one line, and no longer than that. What could steer a terminal is dropped."""
+    plain = "".join(char for char in " ".join(text[: chars_max * 2].split()) if char.isprintable())
+    is_whole = len(plain) <= chars_max and len(text) <= chars_max * 2
+    return plain if is_whole else plain[: chars_max - 1] + "…"
+
+
+def arguments(values: dict[str, object]) -> str:
+    """Arguments as `name=value`, on one line."""
+    return short(" ".join(f"{name}={_value(value)}" for name, value in values.items()))
+
+
+def duration(span_us: int) -> str:
+    """A span of time, in the largest unit that says it well."""
+    seconds = span_us / 1e6
+    for unit, size, digits in (("d", 86400, 0), ("h", 3600, 0), ("min", 60, 0), ("s", 1, 1)):
+        if seconds >= 2 * size or (unit == "s" and seconds >= 1):
+            return f"{seconds / size:.{digits}f} {unit}"
+    return f"{span_us / 1000:.0f} ms"
+
+
+def age(moment: str, now: datetime) -> str:
+    """How long ago an RFC 3339 moment was; a dash if there is none."""
+    if not moment:
+        return "–"
+    return duration(int((now - datetime.fromisoformat(moment)).total_seconds() * 1e6))
+
+
+def usd(microusd: int) -> str:
+    """A sum of money; nothing spent is a dash."""
+    return f"${microusd / 1e6:.4f}" if microusd else "–"
+
+
+def count(number: int, noun: str) -> str:
+    """`1 step`, `2 steps`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _value(value: object) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

@@ -1,0 +1,123 @@
+"""The calls of a session: what was asked, what the gate said, who approved, and what came of it."""
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import msgspec
+
+from ostler.domain.session.events import (
+    AgentCancelled,
+    AgentCompleted,
+    AgentFailed,
+    AgentForked,
+    AgentPaused,
+    AgentResumed,
+    AgentStarted,
+    ApprovalDenied,
+    ApprovalExpired,
+    ApprovalGranted,
+    ApprovalRequested,
+    CallRetried,
+    CancelRequested,
+    ConstraintFailed,
+    InputReceived,
+    ModelCompleted,
+    ModelFailed,
+    ModelRequested,
+    SessionEvent,
+    ToolCompleted,
+    ToolRequested,
+)
+from ostler.domain.session.fork import Fact
+
+Stage = Literal["asked", "waiting", "approved", "under way", "done", "failed", "refused"]
+
+
+class CallView(msgspec.Struct, omit_defaults=True):
+    """One call, folded from the events at `seqs`.
+
+    `tool` is empty for a call of the model. `asked` is the JSON text that the model wrote, `arguments` what the gate
+    made of it. `decided_by` is who approved or denied it; `kind` why it has no good outcome.
+    """
+
+    call: str
+    tool: str = ""
+    stage: Stage = "asked"
+    asked: str = ""
+    arguments: dict[str, Any] | None = None
+    rule: str = ""
+    reason: str = ""
+    decided_by: str = ""
+    decision: str = ""
+    attempts: int = 0
+    retries: list[str] = []
+    outcome: str = ""
+    kind: str = ""
+    blob: str = ""
+    tokens: int = 0
+    cost_microusd: int = 0
+    began_us: int | None = None
+    ended_us: int | None = None
+    seqs: list[int] = []
+
+
+def calls(facts: Iterable[Fact]) -> list[CallView]:
+    """Every call of these events of one session, from its first on, in the order in which they were first asked for."""
+    found: dict[str, CallView] = {}
+    for seq, (at_us, event) in enumerate(facts, 1):
+        _note(found, seq, at_us, event)
+    return list(found.values())
+
+
+def _note(found: dict[str, CallView], seq: int, at_us: int, event: SessionEvent) -> None:
+    if isinstance(event, _WITHOUT_CALL):
+        return
+    view = found.setdefault(event.call, CallView(event.call))
+    view.seqs.append(seq)
+    match event:
+        case ModelRequested():
+            view.stage, view.began_us, view.attempts = "under way", at_us, 1
+        case ModelCompleted():
+            view.stage, view.outcome, view.ended_us = "done", event.text, at_us
+            view.tokens, view.cost_microusd = event.usage.total_tokens, event.cost_microusd
+            view.reason = event.defect or ""
+            for call in event.calls:
+                found[call.id] = CallView(call.id, call.name, asked=call.arguments, seqs=[seq])
+        case ModelFailed():
+            view.stage, view.kind, view.outcome, view.ended_us = "failed", event.code, event.message, at_us
+        case CallRetried():
+            view.attempts = event.attempt
+            view.retries.append(event.because)
+        case ToolRequested():
+            view.stage, view.began_us, view.attempts = "under way", at_us, 1
+            view.tool, view.arguments, view.rule = event.tool, event.arguments, event.rule or view.rule
+        case ToolCompleted():
+            view.stage = "done" if event.ok else "failed"
+            view.kind, view.outcome, view.ended_us = event.kind or "", event.output, at_us
+            view.blob = event.blob or ""
+        case ConstraintFailed():
+            view.stage, view.kind, view.rule, view.reason = "refused", event.kind, event.rule, event.reason
+            view.tool, view.ended_us = event.tool, at_us
+        case ApprovalRequested():
+            view.stage, view.tool, view.arguments = "waiting", event.tool, event.arguments
+            view.rule, view.reason = event.rule, event.reason
+        case ApprovalGranted():
+            view.stage, view.decided_by, view.decision = "approved", event.by, event.reason
+        case ApprovalDenied():
+            view.stage, view.kind, view.ended_us = "refused", "denied", at_us
+            view.decided_by, view.decision = event.by, event.reason
+        case ApprovalExpired():
+            view.stage, view.kind, view.ended_us = "refused", "expired", at_us
+
+
+_WITHOUT_CALL = (
+    AgentStarted,
+    InputReceived,
+    AgentPaused,
+    AgentResumed,
+    AgentForked,
+    CancelRequested,
+    AgentCompleted,
+    AgentFailed,
+    AgentCancelled,
+)

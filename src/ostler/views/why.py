@@ -1,0 +1,129 @@
+"""Why: one decision, or the state a session is in, explained from its log."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from ostler.domain.session.events import AgentPaused, CancelRequested
+from ostler.domain.session.fork import Fact
+from ostler.domain.session.state import ENDED, State
+from ostler.domain.suggest import did_you_mean
+from ostler.kernel.errors import NotFound
+from ostler.views.calls import CallView, calls
+
+
+class Explanation(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The `question` that is answered and the answer as (what, which) lines; `events` are the numbers it rests on."""
+
+    session: str
+    question: str
+    answer: list[tuple[str, str]]
+    call: CallView | None = None
+    events: list[int] = []
+
+
+def why_state(state: State, facts: Sequence[Fact]) -> Explanation:
+    """Why the session is in the state that it is in."""
+    found = calls(facts)
+    lines: list[tuple[str, str]] = [("status", state.status)]
+    events: list[int] = []
+    if state.end is not None:
+        lines += [("reason", state.end.reason), ("said", state.end.text)]
+        events = [len(facts)]
+        refused = [call for call in found if call.stage == "refused"]
+        if refused:
+            lines.append(("refused", ", ".join(f"{call.call} {call.tool} ({call.rule or call.kind})" for call in refused)))
+    elif state.cancelling_by is not None:
+        lines.append(("reason", f"{state.cancelling_by} asked for its end, and what is under way is being stopped"))
+        events = [seq for seq, (_, event) in enumerate(facts, 1) if isinstance(event, CancelRequested)][-1:]
+    elif state.pause is not None:
+        lines.append(("reason", state.pause))
+        events = [seq for seq, (_, event) in enumerate(facts, 1) if isinstance(event, AgentPaused)][-1:]
+    elif state.question is not None:
+        waiting = next(call for call in found if call.call == state.question.call)
+        lines += _lines(waiting)
+        events = waiting.seqs
+    else:
+        under_way = [call for call in found if call.stage == "under way"]
+        for call in under_way:
+            name = call.tool or "the model"
+            lines.append(("under way", f"{call.call} {name}, attempt {call.attempts}" + _retries(call)))
+        if not under_way:
+            lines.append(("reason", "its next step has not been taken yet; a worker takes it when one is running"))
+        events = [seq for call in under_way for seq in call.seqs]
+    what = "ended so" if state.status in ENDED else f"is {state.status}"
+    return Explanation(state.session, f"Why the session {what}", lines, events=events)
+
+
+def why_call(state: State, facts: Sequence[Fact], name: str) -> Explanation:
+    """What was asked, what was said to it and what came of it, for a call (`3.1`) or the number of an event.
+
+    Raises `NotFound`.
+    """
+    found = calls(facts)
+    if name.isdecimal():
+        number = int(name)
+        if not 1 <= number <= len(facts):
+            raise NotFound(f"{state.session} has no event {number}: it has {len(facts)}.")
+        # The reply that asked for calls is an event of the model's call; it is that one which is meant.
+        chosen = next((call for call in found if number in call.seqs), None)
+        if chosen is None:
+            tag = type(facts[number - 1][1]).__struct_config__.tag
+            return Explanation(state.session, f"Why event {number}", _event_lines(facts, number, str(tag)), events=[number])
+    else:
+        chosen = next((call for call in found if call.call == name), None)
+    if chosen is None:
+        near = did_you_mean(name, [call.call for call in found])
+        hint = f"Did you mean {near}?" if near else f"`ostler inspect {state.session}` lists its calls."
+        raise NotFound(f"{state.session} has no call {name}.", hint=hint)
+    return Explanation(state.session, f"Why call {chosen.call}", _lines(chosen), chosen, chosen.seqs)
+
+
+def _lines(call: CallView) -> list[tuple[str, str]]:
+    """The life of a call in the order in which the gate looks at it."""
+    if not call.tool:
+        lines = [("asked", f"the model, turn {call.call}")]
+        verdict = "within the limits, so it was asked"
+    else:
+        given = call.asked if call.arguments is None else msgspec.json.encode(call.arguments).decode()
+        lines = [("asked", f"{call.tool} {given}")]
+        verdict = _VERDICTS[call.stage]
+        if call.stage == "refused" and call.kind in ("denied", "expired"):
+            verdict = "needed an approval"
+        elif call.decided_by:
+            verdict = "allowed after an approval"
+    lines.append(("verdict", verdict))
+    lines += [(what, text) for what, text in (("rule", call.rule), ("reason", call.reason)) if text]
+    if call.decided_by:
+        word = "denied by" if call.stage == "refused" else "approved by"
+        lines.append((word, call.decided_by + (f": {call.decision}" if call.decision else "")))
+    if call.kind == "expired":
+        lines.append(("approval", "nobody answered in time, which is neither a yes nor a no"))
+    if call.attempts:
+        lines.append(("attempts", f"{call.attempts}{_retries(call)}"))
+    if call.stage in ("done", "failed"):
+        lines.append(("outcome", f"{call.kind}: {call.outcome}" if call.kind else call.outcome or "ok"))
+    return lines
+
+
+_VERDICTS = {
+    "asked": "not judged yet: an earlier call of the turn comes first",
+    "waiting": "needs an approval, and waits for it",
+    "approved": "approved, and not begun yet",
+    "under way": "allowed; it is under way",
+    "done": "allowed",
+    "failed": "allowed",
+    "refused": "refused: nothing was performed",
+}
+
+
+def _retries(call: CallView) -> str:
+    return f" (tried again: {'; '.join(call.retries)})" if call.retries else ""
+
+
+def _event_lines(facts: Sequence[Fact], number: int, tag: str) -> list[tuple[str, str]]:
+    """An event that is no call's: what it says of itself."""
+    event = facts[number - 1][1]
+    body = msgspec.to_builtins(event)
+    shown = [(name, value if isinstance(value, str) else msgspec.json.encode(value).decode()) for name, value in body.items()]
+    return [("event", tag), *((name, text) for name, text in shown if name != "type")]
