@@ -11,8 +11,8 @@ from ostler.domain.model import ModelRef
 from ostler.kernel.errors import ConfigurationError, ProviderError
 from ostler.ports import ModelProvider
 
-ANTHROPIC_DEFAULT = "claude-sonnet-5"
-OPENAI_DEFAULT = "gpt-5.2"
+ANTHROPIC_DEFAULT = "claude-sonnet-5-5"
+OPENAI_DEFAULT = "gpt-6.1-terra"
 
 NO_MODEL_HINT = (
     "Set ANTHROPIC_API_KEY, OPENAI_API_KEY or OPENAI_BASE_URL, start Ollama, or name a model: --model PROVIDER:NAME."

@@ -45,7 +45,7 @@ def find_agent(name: str, settings: Settings, tools: Sequence[ToolSpec]) -> Foun
         names = agent_names(settings)
         near = did_you_mean(name, names)
         hint = f"Did you mean {near!r}?" if near else f"There are: {', '.join(names) or 'none'}."
-        raise NotFound(f"There is no agent {name!r}.", hint=f"{hint} A file is named by its path, such as ./{name}.toml.")
+        raise NotFound(f"There is no agent {name!r}.", hint=f"{hint} A file is named by its path: ./{name}.toml.")
     return Found(*found, source="built-in")
 
 

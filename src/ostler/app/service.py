@@ -1,7 +1,7 @@
 """The runtime as its users hold it: open a store, start sessions, watch and steer them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -17,6 +17,7 @@ from ostler.domain.model import ModelRef
 from ostler.domain.session import commands as command
 from ostler.domain.session.commands import SessionCommand
 from ostler.domain.session.events import SESSION_CODEC, AgentCancelled, AgentCompleted, AgentFailed, SessionEvent
+from ostler.domain.session.fork import Fact
 from ostler.domain.session.state import ENDED, State
 from ostler.kernel.errors import (
     Conflict,
@@ -68,8 +69,8 @@ class Result(msgspec.Struct, frozen=True):
 class Runtime:
     """An open store, and a worker that runs the sessions of the agents it knows.
 
-    Use as `async with Runtime.open(...) as runtime`. Leaving it stops the worker: calls under way may finish, the rest is
-    in the log, and goes on when a runtime is opened on the same store again.
+    Use as `async with Runtime.open(...) as runtime`. Leaving it stops the worker: calls under way may finish, the rest
+    is in the log, and goes on when a runtime is opened on the same store again.
     """
 
     def __init__(self, settings: Settings, agents: "Sequence[Agent]", worker: WorkerSettings | None) -> None:
@@ -253,7 +254,7 @@ class Session:
         async for record in self.records(after=after, follow=follow):
             yield Happening(record.seq, record.at_us, SESSION_CODEC.decode(record.data))
 
-    async def records(self, *, after: int = 0, follow: bool = True) -> AsyncIterator[Record]:
+    async def records(self, *, after: int = 0, follow: bool = True) -> AsyncGenerator[Record, None]:
         """As `events`, as they are stored."""
         store = self._journal.store
         while True:
@@ -267,6 +268,10 @@ class Session:
                 return
             if not records:
                 await store.wait(after=position, timeout_s=WAIT_S, stream=self._stream)
+
+    async def facts(self) -> list[Fact]:
+        """Every event so far, each with its moment in microseconds since 1970; the first is number 1."""
+        return await self._journal.facts(self._stream)
 
     async def result(self, *, timeout_s: float | None = None) -> Result:
         """Wait for the end. Raises `TimeoutError` after `timeout_s`; the session goes on regardless."""
@@ -293,6 +298,18 @@ class Session:
                 return info.version
             if not await self._runtime.let_go(self._stream):
                 await store.wait(after=position, timeout_s=WAIT_S, stream=self._stream)
+
+    async def version(self) -> int:
+        """The number of its last event."""
+        return (await self._info()).version
+
+    async def head(self) -> int:
+        """The position of the store, to wait from with `changed`."""
+        return await self._journal.store.head()
+
+    async def changed(self, *, after: int, timeout_s: float = WAIT_S) -> None:
+        """Return when the store has moved on from position `after`, or at timeout; then look again."""
+        await self._journal.store.wait(after=after, timeout_s=timeout_s)
 
     async def _info(self) -> StreamInfo:
         (info,) = await self._journal.store.streams(self._stream.tenant, prefix=self.id, limit=1)

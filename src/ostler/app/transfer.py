@@ -1,7 +1,7 @@
 """Sessions as files: self-contained JSON lines that another store can take in and prove.
 
-The first line is a header. Then come, session by session, the bodies that its events refer to (base64) and its events as
-they are stored, byte for byte, each with the hash that chains it to the one before.
+The first line is a header. Then come, session by session, the bodies that its events refer to (base64) and its events
+as they are stored, byte for byte, each with the hash that chains it to the one before.
 """
 
 import hashlib
@@ -86,8 +86,8 @@ async def import_(
     """Take in the sessions of a file, under their own ids. Everything is proved before anything is written.
 
     A session that had not ended is not due here until somebody resumes it, since it may still be running where it came
-    from; `resume` makes it due now. Raises `UsageError` (no such file), `StoreCorrupt` (altered), `Conflict` (a session is
-    here already), `NotFound` (a body is missing).
+    from; `resume` makes it due now. Raises `UsageError` (no such file), `StoreCorrupt` (altered), `Conflict` (a session
+    is here already), `NotFound` (a body is missing).
     """
     sessions, bodies = _read(lines)
     for stream, records in sessions.items():
@@ -136,6 +136,8 @@ def _read(lines: Iterable[bytes]) -> tuple[dict[StreamId, list[Record]], Bodies]
                 f"Line {number} is not one of an Ostler export: {error}.", hint="`ostler export` writes such files."
             ) from error
         match line:
+            case Header():
+                continue
             case BlobLine():
                 if hashlib.sha256(line.body).hexdigest() != line.digest:
                     raise StoreCorrupt(f"The body {line.digest} (line {number}) was altered: its hash does not fit.")

@@ -102,6 +102,12 @@ class Commands(click.Group):
             return super().invoke(ctx)
 
 
+def _show_version(ctx: click.Context, _: click.Parameter, is_wanted: bool) -> None:
+    if is_wanted:
+        click.echo(f"ostler {ostler.__version__}")
+        ctx.exit()
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--store", metavar="URL", help="Where sessions are kept: sqlite:///relative.db, sqlite:////absolute.db.")
 @click.option(
@@ -110,7 +116,9 @@ class Commands(click.Group):
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Do everything as if started in this folder.",
 )
-@click.version_option(ostler.__version__, "--version", message="ostler %(version)s")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show it and exit."
+)
 @click.pass_context
 def cli(ctx: click.Context, store: str | None, folder: Path | None) -> None:
     """A runtime for AI agents: one gate for everything they do, one durable log of what came of it.

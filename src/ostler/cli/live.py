@@ -2,13 +2,14 @@
 
 from typing import NamedTuple, assert_never
 
+import msgspec
 from rich.console import Console
 from rich.text import Text
 
 from ostler.app.service import Happening
 from ostler.cli.words import CHARS_MAX, arguments, duration, short
-from ostler.domain.model import AskedCall
 from ostler.domain.session.events import (
+    SESSION_CODEC,
     AgentCancelled,
     AgentCompleted,
     AgentFailed,
@@ -31,9 +32,15 @@ from ostler.domain.session.events import (
     ToolCompleted,
     ToolRequested,
 )
+from ostler.kernel.event import Record
 
 SAID_CHARS_MAX = 160
 """What is shown of a text that a model wrote beside its calls."""
+
+
+def happening(record: Record) -> Happening:
+    """A stored event as it is watched."""
+    return Happening(record.seq, record.at_us, SESSION_CODEC.decode(record.data))
 
 
 class Line(NamedTuple):
@@ -91,23 +98,25 @@ class Live:
                 took = self._took(event.call, at_us)
                 said = short(event.defect or event.text, SAID_CHARS_MAX if event.calls else CHARS_MAX)
                 self._tools.update({call.id: call.name for call in event.calls})
-                asked = ", ".join(_asked(call) for call in event.calls)
+                asked = ", ".join(call.name for call in event.calls)
                 style = "yellow" if event.defect else "cyan"
                 return Line("◂", style, "model", " → ".join(part for part in (said, asked) if part) + took)
             case ModelFailed():
-                return Line("✗", "red", "model", f"{event.code}: {short(event.message)}" + self._took(event.call, at_us))
+                took = self._took(event.call, at_us)
+                return Line("✗", "red", "model", f"{event.code}: {short(event.message)}{took}")
             case CallRetried():
-                return Line("↻", "yellow", "retry", f"{self._name(event.call)} attempt {event.attempt}: {event.because}")
+                detail = f"{event.call} {self._name(event.call)}, attempt {event.attempt}: {short(event.because)}"
+                return Line("↻", "yellow", "retry", detail)
             case ToolRequested():
                 self._begun[event.call], self._tools[event.call] = at_us, event.tool
-                rule = f" (allowed by {event.rule})" if event.rule else ""
-                return Line("→", "blue", "call", f"{event.call} {event.tool} {arguments(event.arguments)}{rule}")
+                rule = f" [{event.rule}]" if event.rule else ""
+                return Line("→", "blue", "call", f"{event.call} {event.tool}{rule} {arguments(event.arguments)}")
             case ToolCompleted():
                 symbol, style = ("✓", "green") if event.ok else ("✗", "red")
-                outcome = short(event.output) if event.ok else f"{event.kind}: {short(event.output)}"
-                what = "done" if event.ok else "failed"
-                detail = f"{event.call} {self._name(event.call)} {outcome}"
-                return Line(symbol, style, what, detail + self._took(event.call, at_us))
+                outcome = _outcome(event) if event.ok else f"{event.kind}: {short(event.output)}"
+                took = self._took(event.call, at_us)
+                detail = f"{event.call} {self._name(event.call)}{took} {outcome}"
+                return Line(symbol, style, "done" if event.ok else "failed", detail)
             case ConstraintFailed():
                 rule = f" [{event.rule}]" if event.rule else ""
                 return Line("⊘", "bold red", "refused", f"{event.call} {event.tool}{rule}: {short(event.reason)}")
@@ -136,7 +145,7 @@ class Live:
                 return Line("▶", "bold", "started", f"{event.agent} on {event.model}: {short(event.goal)}")
             case ApprovalRequested():
                 because = f": {event.reason}" if event.reason else ""
-                detail = f"{event.call} {event.tool} {arguments(event.arguments)} [{event.rule}{because}]"
+                detail = f"{event.call} {event.tool} [{event.rule}{because}] {arguments(event.arguments)}"
                 return Line("⏸", "bold yellow", "approval?", detail)
             case ApprovalGranted():
                 return Line("✓", "green", "approved", _by(event.call, event.by, event.reason))
@@ -171,8 +180,14 @@ class Live:
         return "" if begun is None else f" ({duration(at_us - begun)})"
 
 
-def _asked(call: AskedCall) -> str:
-    return f"{call.name}({short(call.arguments, 80)})"
+def _outcome(event: ToolCompleted) -> str:
+    """What a tool said; an object as `name=value`, and a long text by its beginning and its size."""
+    size = f" ({event.size:,} bytes)" if event.size is not None else ""
+    if event.is_json and event.blob is None:
+        value = msgspec.json.decode(event.output)
+        if isinstance(value, dict):
+            return arguments(value)
+    return short(event.output) + size
 
 
 def _by(call: str, by: str, reason: str) -> str:

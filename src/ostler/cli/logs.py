@@ -5,11 +5,10 @@ from collections.abc import AsyncIterator
 import click
 import msgspec
 
-from ostler.app.service import Happening, Session
+from ostler.app.service import Session
 from ostler.cli.base import using_session
-from ostler.cli.live import Live
+from ostler.cli.live import Live, happening
 from ostler.cli.output import Format, console, emit_lines, encode, output_options
-from ostler.domain.session.events import SESSION_CODEC
 from ostler.kernel.event import Record, to_cloudevent
 from ostler.views.entries import entry
 
@@ -47,6 +46,4 @@ def logs(session: str, follow: bool, after: int, raw: bool, cloudevents: bool, o
 async def _for_people(name: str, records: AsyncIterator[Record], after: int) -> None:
     live = Live(console(), name)
     async for record in records:
-        live.show(
-            Happening(record.seq, record.at_us, SESSION_CODEC.decode(record.data)), is_silent=record.seq <= after
-        )
+        live.show(happening(record), is_silent=record.seq <= after)

@@ -1,6 +1,6 @@
 """Lists of sessions and of what waits for a person: ps, approvals."""
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -39,7 +39,7 @@ def ps(is_all: bool, statuses: tuple[str, ...], agent: str | None, limit: int, o
 
 
 def _sessions(views: list[SessionView]) -> "Table":
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     rows = [
         (
             view.id,
@@ -96,4 +96,4 @@ def _approvals(waiting: list[Approval]) -> "Table":
         )
         for one in waiting
     ]
-    return table("session", "call", "what", "rule", "reason", "until", rows=rows)
+    return table("session", "call", "what~", "rule", "reason~", "until", rows=rows)

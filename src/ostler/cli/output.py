@@ -99,27 +99,26 @@ def console(*, err: bool = False) -> "Console":
     return Console(file=stream, width=width, highlight=False, emoji=False, markup=False)
 
 
-def table(*columns: str, rows: Iterable[Sequence[str]]) -> "Table":
-    """A table for people. A column named `name>` is aligned to the right, one named `name…` is cut where space ends."""
+def table(*columns: str, rows: Sequence[Sequence[str]]) -> "Table":
+    """A table for people.
+
+    A column named `name>` is aligned to the right; `name…` is cut where space ends and `name~` wrapped. All others are
+    always whole.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
     for column in columns:
-        name = column.rstrip(">…")
-        is_cut = column.endswith("…")
-        made.add_column(
-            name,
-            justify="right" if column.endswith(">") else "left",
-            no_wrap=is_cut or name in _WHOLE,
-            overflow="ellipsis" if is_cut else "fold",
-            min_width=30 if name in _IDS else None,
-        )
+        # A cell that is to be cut says so itself: columns that do not wrap are never made narrower.
+        justify: Literal["left", "right"] = "right" if column.endswith(">") else "left"
+        made.add_column(column.rstrip(">…~"), justify=justify, no_wrap=not column.endswith(("…", "~")), overflow="fold")
     for row in rows:
-        made.add_row(*(Text(cell) for cell in row))
+        made.add_row(
+            *(
+                Text(cell, no_wrap=True, overflow="ellipsis") if column.endswith("…") else Text(cell)
+                for column, cell in zip(columns, row, strict=True)
+            )
+        )
     return made
-
-
-_IDS = ("id", "session")
-_WHOLE = (*_IDS, "status", "call", "age", "cost")

@@ -40,7 +40,7 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True):
     default: Literal["allow", "deny"] = "allow"
 
 
-class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
+class Verdict(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What a policy says of one call, and which rule said it (empty: the default)."""
 
     effect: Literal["allow", "deny", "require"]

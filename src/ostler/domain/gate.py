@@ -17,14 +17,14 @@ from ostler.domain.suggest import did_you_mean
 from ostler.domain.tool import FailureKind, ToolSpec
 
 
-class Passed(msgspec.Struct, frozen=True):
+class Passed(msgspec.Struct, frozen=True, gc=False):
     """The call may begin, with these arguments (defaults filled in)."""
 
     arguments: dict[str, Any]
     rule: str
 
 
-class Refused(msgspec.Struct, frozen=True):
+class Refused(msgspec.Struct, frozen=True, gc=False):
     """The call must not begin; `reason` is told to the model."""
 
     kind: FailureKind
@@ -32,7 +32,7 @@ class Refused(msgspec.Struct, frozen=True):
     rule: str = ""
 
 
-class Asked(msgspec.Struct, frozen=True):
+class Asked(msgspec.Struct, frozen=True, gc=False):
     """The call may begin once a person has approved exactly these arguments."""
 
     arguments: dict[str, Any]

@@ -13,7 +13,7 @@ Kind = Literal["live", "recorded", "scripted", "strategy"]
 StopReason = Literal["end", "tool_calls", "length", "stop_sequence", "refusal", "other"]
 
 
-class Price(msgspec.Struct, frozen=True, omit_defaults=True):
+class Price(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Micro-dollars per million tokens (so 3_000_000 is $3 per million)."""
 
     input_microusd: int
@@ -22,7 +22,7 @@ class Price(msgspec.Struct, frozen=True, omit_defaults=True):
     cache_write_microusd: int | None = None
 
 
-class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+class Usage(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Tokens as the provider reports them. `input_tokens` excludes what was read from or written to a cache."""
 
     input_tokens: int = 0
@@ -57,12 +57,12 @@ class ModelSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     """Sampling settings that reach the provider as they stand; None leaves the provider's default."""
 
     temperature: float | None = None
-    max_tokens: int = 4096
+    max_tokens: int = 16_384
     stop: tuple[str, ...] = ()
     timeout_s: float = 300.0
 
 
-class AskedCall(msgspec.Struct, frozen=True, omit_defaults=True):
+class AskedCall(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """A tool call as the model asked for it. `arguments` is the JSON text that it wrote, not yet judged or parsed.
 
     `id` is ours (`3.1` is the first call of turn 3), unique in the session whatever the provider sent.
@@ -73,16 +73,16 @@ class AskedCall(msgspec.Struct, frozen=True, omit_defaults=True):
     arguments: str
 
 
-class UserMessage(msgspec.Struct, frozen=True, tag="user", tag_field="role"):
+class UserMessage(msgspec.Struct, frozen=True, gc=False, tag="user", tag_field="role"):
     text: str
 
 
-class AssistantMessage(msgspec.Struct, frozen=True, tag="assistant", tag_field="role", omit_defaults=True):
+class AssistantMessage(msgspec.Struct, frozen=True, gc=False, tag="assistant", tag_field="role", omit_defaults=True):
     text: str
     calls: tuple[AskedCall, ...] = ()
 
 
-class ToolMessage(msgspec.Struct, frozen=True, tag="tool", tag_field="role"):
+class ToolMessage(msgspec.Struct, frozen=True, gc=False, tag="tool", tag_field="role"):
     """The outcome of one asked call; `text` is a JSON observation (see `domain.tool.observation`)."""
 
     call: str
@@ -94,7 +94,7 @@ class ToolMessage(msgspec.Struct, frozen=True, tag="tool", tag_field="role"):
 Message = UserMessage | AssistantMessage | ToolMessage
 
 
-class ModelRequest(msgspec.Struct, frozen=True):
+class ModelRequest(msgspec.Struct, frozen=True, gc=False):
     """One question to a model. `messages` begin with the goal and are never copied on the way to the provider.
 
     `key` identifies this call in the log for as many attempts as it takes (`ses_…/3`).
@@ -108,7 +108,7 @@ class ModelRequest(msgspec.Struct, frozen=True):
     key: str
 
 
-class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
+class Reply(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """A whole reply; there is no such thing as half of one. `model` is the id that the provider says answered.
 
     `calls` carry the provider's own ids here; the session gives them its own.

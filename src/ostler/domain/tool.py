@@ -33,7 +33,7 @@ class ToolSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     output_bytes_max: int = 32 * 1024
 
 
-class ToolRequest(msgspec.Struct, frozen=True):
+class ToolRequest(msgspec.Struct, frozen=True, gc=False):
     """One attempt of an allowed call. `key` is the same for every attempt (`ses_…/3.1`).
 
     `workspace` is the folder the session may work in and `sandbox` the isolation it was started with.
@@ -49,7 +49,7 @@ class ToolRequest(msgspec.Struct, frozen=True):
     sandbox: str = "bwrap"
 
 
-class ToolOutcome(msgspec.Struct, frozen=True, omit_defaults=True):
+class ToolOutcome(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What came of a call. `output` is text, or the JSON text of a value if `is_json`; on failure, the reason.
 
     `blob` is the content hash of the whole output and `size` its bytes where `output` is only its beginning.

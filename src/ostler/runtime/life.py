@@ -27,8 +27,8 @@ class Life:
         self._last = await self._append(self._stream, self._last, started, "running")
 
     async def end(self, reason: str) -> None:
-        await self._store.retire(self.name)
         self._last = await self._append(self._stream, self._last, WorkerStopped(reason), "stopped")
+        await self._store.retire(self.name)
 
     async def bury_the_dead(self) -> list[str]:
         """Free at once what dead workers of this host hold, and write down that they were lost."""
@@ -37,17 +37,22 @@ class Life:
             identity, host, pid, birth = worker.split("/")
             if worker == self.name or host != _here() or _birth(int(pid)) == birth:
                 continue
-            await self._store.retire(worker)
-            stream = StreamId(DEFAULT_TENANT, identity)
-            records = await self._store.read(stream)
-            if not records:
-                continue
-            try:
-                await self._append(stream, (records[-1].seq, records[-1].hash), WorkerLost(self._stream.name), "lost")
+            if await self._mourn(StreamId(DEFAULT_TENANT, identity)):
                 buried.append(identity)
-            except StaleWrite:
-                continue  # another worker has noticed it too
+            await self._store.retire(worker)
         return buried
+
+    async def _mourn(self, stream: StreamId) -> bool:
+        """Write down that a worker was lost, if it had begun and nobody has written down its end."""
+        records = await self._store.read(stream)
+        if not records or not isinstance(WORKER_CODEC.decode(records[-1].data), WorkerStarted):
+            return False
+        last = (records[-1].seq, records[-1].hash)
+        try:
+            await self._append(stream, last, WorkerLost(self._stream.name), "lost")
+        except StaleWrite:
+            return False  # another worker has noticed it too
+        return True
 
     async def _append(
         self, stream: StreamId, last: tuple[int, bytes], event: WorkerEvent, status: str
@@ -67,8 +72,9 @@ def _here() -> str:
 
 
 def _birth(pid: int) -> str:
-    """When this process was started, so that a reused pid is not taken for it; empty if there is none."""
+    """When this process was started, so that a reused pid is not taken for it; empty if none is alive."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return ""
+    return "" if fields[0] in "ZX" else fields[19]  # dead, although nobody has asked how it ended

@@ -1,7 +1,7 @@
 """Replay: today's code against a recorded session, without the world.
 
-The log holds every outcome, so each command can be built again from the event that it caused, decided again in the state
-of that moment, and compared with what was recorded. No provider, tool or store is reachable from here.
+The log holds every outcome, so each command can be built again from the event that it caused, decided again in the
+state of that moment, and compared with what was recorded. No provider, tool or store is reachable from here.
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ from ostler.domain.session import events as event
 from ostler.domain.session.commands import SessionCommand
 from ostler.domain.session.decide import decide
 from ostler.domain.session.events import SESSION_CODEC, SessionEvent
+from ostler.domain.session.fork import Fact
 from ostler.domain.session.state import State, evolve
 from ostler.domain.tool import ToolOutcome
 from ostler.domain.transcript import Transcript
@@ -45,7 +46,7 @@ def replay(records: Sequence[Record]) -> Replayed:
     place = decisions = adopted = 0
     while place < len(facts):
         at_us, cause = facts[place]
-        expected = _decide_again(cause, at_us, state, [fact for _, fact in facts[place : place + 64]])
+        expected = _decide_again(facts, place, state)
         if expected is None:
             state = evolve(state, cause, at_us)
             adopted, place = adopted + 1, place + 1
@@ -69,11 +70,9 @@ def _plain(value: object) -> object:
     raise TypeError(f"{type(value).__name__} has no place in a state")
 
 
-def _decide_again(
-    cause: SessionEvent, at_us: int, state: State | None, recorded: list[SessionEvent]
-) -> list[SessionEvent] | None:
+def _decide_again(facts: Sequence[Fact], place: int, state: State | None) -> list[SessionEvent] | None:
     """The events that today's code decides, if they are the recorded ones; None where nothing was decided."""
-    candidates = _commands_behind(cause, at_us, state, recorded)
+    candidates = _commands_behind(facts, place, state)
     if not candidates:
         return None
     nearest: list[SessionEvent] = []
@@ -83,28 +82,34 @@ def _decide_again(
                 decided = decide(asked, state, may_begin=may_begin).events
             except OstlerError:
                 continue
-            if decided and decided == recorded[: len(decided)]:
+            if decided and decided == _recorded(facts, place, len(decided)):
                 return decided
             nearest = nearest or decided
-    raise _divergence(recorded, nearest)
+    raise _divergence(_recorded(facts, place, len(nearest) + 1), nearest)
+
+
+def _recorded(facts: Sequence[Fact], place: int, count: int) -> list[SessionEvent]:
+    return [event for _, event in facts[place : place + count]]
 
 
 def _divergence(recorded: list[SessionEvent], decided: list[SessionEvent]) -> ReplayDiverged:
     place = next((n for n, (then, now) in enumerate(zip(recorded, decided, strict=False)) if then != now), len(decided))
     then = msgspec.to_builtins(recorded[place]) if place < len(recorded) else None
     now = msgspec.to_builtins(decided[place]) if place < len(decided) else None
+    has, decides = then["type"] if then else "no further event", now["type"] if now else "nothing"
     return ReplayDiverged(
-        f"The log has {then['type'] if then else 'no further event'}, today's code decides {now['type'] if now else 'nothing'}.",
+        f"The log has {has}, today's code decides {decides}.",
         hint="The recorded history stays valid; what changed since is how the next step would be chosen.",
         recorded=then,
         decided=now,
     )
 
 
-def _commands_behind(
-    cause: SessionEvent, at_us: int, state: State | None, recorded: list[SessionEvent]
-) -> list[SessionCommand]:
+def _commands_behind(facts: Sequence[Fact], place: int, state: State | None) -> list[SessionCommand]:
     """The commands that may have caused this event, likeliest first; none for what comes from another session."""
+    at_us, cause = facts[place]
+    # An end from outside comes right after the outcomes that it gives to every open call.
+    recorded = _recorded(facts, place, len(state.open) + 1 if state is not None else 1)
     match cause:
         case event.AgentStarted():
             start = command.Start(
@@ -115,9 +120,9 @@ def _commands_behind(
             return []
         case event.ModelCompleted():
             assert state is not None
-            calls = cause.calls if state.model.tools == "native" else ()
-            model = cause.model or state.model.name
-            return [command.ReplyReceived(at_us, cause.call, Reply(cause.text, calls, cause.stop, cause.usage, model))]
+            reply = Reply(cause.text, cause.calls, cause.stop, cause.usage, cause.model or state.model.name)
+            replies = [reply] if state.model.tools == "native" else [msgspec.structs.replace(reply, calls=()), reply]
+            return [command.ReplyReceived(at_us, cause.call, reply) for reply in replies]
         case event.ToolCompleted():
             outcome = ToolOutcome(cause.ok, cause.output, cause.kind, cause.is_json, cause.blob, cause.size)
             return [command.ToolReturned(at_us, cause.call, outcome), *_breaks(at_us, recorded)]

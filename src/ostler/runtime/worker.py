@@ -70,8 +70,8 @@ class Worker:
         return len(self._runners)
 
     async def start(self) -> None:
-        await self._life.begin(self._settings.version)
         await self._give_sign_of_life()
+        await self._life.begin(self._settings.version)
         self._loops = [
             asyncio.create_task(self._beat(), name="beat"),
             asyncio.create_task(self._claim(), name="claim"),

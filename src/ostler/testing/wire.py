@@ -19,6 +19,7 @@ import msgspec
 from ostler.domain.model import AskedCall, Reply
 
 DELTA_CHARACTERS = 12
+CONNECTIONS_WAITING_MAX = 4096
 EVENT_STREAM = "text/event-stream; charset=utf-8"
 JSON = "application/json"
 
@@ -78,7 +79,7 @@ class WireServer:
             await self._news.wait_for(lambda: not self._open)
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=CONNECTIONS_WAITING_MAX)
         return self
 
     async def __aexit__(

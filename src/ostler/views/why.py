@@ -32,7 +32,9 @@ def why_state(state: State, facts: Sequence[Fact]) -> Explanation:
         events = [len(facts)]
         refused = [call for call in found if call.stage == "refused"]
         if refused:
-            lines.append(("refused", ", ".join(f"{call.call} {call.tool} ({call.rule or call.kind})" for call in refused)))
+            lines.append(
+                ("refused", ", ".join(f"{call.call} {call.tool} ({call.rule or call.kind})" for call in refused))
+            )
     elif state.cancelling_by is not None:
         lines.append(("reason", f"{state.cancelling_by} asked for its end, and what is under way is being stopped"))
         events = [seq for seq, (_, event) in enumerate(facts, 1) if isinstance(event, CancelRequested)][-1:]
@@ -68,8 +70,8 @@ def why_call(state: State, facts: Sequence[Fact], name: str) -> Explanation:
         # The reply that asked for calls is an event of the model's call; it is that one which is meant.
         chosen = next((call for call in found if number in call.seqs), None)
         if chosen is None:
-            tag = type(facts[number - 1][1]).__struct_config__.tag
-            return Explanation(state.session, f"Why event {number}", _event_lines(facts, number, str(tag)), events=[number])
+            lines = _event_lines(facts, number)
+            return Explanation(state.session, f"Why event {number}", lines, events=[number])
     else:
         chosen = next((call for call in found if call.call == name), None)
     if chosen is None:
@@ -121,9 +123,12 @@ def _retries(call: CallView) -> str:
     return f" (tried again: {'; '.join(call.retries)})" if call.retries else ""
 
 
-def _event_lines(facts: Sequence[Fact], number: int, tag: str) -> list[tuple[str, str]]:
+def _event_lines(facts: Sequence[Fact], number: int) -> list[tuple[str, str]]:
     """An event that is no call's: what it says of itself."""
-    event = facts[number - 1][1]
-    body = msgspec.to_builtins(event)
-    shown = [(name, value if isinstance(value, str) else msgspec.json.encode(value).decode()) for name, value in body.items()]
-    return [("event", tag), *((name, text) for name, text in shown if name != "type")]
+    body: dict[str, object] = msgspec.to_builtins(facts[number - 1][1])
+    kind = str(body.pop("type"))
+    return [("event", kind), *((name, _text(value)) for name, value in body.items())]
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

@@ -2,7 +2,7 @@ import asyncio
 import socket
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -188,14 +188,18 @@ async def listening(
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         served.append(done := asyncio.get_running_loop().create_future())
-        await handle(reader, writer)
-        writer.close()
-        await writer.wait_closed()
-        done.set_result(None)
+        try:
+            with suppress(ConnectionError):
+                await handle(reader, writer)
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+        finally:
+            done.set_result(None)
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         yield "http://{}:{}".format(*server.sockets[0].getsockname())
-    await asyncio.wait(served)
+    await asyncio.gather(*served)
 
 
 @contextmanager

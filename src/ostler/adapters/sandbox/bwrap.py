@@ -275,7 +275,8 @@ class _Namespaced(Child):
                 return
             self._told += piece
             if self._told.endswith(b"}\n"):
-                self._first = os.pidfd_open(json.loads(self._told)["child-pid"])
+                with suppress(ProcessLookupError):
+                    self._first = os.pidfd_open(json.loads(self._told)["child-pid"])
 
 
 def _is_within(path: str, folders: Sequence[str]) -> bool:
@@ -300,8 +301,9 @@ def connect():
     socket.create_connection(("127.0.0.1", target["port"]), timeout=5).close()
     return "the host's loopback answered"
 def write(path):
-    with open(path, "w"):
-        return path + " could be written"
+    open(path, "w").close()
+    os.unlink(path)
+    return path + " could be written"
 def read():
     with open(target["canary"]):
         return "a file outside the workspace could be read"

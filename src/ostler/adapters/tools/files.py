@@ -127,13 +127,7 @@ async def search_files(
 
 async def _search_apart(query: Query) -> Found:
     """Search in a process: a pattern that backtracks for ever holds the interpreter's lock and no thread stops it."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", search.__module__],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    )
+    process = _start_search()
     try:
         async with asyncio.timeout(REGEX_TIMEOUT_S):
             answer, _ = await asyncio.to_thread(process.communicate, msgspec.json.encode(query))
@@ -149,6 +143,16 @@ async def _search_apart(query: Query) -> Found:
     except msgspec.DecodeError:
         raise Failure("permanent", f"the search process ended with {process.returncode}") from None
     raise Failure(reason["kind"], reason["reason"])
+
+
+def _start_search() -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", search.__module__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
 
 
 @tool(name="files.write", effect="idempotent", timeout_s=30.0)

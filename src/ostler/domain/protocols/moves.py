@@ -5,11 +5,11 @@ import msgspec
 from ostler.domain.model import AskedCall
 
 
-class AskModel(msgspec.Struct, frozen=True):
+class AskModel(msgspec.Struct, frozen=True, gc=False):
     """Ask the model, with all that is known by now."""
 
 
-class Answer(msgspec.Struct, frozen=True):
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """The goal is reached."""
 
     text: str
@@ -18,7 +18,7 @@ class Answer(msgspec.Struct, frozen=True):
 Move = AskModel | Answer
 
 
-class Understood(msgspec.Struct, frozen=True):
+class Understood(msgspec.Struct, frozen=True, gc=False):
     """A reply as the protocol understands it: tool calls, or an answer, or a defect that the model is told of.
 
     `text` is what is kept of the reply; `answer` None with neither calls nor defect makes the whole text the answer.

@@ -13,7 +13,7 @@ from ostler.domain.model import ModelRef, Reply
 from ostler.domain.tool import ToolOutcome
 
 
-class Start(msgspec.Struct, frozen=True):
+class Start(msgspec.Struct, frozen=True, gc=False):
     at_us: int
     session: str
     agent: AgentSpec
@@ -24,25 +24,25 @@ class Start(msgspec.Struct, frozen=True):
     sandbox: str = "bwrap"
 
 
-class Proceed(msgspec.Struct, frozen=True):
+class Proceed(msgspec.Struct, frozen=True, gc=False):
     """Take the next step, or notice that time has passed."""
 
     at_us: int
 
 
-class TakeOver(msgspec.Struct, frozen=True):
+class TakeOver(msgspec.Struct, frozen=True, gc=False):
     """A worker holds the session now and wrote none of its open intents: each may have been performed."""
 
     at_us: int
 
 
-class ReplyReceived(msgspec.Struct, frozen=True):
+class ReplyReceived(msgspec.Struct, frozen=True, gc=False):
     at_us: int
     call: str
     reply: Reply
 
 
-class ReplyFailed(msgspec.Struct, frozen=True):
+class ReplyFailed(msgspec.Struct, frozen=True, gc=False):
     """An attempt failed. `retry_at_us` says when another would make sense, if one would."""
 
     at_us: int
@@ -53,13 +53,13 @@ class ReplyFailed(msgspec.Struct, frozen=True):
     retry_at_us: int | None = None
 
 
-class ToolReturned(msgspec.Struct, frozen=True):
+class ToolReturned(msgspec.Struct, frozen=True, gc=False):
     at_us: int
     call: str
     outcome: ToolOutcome
 
 
-class Approve(msgspec.Struct, frozen=True):
+class Approve(msgspec.Struct, frozen=True, gc=False):
     """`digest` None approves whatever is asked now; given, the question must be the one with these arguments."""
 
     at_us: int
@@ -69,44 +69,44 @@ class Approve(msgspec.Struct, frozen=True):
     digest: str | None = None
 
 
-class Deny(msgspec.Struct, frozen=True):
+class Deny(msgspec.Struct, frozen=True, gc=False):
     at_us: int
     call: str
     by: Principal
     reason: str = ""
 
 
-class Send(msgspec.Struct, frozen=True):
+class Send(msgspec.Struct, frozen=True, gc=False):
     at_us: int
     text: str
     by: Principal
 
 
-class Pause(msgspec.Struct, frozen=True):
+class Pause(msgspec.Struct, frozen=True, gc=False):
     at_us: int
     by: Principal
     reason: str = ""
 
 
-class Resume(msgspec.Struct, frozen=True):
+class Resume(msgspec.Struct, frozen=True, gc=False):
     at_us: int
     by: Principal
 
 
-class Cancel(msgspec.Struct, frozen=True):
+class Cancel(msgspec.Struct, frozen=True, gc=False):
     at_us: int
     by: Principal
     reason: str = ""
 
 
-class Kill(msgspec.Struct, frozen=True):
+class Kill(msgspec.Struct, frozen=True, gc=False):
     """End now, whatever is under way; the outcomes of open calls are recorded as unknown."""
 
     at_us: int
     by: Principal
 
 
-class Fail(msgspec.Struct, frozen=True):
+class Fail(msgspec.Struct, frozen=True, gc=False):
     """The runtime cannot go on with this session for a reason of its own."""
 
     at_us: int

@@ -180,7 +180,8 @@ def _reply_failed(decision: Decision, asked: command.ReplyFailed) -> None:
     call = _is_open(decision.state, asked.call)
     if call is None:
         return
-    if asked.retry_at_us is not None and call.attempt < decision.state.agent.limits.attempts:
+    is_wanted = decision.state.cancelling_by is None
+    if is_wanted and asked.retry_at_us is not None and call.attempt < decision.state.agent.limits.attempts:
         because = f"{asked.code}: {asked.message}"
         decision.emit(CallRetried(call.id, call.attempt + 1, because, asked.retry_at_us))
         _advance(decision)
@@ -207,6 +208,9 @@ def _take_over(decision: Decision) -> None:
     for call in state.open:
         if state.cancelling_by is not None:
             _close(decision, call, "unknown", "the worker was lost while it was being cancelled")
+        elif call.not_before_us and _effect(state, call) != "once":
+            # Nobody was lost: whoever waits for long lets go. A worker that is lost after this is counted as ever.
+            decision.emit(CallRetried(call.id, call.attempt, "its time has come"))
         elif call.attempt >= state.agent.limits.attempts:
             _close(
                 decision, call, "unknown", f"given up: the worker was lost during attempt {call.attempt} of this call"
@@ -342,7 +346,7 @@ def _approve(decision: Decision, asked: command.Approve) -> None:
 
 def _the_question(decision: Decision, call: str) -> Question:
     question = decision.state.question
-    if question is None or question.call != call:
+    if question is None or question.call != call or decision.state.cancelling_by is not None:
         raise Conflict(
             f"No approval of call {call} is being waited for.",
             hint="`ostler approvals` lists what waits for a decision; somebody may have answered already.",

@@ -158,11 +158,15 @@ class AgentResumed(Event, tag="agent.resumed"):
 
 
 class AgentForked(Event, tag="agent.forked"):
-    """What stands before this is the past of session `origin` up to its event `seq`."""
+    """What stands before this is the past of session `origin` up to its event `seq`.
+
+    `idle_us` is the time between that event and this one, which nobody used.
+    """
 
     origin: str
     seq: int
     by: str
+    idle_us: int = 0
 
 
 class CancelRequested(Event, tag="cancel.requested"):

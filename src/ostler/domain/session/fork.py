@@ -16,7 +16,8 @@ def fork(facts: Sequence[Fact], *, session: str, by: str, at_us: int, seq: int |
     """The events of the new session `session`: those up to `seq` and `agent.forked`.
 
     None forks at the last event before the end at which no call was under way; an effect in the world belongs to one
-    history only. Raises `Conflict` for a `seq` at which one was, or which is at or after the end.
+    history only, and so does an approval that is not used yet. Raises `Conflict` for a `seq` at which there was one, or
+    which is at or after the end.
     """
     places = _places(facts)
     if not places:
@@ -25,21 +26,23 @@ def fork(facts: Sequence[Fact], *, session: str, by: str, at_us: int, seq: int |
     if chosen not in places:
         earlier = [place for place in places if place < chosen]
         raise Conflict(
-            f"The session cannot be forked at event {chosen}: a call is under way there, or it has ended.",
+            f"The session cannot be forked at event {chosen}: a call is under way or approved there, or it has ended.",
             hint=f"The nearest earlier event at which it can is {earlier[-1]}." if earlier else "",
         )
     at_first, first = facts[0]
     assert isinstance(first, AgentStarted)
     started = msgspec.structs.replace(first, session=session, origin=first.session)
-    return [(at_first, started), *facts[1:chosen], (at_us, AgentForked(first.session, chosen, by))]
+    idle_us = max(0, at_us - facts[chosen - 1][0])
+    return [(at_first, started), *facts[1:chosen], (at_us, AgentForked(first.session, chosen, by, idle_us))]
 
 
 def _places(facts: Sequence[Fact]) -> list[int]:
-    """Every `seq` after which no call is open and the session has not ended."""
+    """Every `seq` after which no call is open or free to begin by approval, and the session has not ended."""
     state: State | None = None
     places = []
     for seq, (at_us, event) in enumerate(facts, 1):
         state = evolve(state, event, at_us)
-        if not state.open and state.end is None and state.cancelling_by is None:
+        is_over = state.end is not None or state.cancelling_by is not None
+        if not state.open and state.granted is None and not is_over:
             places.append(seq)
     return places

@@ -37,7 +37,7 @@ Status = Literal["queued", "running", "waiting", "paused", "completed", "failed"
 ENDED = ("completed", "failed", "cancelled")
 
 
-class OpenCall(msgspec.Struct, frozen=True):
+class OpenCall(msgspec.Struct, frozen=True, gc=False):
     """An intent without an outcome. `arguments` None marks a model call. `max_tokens` and `reserved_*` are its own."""
 
     id: str
@@ -50,7 +50,7 @@ class OpenCall(msgspec.Struct, frozen=True):
     reserved_microusd: int = 0
 
 
-class Question(msgspec.Struct, frozen=True):
+class Question(msgspec.Struct, frozen=True, gc=False):
     """A call that waits for a person's decision."""
 
     call: str
@@ -62,7 +62,7 @@ class Question(msgspec.Struct, frozen=True):
     expires_us: int | None
 
 
-class End(msgspec.Struct, frozen=True):
+class End(msgspec.Struct, frozen=True, gc=False):
     """How it ended: `reason` is a stable word, `text` the answer or the explanation."""
 
     status: Status
@@ -70,7 +70,7 @@ class End(msgspec.Struct, frozen=True):
     text: str
 
 
-class State(msgspec.Struct, frozen=True):
+class State(msgspec.Struct, frozen=True, gc=False):
     """A session, folded.
 
     `asked` are the calls of this turn that the gate has not let pass or refused yet, in order; `open` those under way.
@@ -276,7 +276,9 @@ def _evolve_people(
         case CancelRequested():
             return _replace(state, cancelling_by=event.by)
         case AgentForked():
-            return state
+            # A question that is open since then accounts for that time when it is answered.
+            idle = event.idle_us if state.waiting_since_us is None else 0
+            return _replace(state, waited_us=state.waited_us + idle)
         case AgentCompleted():
             return _replace(state, end=End("completed", event.reason, event.answer))
         case AgentFailed():

@@ -62,10 +62,12 @@ class Index:
 
 
 def is_test(function: Function) -> bool:
+    """Whether it is a test or helps tests."""
     return is_test_path(function.source.path)
 
 
 def is_test_path(path: str) -> bool:
+    """Whether the name of a file, or of a folder around it, says that it is for tests."""
     *folders, name = path.split("/")
     is_named = name.startswith("test") or name.endswith("_test.py") or name == "conftest.py"
     return is_named or any(folder in ("test", "tests", "testing") for folder in folders)

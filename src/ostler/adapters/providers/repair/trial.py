@@ -14,6 +14,8 @@ from ostler.adapters.providers.repair.survey import surely_ran, whole_text
 from ostler.adapters.providers.repair.suspects import Index, rank
 
 CANDIDATES_MAX = 25
+PATIENCE = 6
+"""How many more are tried after one that helped, before it is kept."""
 
 
 class _Change(msgspec.Struct, frozen=True):
@@ -27,15 +29,6 @@ class _Change(msgspec.Struct, frozen=True):
         return _Change(self.path, self.new, self.old)
 
 
-def _change(mutation: Mutation) -> _Change:
-    return _Change(mutation.path, mutation.old, mutation.new)
-
-
-def _place(mutation: Mutation) -> tuple[str, str, str]:
-    """What makes two candidates the same, whatever surrounds them by now."""
-    return mutation.path, mutation.old, mutation.new
-
-
 class Trial:
     """The search for a change that makes the tests pass, and the state in which it left the files."""
 
@@ -47,6 +40,7 @@ class Trial:
         self._texts = {path: [source.text] for path, source in sources.items()}  # every text so far, the newest last
         self._made: list[_Change] = []
         self._useless: _Change | None = None
+        self._helped: set[tuple[str, str, str]] = set()
 
     def search(self, first: Report) -> Steps[Report]:
         """Try changes, likeliest first, until the tests pass or the bound is reached; the best report so far."""
@@ -78,15 +72,15 @@ class Trial:
         """The report of the candidate that helps most, which is kept; None if none helps, or the bound is reached.
 
         One after which all tests pass ends the search at once. One that only helps is not kept before others were
-        tried: it may be the wrong change, which happens to please a test.
+        tried, above all on the same line: it may be the wrong change, which happens to please a test.
         """
-        known = {_place(mutation) for mutation in self.tried}
+        queue = self._candidates(best)
         helpful: tuple[Report, Mutation] | None = None
-        for mutation in mutations(rank(Index(list(self._sources.values())), best.failures)):
-            if _place(mutation) in known or not self._is_python(mutation):
+        until = CANDIDATES_MAX
+        while queue and len(self.tried) < until:
+            mutation = queue.pop(0)
+            if not self._is_python(mutation):
                 continue
-            if len(self.tried) >= (CANDIDATES_MAX if helpful is None else CANDIDATES_MAX // 2):
-                break
             text = f"Try {len(self.tried) + 1}: I change {mutation.title} and run the tests."
             report = yield from self._try(mutation, text)
             if report is None or not report.improves_on(best):
@@ -94,8 +88,11 @@ class Trial:
             if report.passed:
                 self._keep(mutation)
                 return report
+            self._helped.add(_place(mutation))
+            queue = _first(queue, [each for each in queue if _line(each) == _line(mutation)])
             if helpful is None or report.failed < helpful[0].failed:
                 helpful = report, mutation
+                until = min(until, len(self.tried) + PATIENCE)
         if helpful is None or len(self.tried) >= CANDIDATES_MAX:
             return None
         report, mutation = helpful
@@ -177,9 +174,33 @@ class Trial:
         texts.append(found)
         raise Stuck(f"I could not change {path}: {trouble.error}.")
 
+    def _candidates(self, best: Report) -> list[Mutation]:
+        """Those that helped before, then those that were not tried yet, likeliest first."""
+        known = {_place(mutation) for mutation in self.tried} - self._helped
+        ranked = mutations(rank(Index(list(self._sources.values())), best.failures))
+        candidates = [mutation for mutation in ranked if _place(mutation) not in known]
+        return _first(candidates, [mutation for mutation in candidates if _place(mutation) in self._helped])
+
     def _is_python(self, mutation: Mutation) -> bool:
         try:
             ast.parse(self._sources[mutation.path].text.replace(mutation.old, mutation.new))
         except (SyntaxError, ValueError):
             return False
         return True
+
+
+def _change(mutation: Mutation) -> _Change:
+    return _Change(mutation.path, mutation.old, mutation.new)
+
+
+def _place(mutation: Mutation) -> tuple[str, str, str]:
+    """What makes two candidates the same, whatever surrounds them by now."""
+    return mutation.path, mutation.old, mutation.new
+
+
+def _line(mutation: Mutation) -> tuple[str, int]:
+    return mutation.path, mutation.line
+
+
+def _first(candidates: list[Mutation], preferred: list[Mutation]) -> list[Mutation]:
+    return preferred + [mutation for mutation in candidates if mutation not in preferred]

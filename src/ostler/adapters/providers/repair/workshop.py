@@ -16,26 +16,32 @@ NOT_SURE = ("unknown", "transient", "timeout", "cancelled")
 
 
 def list_files() -> Ask:
+    """Everything in the workspace, as far as one listing goes."""
     return Ask("files.list", {"path": ".", "depth": 8, "limit": 1000})
 
 
 def read(path: str, offset: int = 1) -> Ask:
+    """A file from line `offset` on."""
     return Ask("files.read", {"path": path, "offset": offset})
 
 
 def search(pattern: str) -> Ask:
+    """The lines of Python files that a regular expression finds."""
     return Ask("files.search", {"pattern": pattern, "path": ".", "regex": True, "glob": "*.py"})
 
 
 def edit(path: str, old: str, new: str) -> Ask:
+    """Exchange a text that is in the file exactly once."""
     return Ask("files.edit", {"path": path, "old": old, "new": new})
 
 
 def write(path: str, text: str) -> Ask:
+    """Replace a whole file."""
     return Ask("files.write", {"path": path, "content": text})
 
 
 def run(*argv: str, timeout_s: int | None = None) -> Ask:
+    """Run one program."""
     return Ask("shell.run", {"argv": list(argv)} | ({} if timeout_s is None else {"timeout_s": timeout_s}))
 
 

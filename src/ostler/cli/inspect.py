@@ -1,0 +1,208 @@
+"""One session in depth: inspect, why."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console
+
+from ostler.app.service import Session
+from ostler.cli.base import using_session
+from ostler.cli.look import status
+from ostler.cli.output import Format, console, encode, output_options, table
+from ostler.cli.words import arguments, duration, short, usd
+from ostler.domain import context
+from ostler.domain.constraint import Rule
+from ostler.domain.model import AssistantMessage, Message, ModelRequest, ToolMessage, UserMessage
+from ostler.domain.session.fork import Fact
+from ostler.domain.session.state import OpenCall, State, evolve
+from ostler.kernel.errors import NotFound
+from ostler.runtime.replay import snapshot
+from ostler.views.calls import CallView, calls
+from ostler.views.sessions import SessionView, view
+from ostler.views.why import Explanation, why_call, why_state
+
+NEWEST = -1
+
+
+@click.command()
+@click.argument("session")
+@click.option("--state", "shows_state", is_flag=True, help="The whole folded state, as canonical JSON.")
+@click.option(
+    "--context",
+    "context_at",
+    type=int,
+    is_flag=False,
+    flag_value=NEWEST,
+    metavar="[SEQ]",
+    help="What the model would be sent after event SEQ (without a number: after the last).",
+)
+@output_options
+def inspect(session: str, shows_state: bool, context_at: int | None, output: Format) -> None:
+    """Show everything about a session: usage, limits, policy, every call and what came of it."""
+
+    async def ask(found: Session) -> list[Fact]:
+        return await found.facts()
+
+    facts = using_session(session, ask)
+    state = _state_at(facts, len(facts))
+    if shows_state:
+        click.echo(snapshot(state))
+    elif context_at is not None:
+        at = len(facts) if context_at == NEWEST else context_at
+        _print_context(context.request(_state_at(facts, at), OpenCall(str(state.steps + 1))), output)
+    elif output != "table":
+        click.echo(encode(_inspection(state, calls(facts)), output))
+    else:
+        _print(console(), state, view(state), calls(facts))
+
+
+@click.command()
+@click.argument("session")
+@click.argument("subject", metavar="[CALL|SEQ]", required=False)
+@output_options
+def why(session: str, subject: str | None, output: Format) -> None:
+    """Explain one decision, or why a session is in the state it is in.
+
+    CALL is the id of a call (3.1 is the first one of turn 3), SEQ the number of an event, as `ostler logs` shows them.
+    """
+
+    async def ask(found: Session) -> list[Fact]:
+        return await found.facts()
+
+    facts = using_session(session, ask)
+    state = _state_at(facts, len(facts))
+    explained = why_state(state, facts) if subject is None else why_call(state, facts, subject)
+    if output != "table":
+        click.echo(encode(explained, output))
+        return
+    _print_explanation(console(), explained)
+
+
+def _state_at(facts: Sequence[Fact], seq: int) -> State:
+    if not 1 <= seq <= len(facts):
+        raise NotFound(f"There is no event {seq} in this session: it has {len(facts)}.")
+    state: State | None = None
+    for at_us, event in facts[:seq]:
+        state = evolve(state, event, at_us)
+    assert state is not None
+    return state
+
+
+def _inspection(state: State, found: list[CallView]) -> dict[str, Any]:
+    return {
+        "session": view(state),
+        "usage": state.usage,
+        "limits": state.agent.limits,
+        "policy": state.agent.policy,
+        "tools": [tool.name for tool in state.agent.tools],
+        "by": state.by,
+        "calls": found,
+    }
+
+
+def _print(out: Console, state: State, shown: SessionView, found: list[CallView]) -> None:
+    limits = {name: value for name, value in msgspec.structs.asdict(state.agent.limits).items() if value is not None}
+    tokens = state.usage
+    header = [
+        ("session", shown.id),
+        ("status", status(shown)),
+        ("said", short(shown.text or "")),
+        ("agent", f"{shown.agent}, tools: {', '.join(tool.name for tool in state.agent.tools) or 'none'}"),
+        ("model", str(state.model)),
+        ("goal", short(shown.goal)),
+        ("started", f"{shown.started} by {state.by.id}"),
+        ("forked from", shown.origin or ""),
+        ("workspace", f"{shown.workspace}, sandbox {shown.sandbox}" if shown.workspace else ""),
+        ("usage", f"{shown.steps} steps, {shown.tool_calls} tool calls, cost {usd(shown.cost_microusd)}"),
+        (
+            "tokens",
+            f"{tokens.input_tokens:,} in, {tokens.output_tokens:,} out, {tokens.cache_read_tokens:,} cached",
+        ),
+        ("limits", ", ".join(f"{name} {value:,g}" for name, value in limits.items()) or "none"),
+        ("policy", f"{state.agent.policy.name}@{state.agent.policy.version}, default {state.agent.policy.default}"),
+    ]
+    _print_pairs(out, [(name, value) for name, value in header if value])
+    if state.agent.policy.rules:
+        rows = [_rule(rule, f"{state.agent.policy.name}#{n}") for n, rule in enumerate(state.agent.policy.rules, 1)]
+        out.print(table("rule", "says", "of~", "because~", rows=rows))
+    if found:
+        out.print(
+            table("call", "what…", "stage", "attempts>", "took>", "outcome…", rows=[_row(call) for call in found])
+        )
+    if shown.approval is not None:
+        asked = shown.approval
+        _print_pairs(
+            out,
+            [
+                ("waiting", f"call {asked.call}: {asked.tool} {arguments(asked.arguments)}"),
+                ("rule", f"{asked.rule} {asked.reason}".strip()),
+                ("until", asked.expires or "no end"),
+                ("answer", f"ostler approve {shown.id}   or   ostler deny {shown.id}"),
+            ],
+        )
+
+
+def _rule(rule: Rule, name: str) -> tuple[str, str, str, str]:
+    conditions = [f"{path} like {' or '.join(globs)}" for path, globs in rule.where.items()]
+    conditions += [f"unless {path} like {' or '.join(globs)}" for path, globs in rule.unless.items()]
+    within = f"within {rule.within_s:g} s" if rule.within_s is not None else ""
+    of = ", ".join(part for part in (rule.tool, *conditions, within) if part)
+    return rule.name or name, rule.effect, of, rule.because
+
+
+def _row(call: CallView) -> tuple[str, ...]:
+    given = arguments(call.arguments) if call.arguments is not None else call.asked
+    what = f"{call.tool} {given}" if call.tool else "model"
+    took = duration(call.ended_us - call.began_us) if call.ended_us is not None and call.began_us is not None else "–"
+    outcome = call.reason if call.stage in ("refused", "waiting") else call.outcome
+    if call.stage in ("refused", "waiting") and call.rule:
+        outcome = f"[{call.rule}] {outcome}"
+    told = f"{call.kind}: {outcome}" if call.kind else outcome
+    return call.call, short(what, 80), call.stage, str(call.attempts or "–"), took, short(told, 120)
+
+
+def _print_pairs(out: Console, pairs: Sequence[tuple[str, str]]) -> None:
+    for name, value in pairs:
+        out.print(f"{name:<12}", style="bold", end=" ")
+        out.print(value, soft_wrap=True)
+
+
+def _print_explanation(out: Console, explained: Explanation) -> None:
+    out.print(f"{explained.question}:", style="bold")
+    _print_pairs(out, [(f"  {name}", short(value, 2000)) for name, value in explained.answer])
+    if explained.events:
+        numbers = ", ".join(str(seq) for seq in explained.events)
+        out.print(f"  Events {numbers}: ostler logs {explained.session}", style="dim", soft_wrap=True)
+
+
+def _print_context(request: ModelRequest, output: Format) -> None:
+    if output != "table":
+        shown = {
+            "model": request.model,
+            "system": request.system,
+            "messages": list(request.messages),
+            "tools": request.tools,
+            "settings": request.settings,
+        }
+        click.echo(encode(shown, output))
+        return
+    out = console()
+    out.print("system", style="bold")
+    out.print(request.system, soft_wrap=True)
+    for message in request.messages:
+        title, text = _titled(message)
+        out.print(title, style="bold")
+        out.print(text, soft_wrap=True)
+
+
+def _titled(message: Message) -> tuple[str, str]:
+    match message:
+        case UserMessage():
+            return "user", message.text
+        case AssistantMessage():
+            asked = [f"→ {call.id} {call.name} {call.arguments}" for call in message.calls]
+            return "assistant", "\n".join(part for part in (message.text, *asked) if part)
+        case ToolMessage():
+            return f"tool {message.call} {message.name}", message.text

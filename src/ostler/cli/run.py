@@ -1,0 +1,190 @@
+"""Commands that run a session in the foreground: run, resume."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from ostler.app.project import find_agent, load_tools
+from ostler.app.service import Runtime, Session
+from ostler.app.settings import Settings
+from ostler.cli.base import settings
+from ostler.cli.exits import Exit, of_session
+from ostler.cli.follow import Answer, Followed, approve_unseen, ask_person, follow, leave_open
+from ostler.cli.live import Live, happening
+from ostler.cli.output import Format, console, emit_lines, encode, output_options, say
+from ostler.cli.words import arguments, count, duration, short, usd
+from ostler.kernel.event import Record
+from ostler.views.entries import entry
+from ostler.views.sessions import SessionView
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def foreground_options(command: F) -> F:
+    """Options of commands that follow a session."""
+    for option in (
+        output_options,
+        click.option("--yes", "-y", is_flag=True, help="Approve every call that asks for it, unseen."),
+        click.option("--timeout", metavar="S", type=click.FloatRange(0, min_open=True), help="Wait S seconds at most."),
+        click.option("--detach", "-d", is_flag=True, help="Do not follow it: a worker runs it."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("agent")
+@click.argument("goal")
+@click.option(
+    "--workspace",
+    "-w",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=".",
+    show_default=True,
+    help="The folder that the agent may work in.",
+)
+@click.option("--model", "-m", metavar="PROVIDER:NAME", help="The model, such as ollama:llama3.2 or strategy:coder.")
+@click.option("--sandbox", type=click.Choice(["bwrap", "none"]), help="How commands are isolated.")
+@foreground_options
+def run(
+    agent: str,
+    goal: str,
+    workspace: Path,
+    model: str | None,
+    sandbox: str | None,
+    detach: bool,
+    timeout: float | None,
+    yes: bool,
+    output: Format,
+) -> None:
+    """Start a session of AGENT towards GOAL and follow it to its end.
+
+    AGENT is a file (x.toml), an agent of the project, or a built-in one such as `coder`. The session runs in this
+    process; interrupting it (Ctrl-C) stops in order, and `ostler resume` goes on where it was. Progress goes to
+    standard error, the answer to standard output.
+    """
+
+    async def start(runtime: Runtime, known: Settings) -> tuple[Session, int]:
+        found = find_agent(agent, known, runtime.parts.tools.specs())
+        choice = await runtime.parts.models.choose(model, found.spec.name, found.model)
+        session = await runtime.start(
+            found.spec, goal, model=choice.model, workspace=workspace, sandbox=sandbox or known.sandbox
+        )
+        say(f"agent {found.spec} ({found.source}), model {choice.model}: {choice.because}")
+        say(f"session {session.id} in {workspace.resolve()}, sandbox {sandbox or known.sandbox}")
+        return session, 0
+
+    _in_foreground(start, detach=detach, timeout_s=timeout, yes=yes, output=output)
+
+
+@click.command()
+@click.argument("session")
+@foreground_options
+def resume(session: str, detach: bool, timeout: float | None, yes: bool, output: Format) -> None:
+    """Go on with a session that is paused, was interrupted, or was answered, and follow it.
+
+    It runs in this process unless another worker holds it; then it is only shown. Calls that wait for an approval are
+    not approved by this.
+    """
+
+    async def take_up(runtime: Runtime, _: Settings) -> tuple[Session, int]:
+        found = await runtime.session(session)
+        version = await found.version()
+        await found.resume()
+        return found, version
+
+    _in_foreground(take_up, detach=detach, timeout_s=timeout, yes=yes, output=output)
+
+
+Begin = Callable[[Runtime, Settings], Awaitable[tuple[Session, int]]]
+"""Finds or starts the session to be followed; with the number of its last event that is known."""
+
+
+def _in_foreground(begin: Begin, *, detach: bool, timeout_s: float | None, yes: bool, output: Format) -> None:
+    """Begin, follow, show how it stands, and exit with the code that says so."""
+    known = settings()
+    names: list[str] = []
+
+    async def work() -> Followed:
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        async with Runtime.open(known, worker=False) as runtime:
+            runtime.parts.know(load_tools(known.tools))
+            session, after = await begin(runtime, known)
+            names.append(session.id)
+            if detach:
+                await _say_who_runs_it(runtime, session)
+                return Followed(await session.view(), 0)
+            show = _shower(session, output)
+            try:
+                async with asyncio.timeout(timeout_s):
+                    return await follow(runtime, session, show, _answer(yes, output), after=after)
+            except asyncio.CancelledError:
+                say("Stopping; calls under way may finish. Ctrl-C again leaves at once.")
+                raise
+
+    try:
+        followed = asyncio.run(work())
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        _leave(names, Exit.INTERRUPTED, "Interrupted")
+    except TimeoutError:
+        _leave(names, Exit.TIMED_OUT, f"Not done after {timeout_s:g} s")
+    else:
+        if detach:
+            click.echo(followed.view.id if output == "table" else encode(followed.view, output))
+            return
+        _conclude(followed.view, followed.span_us, output)
+
+
+def _leave(names: list[str], code: Exit, why: str) -> None:
+    if names:
+        say(f"{why}. The session keeps its state; go on with: ostler resume {names[0]}")
+    raise click.exceptions.Exit(code)
+
+
+def _conclude(view: SessionView, span_us: int, output: Format) -> None:
+    """The answer, or what is to be done; then the exit code."""
+    if output != "table":
+        click.echo(encode(view, output))
+    elif view.status == "completed":
+        click.echo(view.text)
+    if view.approval is not None and view.status == "waiting":
+        what = short(f"{view.approval.tool} {arguments(view.approval.arguments)}", 160)
+        say(f"Waiting for an approval of call {view.approval.call}: {what}")
+        say(f"Go on with: ostler approve {view.id} (or deny), then: ostler resume {view.id}")
+    elif view.status == "paused":
+        say(f"Paused: {view.reason}. Go on with: ostler resume {view.id}")
+    elif view.status in ("failed", "cancelled"):
+        say(f"{view.status} ({view.reason}): {view.text}")
+        say(f"More: ostler why {view.id}")
+    used = [count(view.steps, "step"), count(view.tool_calls, "tool call"), count(view.tokens, "token")]
+    model = f"{view.model} ({view.model_kind})"
+    say(f"{view.status} in {duration(span_us)}: {', '.join(used)}, cost {usd(view.cost_microusd)}, {model}")
+    raise click.exceptions.Exit(of_session(view.status, view.reason))
+
+
+def _shower(session: Session, output: Format) -> Callable[[Record, bool], None]:
+    if output == "jsonl":
+        return lambda record, is_known: None if is_known else emit_lines([entry(record)])
+    live = Live(console(err=True), session.id, says_how=True)
+    return lambda record, is_known: live.show(happening(record), is_silent=is_known)
+
+
+def _answer(yes: bool, output: Format) -> Answer:
+    if yes:
+        return approve_unseen
+    return ask_person if output == "table" and sys.stdin.isatty() and sys.stderr.isatty() else leave_open
+
+
+async def _say_who_runs_it(runtime: Runtime, session: Session) -> None:
+    now = runtime.parts.clock.now_us()
+    if any(until_us > now for _, until_us in await runtime.parts.store.workers()):
+        say(f"A worker runs it. Watch it with: ostler logs -f {session.id}")
+    else:
+        say(f"No worker is running: start one with `ostler worker`, or go on here with: ostler resume {session.id}")

@@ -1,0 +1,135 @@
+"""Commands that tell a session something: approve, deny, send, pause, cancel, kill, fork."""
+
+from collections.abc import Awaitable, Callable
+
+import click
+
+from ostler.app.service import Runtime, Session
+from ostler.cli.base import using_runtime
+from ostler.cli.output import Format, encode, output_options, say
+from ostler.views.sessions import SessionView
+
+Wish = Callable[[Session], Awaitable[str]]
+"""Tells a session something; returns what was said, for people."""
+
+
+def _tell(session: str, output: Format, wish: Wish) -> None:
+    """Say something to a session, then how it stands and who will act upon it."""
+
+    async def work(runtime: Runtime) -> tuple[SessionView, str, bool]:
+        found = await runtime.session(session)
+        said = await wish(found)
+        now = runtime.parts.clock.now_us()
+        is_attended = any(until_us > now for _, until_us in await runtime.parts.store.workers())
+        return await found.view(), said, is_attended
+
+    view, said, is_attended = using_runtime(work)
+    say(said)
+    if view.status in ("queued", "running") and not is_attended:
+        say(f"No worker is running: go on with `ostler resume {view.id}`, or start `ostler worker`.")
+    if output != "table":
+        click.echo(encode(view, output))
+
+
+@click.command()
+@click.argument("session")
+@click.argument("call", required=False)
+@click.option("--reason", "-r", default="", help="Why; kept in the log.")
+@output_options
+def approve(session: str, call: str | None, reason: str, output: Format) -> None:
+    """Let the call that waits go on (CALL, if it is given, must be that one). A worker then performs it."""
+
+    async def wish(found: Session) -> str:
+        return f"Approved call {await found.approve(call, reason=reason)} of {found.id}."
+
+    _tell(session, output, wish)
+
+
+@click.command()
+@click.argument("session")
+@click.argument("call", required=False)
+@click.option("--reason", "-r", default="", help="Why; kept in the log, and told to the model.")
+@output_options
+def deny(session: str, call: str | None, reason: str, output: Format) -> None:
+    """Refuse the call that waits (CALL, if it is given, must be that one). The model is told, and goes on."""
+
+    async def wish(found: Session) -> str:
+        return f"Denied call {await found.deny(call, reason=reason)} of {found.id}."
+
+    _tell(session, output, wish)
+
+
+@click.command()
+@click.argument("session")
+@click.argument("text")
+@output_options
+def send(session: str, text: str, output: Format) -> None:
+    """Say something to a running agent; it sees it with its next request."""
+
+    async def wish(found: Session) -> str:
+        await found.send(text)
+        return f"Sent to {found.id}."
+
+    _tell(session, output, wish)
+
+
+@click.command()
+@click.argument("session")
+@click.option("--reason", "-r", default="", help="Why; kept in the log.")
+@output_options
+def pause(session: str, reason: str, output: Format) -> None:
+    """Begin no new call until the session is resumed; what is under way is finished."""
+
+    async def wish(found: Session) -> str:
+        await found.pause(reason=reason)
+        return f"Paused {found.id}. Go on with: ostler resume {found.id}"
+
+    _tell(session, output, wish)
+
+
+@click.command()
+@click.argument("session")
+@click.option("--reason", "-r", default="", help="Why; kept in the log.")
+@output_options
+def cancel(session: str, reason: str, output: Format) -> None:
+    """Stop what is under way, then end the session. Its worker does that; `ostler kill` needs none."""
+
+    async def wish(found: Session) -> str:
+        await found.cancel(reason=reason)
+        is_over = (await found.view()).status == "cancelled"
+        return f"Cancelled {found.id}." if is_over else f"Cancelling {found.id}: calls under way are being stopped."
+
+    _tell(session, output, wish)
+
+
+@click.command()
+@click.argument("session")
+@output_options
+def kill(session: str, output: Format) -> None:
+    """End a session at once; what is under way is recorded as unknown and stopped by its worker."""
+
+    async def wish(found: Session) -> str:
+        await found.kill()
+        return f"Killed {found.id}."
+
+    _tell(session, output, wish)
+
+
+@click.command()
+@click.argument("session")
+@click.option("--at", "seq", metavar="SEQ", type=click.IntRange(1), help="The last event that the two share.")
+@click.option("--say", "text", metavar="TEXT", help="The next thing that the new session hears.")
+@output_options
+def fork(session: str, seq: int | None, text: str | None, output: Format) -> None:
+    """Start a new session from the past of another, and print its id.
+
+    Without --at the past reaches up to the last event at which no call was under way.
+    """
+
+    async def work(runtime: Runtime) -> SessionView:
+        forked = await (await runtime.session(session)).fork(seq=seq, say=text)
+        return await forked.view()
+
+    view = using_runtime(work)
+    click.echo(view.id if output == "table" else encode(view, output))
+    say(f"Forked from {view.origin}. Run it with `ostler resume {view.id}`, or leave it to a worker.")

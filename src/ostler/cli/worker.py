@@ -1,0 +1,111 @@
+"""A worker in the foreground: worker."""
+
+import asyncio
+import signal
+
+import click
+
+import ostler
+from ostler.app.project import load_tools
+from ostler.app.service import Runtime
+from ostler.cli.base import settings
+from ostler.cli.exits import Exit
+from ostler.cli.output import say
+from ostler.cli.trouble import tell
+from ostler.domain.identity import LOCAL_USER
+from ostler.kernel.event import StreamId
+from ostler.ports import EventStore
+from ostler.runtime.worker import Worker, WorkerSettings
+
+LOOK_S = 1.0
+PAGE = 500
+MAY_BE_DUE = ("queued", "running", "waiting", "paused")
+
+
+@click.command()
+@click.option("--concurrency", "-c", default=1000, show_default=True, type=click.IntRange(1), help="Sessions at once.")
+@click.option(
+    "--lease",
+    default=30.0,
+    show_default=True,
+    metavar="S",
+    type=click.FloatRange(1),
+    help="How long its hold lasts without a sign of life.",
+)
+@click.option("--agent", "agents", multiple=True, metavar="NAME", help="Only sessions of this agent; may be repeated.")
+@click.option("--until-idle", is_flag=True, help="Exit as soon as nothing is due.")
+def worker(concurrency: int, lease: float, agents: tuple[str, ...], until_idle: bool) -> None:
+    """Run the sessions that are due until told to stop.
+
+    SIGTERM or Ctrl-C lets calls under way finish, then stops; a second one stops at once. Sessions keep their state
+    either way. Any number of workers may share a store.
+    """
+    known = settings()
+    wanted = WorkerSettings(concurrency=concurrency, lease_s=lease, queues=agents or None, version=ostler.__version__)
+
+    async def work() -> None:
+        stop, changed = asyncio.Event(), asyncio.Event()
+        _on_signals(stop)
+        async with Runtime.open(known, worker=False) as runtime:
+            runtime.on_trouble = lambda name, error: tell(error)
+            runtime.parts.know(load_tools(known.tools))
+            running = await runtime.work(wanted)
+
+            def on_hold(stream: StreamId, holds: bool) -> None:
+                say(f"{'takes' if holds else 'lets go of'} {stream.name} ({running.running} held)")
+                changed.set()
+
+            running.on_hold = on_hold
+            say(f"worker {running.name.partition('/')[0]} on {known.store}, agents: {', '.join(agents) or 'all'}")
+            while not stop.is_set():
+                if until_idle and await _is_idle(runtime.parts.store, running, runtime.parts.clock.now_us(), agents):
+                    say("Nothing is due.")
+                    return
+                changed.clear()
+                await _first(stop, changed)
+            say("Stopping; calls under way may finish. A second signal stops at once.")
+        say("Stopped.")
+
+    try:
+        asyncio.run(work())
+    except asyncio.CancelledError:
+        say("Stopped at once. Sessions keep their state.")
+        raise click.exceptions.Exit(Exit.INTERRUPTED) from None
+
+
+def _on_signals(stop: asyncio.Event) -> None:
+    """The first signal asks to stop, the second does not ask."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+
+    def on_signal() -> None:
+        if stop.is_set():
+            task.cancel()
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+
+
+async def _is_idle(store: EventStore, worker: Worker, now_us: int, agents: tuple[str, ...]) -> bool:
+    """Whether this worker holds nothing and there is nothing due that it could take."""
+    if worker.running:
+        return False
+    living = {name for name, until_us in await store.workers() if until_us > now_us}
+    before: int | None = None
+    while page := await store.streams(LOCAL_USER.tenant, prefix="ses_", statuses=MAY_BE_DUE, before=before, limit=PAGE):
+        for info in page:
+            due_us = info.standing.due_us
+            is_wanted = not agents or info.standing.queue in agents
+            if is_wanted and due_us is not None and due_us <= now_us and info.worker not in living:
+                return False
+        before = page[-1].number
+    return True
+
+
+async def _first(*events: asyncio.Event) -> None:
+    """Wait for any of these, and no longer than until it is time to look again."""
+    tasks = [asyncio.create_task(event.wait()) for event in events]
+    await asyncio.wait(tasks, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
