@@ -16,7 +16,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
-.PHONY: help demo test check format-check lint types contracts docs bench format hooks test-all build sandbox clean distclean
+.PHONY: help demo test check format-check lint types contracts docs reference bench format hooks test-all build sandbox clean distclean
 
 help: ## Say what can be made (this)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ contracts: $(VENV)/.installed-dev ## Check that imports point down the rings
 
 docs: $(VENV)/.installed-dev ## Check the documents alone: links, examples, reference, changelog
 	@$(BIN)/python -m pytest tests/tidy/test_documents.py $(wildcard tests/docs) $(ARGS)
+
+reference: $(VENV)/.installed-dev ## Write the pages of docs/reference anew, from the code
+	@$(BIN)/python scripts/reference.py
 
 bench: $(VENV)/.installed sandbox ## Measure what a step costs, beside a bare floor
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -114,9 +114,7 @@ async def main(path: Path, effects: Path, sessions: int) -> None:
     opened = await SqliteStore.open(path)
     store: Any = TalkingStore(opened)
     journal, provider = Journal(store), script()
-    performer = Performer(
-        lambda ref: provider, FunctionTools(outside.tools()), SqliteBlobStore(opened), clock, entropy
-    )
+    performer = Performer(lambda ref: provider, FunctionTools(outside.tools()), SqliteBlobStore(opened), clock, entropy)
     worker = Worker(
         journal=journal,
         performer=performer,

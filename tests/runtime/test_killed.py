@@ -1,8 +1,9 @@
-"""Worker processes are killed with SIGKILL at random moments; what they acknowledged stays, and nothing happens twice."""
+"""Worker processes are killed with SIGKILL at random moments; what they acknowledged stays, nothing happens twice."""
 
 import random
 import shutil
 import signal
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import pytest
 
 from ostler.adapters.store.sqlite import SqliteStore
 from ostler.domain.boot import WORKER_CODEC, WorkerLost, WorkerStarted, WorkerStopped
-from ostler.domain.identity import LOCAL_USER
 from ostler.domain.session.events import (
     SESSION_CODEC,
     AgentCompleted,
@@ -46,7 +46,7 @@ async def test_fifty_processes_killed_at_random_lose_nothing_acknowledged_and_do
     killed = lives = 0
     while killed < ROUNDS:
         after = chance.randrange(1, LINES_MAX)
-        print(f"life {lives}: seed {SEED}, to be killed after line {after}")  # shown when it fails
+        sys.stdout.write(f"life {lives}: seed {SEED}, killed after line {after}\n")  # shown when it fails
         unfinished = sum(name.startswith("ses_") and not _has_ended(log) for name, log in logs.items())
         said, was_killed = await _live_and_die(store, effects, SESSIONS - unfinished, after)
         lives, killed = lives + 1, killed + was_killed
@@ -123,7 +123,9 @@ def _check_the_sessions(logs: Logs) -> None:
         starts_and_ends = [event for event in events if isinstance(event, AgentStarted | AgentCompleted)]
         assert starts_and_ends == [events[0], events[-1]], name
         begun = Counter(event.call for event in events if isinstance(event, ModelRequested | ToolRequested))
-        ended = Counter(event.call for event in events if isinstance(event, ModelCompleted | ModelFailed | ToolCompleted))
+        ended = Counter(
+            event.call for event in events if isinstance(event, ModelCompleted | ModelFailed | ToolCompleted)
+        )
         assert begun == ended, name
         assert set(begun.values()) == {1}, name
         replay(records)
@@ -145,7 +147,9 @@ def _check_the_effects(logs: Logs, effects: Path) -> None:
 
 def _check_the_workers(logs: Logs, finished: int) -> None:
     """Each that was killed was found lost, once, by one that came after it; the others said goodbye."""
-    workers = [[WORKER_CODEC.decode(record.data) for record in log] for name, log in logs.items() if name.startswith("wrk_")]
+    workers = [
+        [WORKER_CODEC.decode(record.data) for record in log] for name, log in logs.items() if name.startswith("wrk_")
+    ]
     assert {(type(life[0]), len(life)) for life in workers} == {(WorkerStarted, 2)}
     ends = Counter(type(life[-1]) for life in workers)
     assert ends[WorkerStopped] == finished

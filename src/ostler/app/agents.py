@@ -70,6 +70,7 @@ class AgentFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     settings: ModelSettings = ModelSettings()
     protocol: Literal["react"] = "react"
     on_unknown: Literal["tell", "pause"] = "tell"
+    on_refusal: Literal["tell", "end"] = "tell"
 
 
 def load(path: Path, tools: Sequence[ToolSpec]) -> tuple[AgentSpec, str | None]:
@@ -113,6 +114,7 @@ def parse(text: str, tools: Sequence[ToolSpec], *, source: str) -> tuple[AgentSp
         settings=file.settings,
         protocol=file.protocol,
         on_unknown=file.on_unknown,
+        on_refusal=file.on_refusal,
     )
     check(spec, source)
     return spec, file.model

@@ -113,7 +113,8 @@ def table(*columns: str, rows: Sequence[Sequence[str]]) -> "Table":
     for column in columns:
         # A cell that is to be cut says so itself: columns that do not wrap are never made narrower.
         justify: Literal["left", "right"] = "right" if column.endswith(">") else "left"
-        made.add_column(column.rstrip(">…~"), justify=justify, no_wrap=not column.endswith(("…", "~")), overflow="fold")
+        header = Text(column.rstrip(">…~"), no_wrap=True, overflow="ellipsis")
+        made.add_column(header, justify=justify, no_wrap=not column.endswith(("…", "~")), overflow="fold")
     for row in rows:
         made.add_row(
             *(

@@ -1,5 +1,7 @@
 """An agent as data: everything that determines how its sessions run, fit to be stored in the log."""
 
+from typing import Literal
+
 import msgspec
 
 from ostler.domain.constraint import Policy
@@ -25,8 +27,10 @@ class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class AgentSpec(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A versioned definition (`coder@3`). `on_unknown` says what follows when nobody can know whether a call
-    happened: the model is told, or the session pauses for a person.
+    """A versioned definition (`coder@3`).
+
+    `on_unknown` says what follows when nobody can know whether a call happened: `tell` the model, or `pause` for a
+    person. `on_refusal` says what follows when a rule or a person refuses a call: `tell` the model, or `end`.
     """
 
     name: str
@@ -37,7 +41,8 @@ class AgentSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     limits: Limits = Limits()
     settings: ModelSettings = ModelSettings()
     protocol: str = "react"
-    on_unknown: str = "tell"
+    on_unknown: Literal["tell", "pause"] = "tell"
+    on_refusal: Literal["tell", "end"] = "tell"
 
     def tool(self, name: str) -> ToolSpec | None:
         for spec in self.tools:

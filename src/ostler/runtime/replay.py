@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import msgspec
 
 from ostler.domain.identity import Principal
-from ostler.domain.model import Reply
+from ostler.domain.model import ModelRef, Reply
 from ostler.domain.session import commands as command
 from ostler.domain.session import events as event
 from ostler.domain.session.commands import SessionCommand
@@ -82,14 +82,21 @@ def _decide_again(facts: Sequence[Fact], place: int, state: State | None) -> lis
                 decided = decide(asked, state, may_begin=may_begin).events
             except OstlerError:
                 continue
-            if decided and decided == _recorded(facts, place, len(decided)):
-                return decided
+            if decided and (kept := _until_fork(facts[place : place + len(decided)])) == decided[: len(kept)]:
+                return kept
             nearest = nearest or decided
     raise _divergence(_recorded(facts, place, len(nearest) + 1), nearest)
 
 
+def _until_fork(facts: Sequence[Fact]) -> list[SessionEvent]:
+    """What was decided together, as far as a fork has taken it over."""
+    events = [one for _, one in facts]
+    forks = [place for place, one in enumerate(events) if isinstance(one, event.AgentForked)]
+    return events[: forks[0]] if forks else events
+
+
 def _recorded(facts: Sequence[Fact], place: int, count: int) -> list[SessionEvent]:
-    return [event for _, event in facts[place : place + count]]
+    return [one for _, one in facts[place : place + count]]
 
 
 def _divergence(recorded: list[SessionEvent], decided: list[SessionEvent]) -> ReplayDiverged:
@@ -120,9 +127,7 @@ def _commands_behind(facts: Sequence[Fact], place: int, state: State | None) -> 
             return []
         case event.ModelCompleted():
             assert state is not None
-            reply = Reply(cause.text, cause.calls, cause.stop, cause.usage, cause.model or state.model.name)
-            replies = [reply] if state.model.tools == "native" else [msgspec.structs.replace(reply, calls=()), reply]
-            return [command.ReplyReceived(at_us, cause.call, reply) for reply in replies]
+            return [command.ReplyReceived(at_us, cause.call, reply) for reply in _replies_behind(cause, state.model)]
         case event.ToolCompleted():
             outcome = ToolOutcome(cause.ok, cause.output, cause.kind, cause.is_json, cause.blob, cause.size)
             return [command.ToolReturned(at_us, cause.call, outcome), *_breaks(at_us, recorded)]
@@ -137,6 +142,15 @@ def _commands_behind(facts: Sequence[Fact], place: int, state: State | None) -> 
             ]
         case _:
             return [*_wishes_behind(cause, at_us), *_breaks(at_us, recorded)]
+
+
+def _replies_behind(cause: event.ModelCompleted, model: ModelRef) -> list[Reply]:
+    """The replies that may have been understood so. Of a text, only what counts is kept."""
+    reply = Reply(cause.text, cause.calls, cause.stop, cause.usage, cause.model or model.name)
+    if model.tools == "native":
+        return [reply]
+    texts = [cause.text, f"{cause.text}\nObservation:"]  # what a model makes up from there on is discarded
+    return [*[msgspec.structs.replace(reply, text=text, calls=()) for text in texts], reply]
 
 
 def _wishes_behind(cause: SessionEvent, at_us: int) -> list[SessionCommand]:

@@ -141,6 +141,17 @@ def test_an_unanswered_approval_expires_which_is_neither_yes_nor_no() -> None:
     assert "neither granted nor denied" in story.now.transcript[-1].text
 
 
+def test_a_refusal_ends_the_session_of_an_agent_that_wants_it_so() -> None:
+    by_rule = Story(Rule("deny", "pay", because="frozen"), on_refusal="end").start()
+    assert kinds(by_rule.reply(("pay", {}))) == ["model.completed", "constraint.failed", "agent.failed"]
+    by_person = Story(Rule("require", "pay"), on_refusal="end").start()
+    by_person.reply(("pay", {}))
+    assert kinds(by_person.deny("1.1")) == ["approval.denied", "agent.failed"]
+    for story in (by_rule, by_person):
+        assert story.now.end is not None
+        assert story.now.end.reason == "denied"
+
+
 @pytest.mark.parametrize("late", ["approve", "deny"])
 def test_the_first_decision_wins_and_a_later_one_is_refused(late: str) -> None:
     story = Story(Rule("require", "pay")).start()

@@ -22,7 +22,9 @@ from ostler.runtime.replay import fold, replay, snapshot
 from tests.domain.session.story import PRICE, SECOND, Story
 
 CALLS = st.lists(
-    st.tuples(st.sampled_from(("look", "save", "edit", "pay", "loook")), st.sampled_from(("{}", '{"n":1}', '{"n":"x"}', "{"))),
+    st.tuples(
+        st.sampled_from(("look", "save", "edit", "pay", "loook")), st.sampled_from(("{}", '{"n":1}', '{"n":"x"}', "{"))
+    ),
     min_size=1,
     max_size=4,
 )
@@ -176,7 +178,10 @@ def test_any_session_has_one_start_at_most_one_end_and_one_outcome_for_each_call
     ends = [n for n, event in enumerate(events) if isinstance(event, AgentCompleted | AgentFailed | AgentCancelled)]
     assert ends in ([], [len(events) - 1])
     tags = [(str(type(event).__struct_config__.tag), getattr(event, "call", "")) for event in events]
-    for kind, outcomes in (("model.requested", ("model.completed", "model.failed")), ("tool.requested", ("tool.completed",))):
+    for kind, outcomes in (
+        ("model.requested", ("model.completed", "model.failed")),
+        ("tool.requested", ("tool.completed",)),
+    ):
         begun = [call for tag, call in tags if tag == kind]
         ended = [call for tag, call in tags if tag in outcomes]
         assert len(set(begun)) == len(begun)
@@ -190,7 +195,7 @@ def test_any_session_has_one_start_at_most_one_end_and_one_outcome_for_each_call
 @settings(max_examples=200)
 @given(stories(), st.data())
 def test_a_session_that_is_not_over_always_has_somebody_who_can_move_it_on(story: Story, data: st.DataObject) -> None:
-    """It is due now or later, or it waits for a person; a worker that takes it either moves it on or waits for a call."""
+    """It is due now or later, or it waits for a person; a worker that takes it moves it on or waits for a call."""
     live(story, data)
     state = story.now
     if state.end is not None:
@@ -231,4 +236,31 @@ def test_native_calls_of_a_model_that_was_thought_to_have_none_replay(text: str)
     story = Story(tools="text").start()
     story.reply(("look", {}), text=text)
     story.returned("1.1")
+    assert snapshot(replay(recorded(story.log)).state) == snapshot(story.now)
+
+
+PIECES = (
+    "Thought: ",
+    "Action: ",
+    "Final Answer: ",
+    "Observation: ",
+    "Action Input: ",
+    "look",
+    '{"n": 1}',
+    "\n",
+    " ",
+    "```",
+    "(",
+    ")",
+    "**",
+    "- ",
+    "x",
+)
+
+
+@settings(max_examples=500)
+@given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
+def test_whatever_a_model_writes_in_the_grammar_what_is_kept_of_it_is_understood_alike(text: str) -> None:
+    story = Story(tools="text").start()
+    story.reply(text=text)
     assert snapshot(replay(recorded(story.log)).state) == snapshot(story.now)

@@ -106,8 +106,9 @@ def _decide_people(
         case command.Approve():
             _approve(decision, asked)
         case command.Deny():
-            _the_question(decision, asked.call)
+            question = _the_question(decision, asked.call)
             decision.emit(ApprovalDenied(asked.call, by, asked.reason))
+            _refused(decision, question.tool, f"{by} denied it")
         case command.Send():
             decision.emit(InputReceived(asked.text, by))
         case command.Pause():
@@ -284,10 +285,18 @@ def _judge_next(decision: Decision) -> bool:
             decision.emit(ToolRequested(call.id, call.name, arguments, rule))
         case gate.Refused(kind, reason, rule):
             decision.emit(ConstraintFailed(call.id, call.name, kind, reason, rule))
+            if kind == "blocked":
+                _refused(decision, call.name, reason)
         case gate.Asked(arguments, digest, rule, reason, within_s):
             expires = None if within_s is None else decision.at_us + int(within_s * 1_000_000)
             decision.emit(ApprovalRequested(call.id, call.name, arguments, digest, rule, reason, expires))
     return True
+
+
+def _refused(decision: Decision, tool: str, reason: str) -> None:
+    """A rule or a person has said no; for some agents that is the end."""
+    if decision.state.agent.on_refusal == "end":
+        _end(decision, AgentFailed("denied", f"{tool} was refused: {reason}"), "cancelled")
 
 
 def _ask_model(decision: Decision) -> None:

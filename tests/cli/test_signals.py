@@ -1,0 +1,130 @@
+"""Real processes and real signals: what was interrupted goes on later, and nothing happens twice."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.cli.conftest import Ostler
+from tests.tidy.rules import ROOT
+
+
+@contextmanager
+def process(*arguments: str) -> Iterator["subprocess.Popen[str]"]:
+    """One command line in a process of its own, which does not outlive the test."""
+    command = [sys.executable, "-m", "tests.cli.play", *arguments]
+    path = os.pathsep.join((str(ROOT), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")))
+    environment = {**os.environ, "PYTHONPATH": path}
+    running = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, env=environment
+    )
+    try:
+        yield running
+    finally:
+        running.kill()
+        running.communicate()
+
+
+def until(running: "subprocess.Popen[str]", word: str) -> str:
+    """What the process says on standard error until a line has this word."""
+    assert running.stderr is not None
+    said = ""
+    for line in running.stderr:
+        said += line
+        if word in line:
+            return said
+    raise AssertionError(f"{word!r} was never said, but: {said}")
+
+
+def session_in(said: str) -> str:
+    return next(word for word in said.split() if word.startswith("ses_"))
+
+
+def test_an_interrupted_run_exits_with_130_and_is_resumed_where_it_was(ostler: Ostler, project: Path) -> None:
+    with process("run", "clerk", "hang") as running:
+        session = session_in(until(running, "1.1 hang"))
+        running.send_signal(signal.SIGINT)
+        until(running, "Stopping")
+        (project / "go").touch()
+        said = until(running, "go on with")
+        assert running.wait() == 130
+    assert f"ostler resume {session}" in said
+    assert (ostler("resume", session).stdout, (project / "hung").read_text()) == ("hung and went on\n", "hung\n")
+    assert ostler("verify").exit_code == 0
+
+
+def test_a_second_interrupt_leaves_at_once(ostler: Ostler, project: Path) -> None:
+    with process("run", "clerk", "hang") as running:
+        session = session_in(until(running, "1.1 hang"))
+        running.send_signal(signal.SIGINT)
+        until(running, "Stopping")
+        running.send_signal(signal.SIGINT)
+        assert running.wait() == 130
+    assert ostler("resume", session).exit_code == 0
+    assert (project / "hung").read_text() == "hung\n", "nobody knows whether the call happened, so it is not repeated"
+
+
+def test_a_terminated_run_keeps_its_state_as_well(ostler: Ostler, project: Path) -> None:
+    with process("run", "clerk", "hang") as running:
+        session = session_in(until(running, "1.1 hang"))
+        running.send_signal(signal.SIGTERM)
+        until(running, "Stopping")
+        (project / "go").touch()
+        assert running.wait() == 130
+    assert ostler("resume", session).exit_code == 0
+
+
+def test_a_run_killed_without_a_word_is_taken_up_by_another_process(ostler: Ostler, project: Path) -> None:
+    with process("run", "clerk", "hang") as running:
+        session = session_in(until(running, "1.1 hang"))
+        running.kill()
+        running.wait()
+    assert ostler("resume", session).exit_code == 0
+    assert (project / "hung").read_text() == "hung\n"
+    assert "lost" in ostler("doctor").stdout
+
+
+def test_a_worker_says_what_it_holds_and_drains_on_sigterm(ostler: Ostler, project: Path) -> None:
+    session = ostler("run", "clerk", "hang", "--detach").stdout.strip()
+    with process("worker") as running:
+        until(running, f"takes {session}")
+        with process("logs", "-f", session, "-o", "jsonl") as following:
+            assert following.stdout is not None
+            next(line for line in following.stdout if "tool.requested" in line)
+        running.send_signal(signal.SIGTERM)
+        until(running, "Stopping")
+        (project / "go").touch()
+        until(running, f"lets go of {session}")
+        until(running, "Stopped.")
+        assert running.wait() == 0
+    assert (project / "hung").read_text() == "hung\n"
+    assert ostler("resume", session).stdout == "hung and went on\n"
+
+
+def test_a_second_signal_stops_a_worker_at_once(ostler: Ostler, project: Path) -> None:
+    session = ostler("run", "clerk", "hang", "--detach").stdout.strip()
+    with process("worker", "--concurrency", "1") as running:
+        until(running, f"takes {session}")
+        running.send_signal(signal.SIGTERM)
+        until(running, "Stopping")
+        running.send_signal(signal.SIGTERM)
+        until(running, "Stopped at once")
+        assert running.wait() == 130
+
+
+def test_a_session_that_another_worker_holds_is_shown_and_not_run_twice(ostler: Ostler, project: Path) -> None:
+    session = ostler("run", "clerk", "hang", "--detach").stdout.strip()
+    with process("worker") as running:
+        until(running, f"takes {session}")
+        with process("resume", session) as watching:
+            until(watching, "1.1 hang")
+            (project / "go").touch()
+            assert watching.stdout is not None
+            assert watching.stdout.read() == "hung and went on\n"
+            assert watching.wait() == 0
+        running.send_signal(signal.SIGTERM)
+        assert running.wait() == 0
+    assert (project / "hung").read_text() == "hung\n"
