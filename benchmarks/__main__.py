@@ -2,10 +2,15 @@
 
 Prints, for one session of 10 to 2,000 tool-calling steps and for 1 to 1,000 sessions at once: steps/s, CPU µs, commits
 and bytes a step. The model answers at once and the tool returns 200 bytes, so that what is measured is Ostler.
+
+The floor is a loop of hand-written SQL that makes the same bytes (JSON, SHA-256 chain) and writes them in as many
+commits; `writes` is what SQLite alone takes of that. `ratio` is our CPU over the floor's.
 """
 
 import argparse
 import asyncio
+import contextlib
+import hashlib
 import json
 import sqlite3
 import statistics
@@ -48,6 +53,18 @@ class Instant:
         pass
 
 
+FLOOR_SCHEMA = """
+    PRAGMA journal_mode = WAL;
+    PRAGMA synchronous = FULL;
+    CREATE TABLE streams (key INTEGER PRIMARY KEY, version INTEGER);
+    CREATE TABLE events (
+        position INTEGER PRIMARY KEY, stream INTEGER, seq INTEGER, at INTEGER, data BLOB, hash BLOB,
+        UNIQUE (stream, seq)
+    );
+"""
+HEADER = "sessions  steps   steps/s  floor   CPU µs/step  floor  writes  ratio   commits/step   bytes/step  floor"
+
+
 class Cost(msgspec.Struct):
     """Per step: CPU µs, commits, bytes on disk; and steps per second of wall time."""
 
@@ -56,6 +73,16 @@ class Cost(msgspec.Struct):
     commits: float
     bytes: float
     wall_s: float
+
+
+class Row(msgspec.Struct):
+    """`floor` makes the same bytes and writes them by hand; `writes` has them ready and only writes."""
+
+    sessions: int
+    steps: int
+    ours: Cost
+    floor: Cost
+    writes: Cost
 
 
 async def measure(path: Path, sessions: int, steps: int) -> Cost:
@@ -79,28 +106,36 @@ def _size(store: Any, path: Path) -> int:
     return path.stat().st_size
 
 
-def floor(path: Path, steps: int, commits: int) -> Cost:
-    """The rows of the store at `path`, written again by hand in as many commits, with the same durability."""
-    source = sqlite3.connect(path)
-    rows = source.execute("SELECT stream, seq, at, data, hash FROM events ORDER BY position").fetchall()
-    streams = source.execute("SELECT key FROM streams").fetchall()
-    source.close()
+def floor(path: Path, steps: int, commits: int, *, makes_bytes: bool) -> Cost:
+    """The events of the store at `path` written again by hand: hand-written SQL, as many commits, the same durability.
+
+    `makes_bytes` also makes what it writes, as any such program must: each event encoded as JSON and chained by
+    SHA-256. Without, the rows are ready and only SQLite works.
+    """
+    with contextlib.closing(sqlite3.connect(path)) as source:
+        rows = source.execute("SELECT stream, seq, at, data, hash FROM events ORDER BY position").fetchall()
+        streams = source.execute("SELECT key FROM streams").fetchall()
+    bodies = [json.loads(row[3]) for row in rows]
     bare = path.with_suffix(".floor")
+    bare.unlink(missing_ok=True)
     target = sqlite3.connect(bare, isolation_level=None)
-    target.executescript(
-        """PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
-        CREATE TABLE streams (key INTEGER PRIMARY KEY, version INTEGER);
-        CREATE TABLE events (position INTEGER PRIMARY KEY, stream INTEGER, seq INTEGER, at INTEGER, data BLOB, hash BLOB,
-                             UNIQUE (stream, seq));"""
-    )
+    target.executescript(FLOOR_SCHEMA)
     target.executemany("INSERT INTO streams VALUES (?, 0)", streams)
     size = -(-len(rows) // commits)
     cpu, wall = time.process_time(), time.perf_counter()
     for start in range(0, len(rows), size):
         group = rows[start : start + size]
         target.execute("BEGIN IMMEDIATE")
-        target.executemany("UPDATE streams SET version = ? WHERE key = ?", [(row[1], row[0]) for row in group[::2]])
-        target.executemany("INSERT INTO events (stream, seq, at, data, hash) VALUES (?, ?, ?, ?, ?)", group)
+        for place, (stream, seq, at, data, digest) in enumerate(group, start):
+            if makes_bytes:
+                data = json.dumps(bodies[place], separators=(",", ":")).encode()
+                digest = hashlib.sha256(digest + f"{stream} {seq} {at}".encode() + data).digest()
+            target.execute(
+                "INSERT INTO events (stream, seq, at, data, hash) VALUES (?, ?, ?, ?, ?)",
+                (stream, seq, at, data, digest),
+            )
+            if seq % 2:
+                target.execute("UPDATE streams SET version = ? WHERE key = ?", (seq, stream))
         target.execute("COMMIT")
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     target.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -108,16 +143,18 @@ def floor(path: Path, steps: int, commits: int) -> Cost:
     return Cost(steps / wall, cpu / steps * 1e6, commits / steps, bare.stat().st_size / steps, wall)
 
 
-def run(sessions: int, steps: int, rounds: int) -> tuple[Cost, Cost]:
-    """Medians over `rounds`, ours and the floor's turn about."""
-    ours, bare = [], []
+def run(sessions: int, steps: int, rounds: int) -> Row:
+    """Medians over `rounds`, ours and the floors' turn about."""
+    ours, floors, writes = [], [], []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "bench.db"
             cost = asyncio.run(measure(path, sessions, steps))
+            commits = max(1, round(cost.commits * sessions * steps))
             ours.append(cost)
-            bare.append(floor(path, sessions * steps, max(1, round(cost.commits * sessions * steps))))
-    return _median(ours), _median(bare)
+            floors.append(floor(path, sessions * steps, commits, makes_bytes=True))
+            writes.append(floor(path, sessions * steps, commits, makes_bytes=False))
+    return Row(sessions, steps, _median(ours), _median(floors), _median(writes))
 
 
 def _median(costs: list[Cost]) -> Cost:
@@ -132,20 +169,20 @@ def main() -> None:
     options = parser.parse_args()
     rows = [(1, steps) for steps in (LONE[:2] if options.quick else LONE)]
     rows += [(count, STEPS_TOGETHER) for count in (TOGETHER[:2] if options.quick else TOGETHER)]
-    results = []
-    if not options.json:
-        print("sessions  steps   steps/s  floor   CPU µs/step  floor  ratio   commits/step   bytes/step  floor")
     run(1, 10, 1)  # warm up
-    for sessions, steps in rows:
-        ours, bare = run(sessions, steps, options.rounds)
-        results.append({"sessions": sessions, "steps": steps, "ours": ours, "floor": bare})
-        if not options.json:
-            print(
-                f"{sessions:8} {steps:6} {ours.steps_per_s:9.0f} {bare.steps_per_s:6.0f} {ours.cpu_us:13.0f} "
-                f"{bare.cpu_us:6.0f} {ours.cpu_us / bare.cpu_us:6.2f} {ours.commits:14.3f} {ours.bytes:12.0f} {bare.bytes:6.0f}"
-            )
     if options.json:
+        results = [run(sessions, steps, options.rounds) for sessions, steps in rows]
         print(json.dumps(msgspec.to_builtins(results), indent=2))
+        return
+    print(HEADER)
+    for sessions, steps in rows:
+        row = run(sessions, steps, options.rounds)
+        ours, bare, writes = row.ours, row.floor, row.writes
+        print(
+            f"{sessions:8} {steps:6} {ours.steps_per_s:9.0f} {bare.steps_per_s:6.0f} {ours.cpu_us:13.0f} "
+            f"{bare.cpu_us:6.0f} {writes.cpu_us:7.0f} {ours.cpu_us / bare.cpu_us:6.2f} {ours.commits:14.4f} "
+            f"{ours.bytes:12.0f} {bare.bytes:6.0f}"
+        )
 
 
 if __name__ == "__main__":

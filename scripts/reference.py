@@ -23,15 +23,21 @@ from ostler.kernel.event import Event
 DOCS = Path(__file__).parent.parent / "docs" / "reference"
 MADE = "<!-- made by scripts/reference.py from the code; `make reference` writes it anew -->\n"
 
+EVENTS_ARE = """\
+Every event is a JSON object with a `type`; fields that have their default are left out. Events are for ever: fields are
+added with defaults, and a new meaning is a new type. Beside it the log keeps `seq`, `position`, the time in microseconds
+and the hash of the chain."""
+ERRORS_ARE = """\
+An error says what happened, why, and what to do; `code` is stable, `retryable` says whether the same thing may work later.
+With `--json` an error is an object with `code`, `message`, `hint`, `retryable` and `facts` on standard error."""
+
 
 def events() -> str:
     page = [
         "# Events",
         "",
         MADE,
-        "Every event is a JSON object with a `type`; fields that have their default are left out. Events are for ever: fields are "
-        "added with defaults, and a new meaning is a new type. Beside it the log keeps `seq`, `position`, the time in microseconds "
-        "and the hash of the chain; `ostler logs --raw` and `--cloudevents` show them.",
+        EVENTS_ARE,
     ]
     for title, family in (("Of a session", SessionEvent), ("Of a worker", WorkerEvent)):
         page += ["", f"## {title}"]
@@ -71,8 +77,7 @@ def error_page() -> str:
         "# Errors",
         "",
         MADE,
-        "An error says what happened, why, and what to do; `code` is stable, `retryable` says whether the same thing may work "
-        "later. With `--json` an error is an object with `code`, `message`, `hint`, `retryable` and `facts` on standard error.",
+        ERRORS_ARE,
         "",
         "```text",
         inspect.cleandoc(tree),

@@ -95,9 +95,7 @@ class EventStore(Protocol):
         """Streams of one tenant, newest first, whose name starts with `prefix`; `before` pages on by `number`."""
         ...
 
-    async def wait(
-        self, *, after: int, timeout_s: float, foreign: bool = False, stream: StreamId | None = None
-    ) -> int:
+    async def wait(self, *, after: int, timeout_s: float, foreign: bool = False, stream: StreamId | None = None) -> int:
         """Return the last position as soon as it is greater than `after`; at timeout, return `after`.
 
         `foreign` waits for writes of other processes only (a store that cannot tell wakes for all); `stream` spares the

@@ -116,7 +116,7 @@ def make_project(folder: Path) -> None:
 
 def play(put: Callable[[dict[str, str], str, str], None] = dict.__setitem__) -> None:
     """Make the strategy known; `put` sets an item of a dictionary."""
-    put(plugins.STRATEGIES, "clerk", f"{__name__}:clerk")
+    put(plugins.STRATEGIES, "clerk", "tests.cli.play:clerk")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Commands that look: what they print for people and for machines."""
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -161,9 +163,6 @@ def test_a_damaged_session_does_not_hide_the_others(ostler: Ostler, project: Pat
 
 def alter(project: Path, session: str) -> None:
     """Change what the model said, behind the store's back."""
-    import sqlite3
-    from contextlib import closing
-
     with closing(sqlite3.connect(project / ".ostler/ostler.db")) as connection, connection:
         changed = connection.execute(
             "UPDATE events SET data = CAST(replace(CAST(data AS TEXT), 'forty-two', 'forty-one') AS BLOB) "

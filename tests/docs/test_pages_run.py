@@ -31,7 +31,12 @@ def run(code: str, folder: Path) -> str:
     script = folder / "page.py"
     script.write_text(code)
     done = subprocess.run(
-        [sys.executable, "-W", "error", str(script)], cwd=folder, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-W", "error", str(script)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

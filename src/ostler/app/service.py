@@ -270,7 +270,8 @@ class Session:
                 await store.wait(after=position, timeout_s=WAIT_S, stream=self._stream)
 
     async def facts(self) -> list[Fact]:
-        """Every event so far, each with its moment in microseconds since 1970; the first is number 1."""
+        """Every event so far with its moment in microseconds since 1970, from number 1 on. Raises `StoreCorrupt`."""
+        await self._journal.load(self._stream)
         return await self._journal.facts(self._stream)
 
     async def result(self, *, timeout_s: float | None = None) -> Result:

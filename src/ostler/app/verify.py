@@ -109,10 +109,18 @@ async def _bodies(blobs: BlobStore, records: Sequence[Record]) -> tuple[int, lis
             continue
         if isinstance(event, ToolCompleted) and event.blob is not None:
             counted += 1
-            try:
-                await blobs.get(record.stream.tenant, event.blob)
-            except NotFound:
-                problems.append(f"event {record.seq}: the body {event.blob} is missing")
-            except StoreCorrupt:
-                problems.append(f"event {record.seq}: the body {event.blob} was altered")
+            problem = await _problem_of_body(blobs, record.stream.tenant, event.blob)
+            if problem:
+                problems.append(f"event {record.seq}: the body {event.blob} {problem}")
     return counted, problems
+
+
+async def _problem_of_body(blobs: BlobStore, tenant: str, digest: str) -> str:
+    """What is wrong with a body; hashed here, because a proof believes nobody."""
+    try:
+        body = await blobs.get(tenant, digest)
+    except NotFound:
+        return "is missing"
+    except StoreCorrupt:
+        return "was altered"
+    return "" if hashlib.sha256(body).hexdigest() == digest else "was altered"

@@ -10,7 +10,7 @@ import ostler
 from ostler.app.service import Runtime, Session
 from ostler.cli.live import happening
 from ostler.cli.output import say
-from ostler.cli.trouble import tell
+from ostler.cli.signals import tell_troubles
 from ostler.cli.words import arguments, short
 from ostler.domain.session.state import State, evolve
 from ostler.kernel.event import Record
@@ -40,7 +40,7 @@ async def follow(runtime: Runtime, session: Session, show: Show, answer: Answer,
 
     Events up to `after` are known to the one who watches. Leaving the runtime stops the worker and lets go of it.
     """
-    runtime.on_trouble = lambda _, error: tell(error)
+    tell_troubles(runtime)
     known = max(after, (await session.version()))
     await runtime.work(WorkerSettings(concurrency=1, grace_s=GRACE_S, only=session.stream, version=ostler.__version__))
     state: State | None = None

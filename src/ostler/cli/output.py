@@ -1,6 +1,6 @@
 """How data leaves: as a table for people, or as JSON, JSON lines or YAML for machines. Always on standard output."""
 
-import shutil
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -95,7 +95,7 @@ def console(*, err: bool = False) -> "Console":
     from rich.console import Console
 
     stream = sys.stderr if err else sys.stdout
-    width = None if stream.isatty() else shutil.get_terminal_size((PIPE_WIDTH, 24)).columns
+    width = None if stream.isatty() else int(os.environ.get("COLUMNS") or PIPE_WIDTH)
     return Console(file=stream, width=width, highlight=False, emoji=False, markup=False)
 
 

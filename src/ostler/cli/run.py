@@ -1,7 +1,6 @@
 """Commands that run a session in the foreground: run, resume."""
 
 import asyncio
-import signal
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from ostler.cli.exits import Exit, of_session
 from ostler.cli.follow import Answer, Followed, approve_unseen, ask_person, follow, leave_open
 from ostler.cli.live import Live, happening
 from ostler.cli.output import Format, console, emit_lines, encode, output_options, say
+from ostler.cli.signals import ignore_troubles, on_signals
 from ostler.cli.words import arguments, count, duration, short, usd
 from ostler.kernel.event import Record
 from ostler.views.entries import entry
@@ -96,6 +96,7 @@ def resume(session: str, detach: bool, timeout: float | None, yes: bool, output:
         found = await runtime.session(session)
         version = await found.version()
         await found.resume()
+        say(f"session {found.id}, after event {version}")
         return found, version
 
     _in_foreground(take_up, detach=detach, timeout_s=timeout, yes=yes, output=output)
@@ -111,10 +112,8 @@ def _in_foreground(begin: Begin, *, detach: bool, timeout_s: float | None, yes: 
     names: list[str] = []
 
     async def work() -> Followed:
-        task = asyncio.current_task()
-        assert task is not None
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         async with Runtime.open(known, worker=False) as runtime:
+            _leave_on_signals(runtime)
             runtime.parts.know(load_tools(known.tools))
             session, after = await begin(runtime, known)
             names.append(session.id)
@@ -131,7 +130,7 @@ def _in_foreground(begin: Begin, *, detach: bool, timeout_s: float | None, yes: 
 
     try:
         followed = asyncio.run(work())
-    except (KeyboardInterrupt, asyncio.CancelledError):
+    except asyncio.CancelledError:
         _leave(names, Exit.INTERRUPTED, "Interrupted")
     except TimeoutError:
         _leave(names, Exit.TIMED_OUT, f"Not done after {timeout_s:g} s")
@@ -140,6 +139,17 @@ def _in_foreground(begin: Begin, *, detach: bool, timeout_s: float | None, yes: 
             click.echo(followed.view.id if output == "table" else encode(followed.view, output))
             return
         _conclude(followed.view, followed.span_us, output)
+
+
+def _leave_on_signals(runtime: Runtime) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+
+    def leave_at_once() -> None:
+        ignore_troubles(runtime)
+        task.cancel()
+
+    on_signals(task.cancel, leave_at_once)
 
 
 def _leave(names: list[str], code: Exit, why: str) -> None:

@@ -1,7 +1,6 @@
 """A worker in the foreground: worker."""
 
 import asyncio
-import signal
 
 import click
 
@@ -11,7 +10,7 @@ from ostler.app.service import Runtime
 from ostler.cli.base import settings
 from ostler.cli.exits import Exit
 from ostler.cli.output import say
-from ostler.cli.trouble import tell
+from ostler.cli.signals import ignore_troubles, on_signals, tell_troubles
 from ostler.domain.identity import LOCAL_USER
 from ostler.kernel.event import StreamId
 from ostler.ports import EventStore
@@ -45,9 +44,9 @@ def worker(concurrency: int, lease: float, agents: tuple[str, ...], until_idle: 
 
     async def work() -> None:
         stop, changed = asyncio.Event(), asyncio.Event()
-        _on_signals(stop)
         async with Runtime.open(known, worker=False) as runtime:
-            runtime.on_trouble = lambda name, error: tell(error)
+            _stop_on_signals(runtime, stop)
+            tell_troubles(runtime)
             runtime.parts.know(load_tools(known.tools))
             running = await runtime.work(wanted)
 
@@ -73,18 +72,15 @@ def worker(concurrency: int, lease: float, agents: tuple[str, ...], until_idle: 
         raise click.exceptions.Exit(Exit.INTERRUPTED) from None
 
 
-def _on_signals(stop: asyncio.Event) -> None:
-    """The first signal asks to stop, the second does not ask."""
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+def _stop_on_signals(runtime: Runtime, stop: asyncio.Event) -> None:
+    task = asyncio.current_task()
     assert task is not None
 
-    def on_signal() -> None:
-        if stop.is_set():
-            task.cancel()
-        stop.set()
+    def stop_at_once() -> None:
+        ignore_troubles(runtime)
+        task.cancel()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
+    on_signals(stop.set, stop_at_once)
 
 
 async def _is_idle(store: EventStore, worker: Worker, now_us: int, agents: tuple[str, ...]) -> bool:

@@ -49,7 +49,9 @@ def judge(agent: AgentSpec, by: Principal, call: AskedCall, *, approved: str | N
         return Refused("not_found", _unknown(agent, call.name))
     written, fault = parse_json(call.arguments or "{}")
     if fault is not None:
-        return Refused("invalid", f"the arguments of {call.name} are not valid JSON: {fault.message}. Write one JSON object.")
+        return Refused(
+            "invalid", f"the arguments of {call.name} are not valid JSON: {fault.message}. Write one JSON object."
+        )
     arguments, problems = validator_for(spec.parameters)(written)
     if problems:
         listed = "; ".join(

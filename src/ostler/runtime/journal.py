@@ -58,7 +58,13 @@ class Journal:
                 )
             for record in records:
                 event = SESSION_CODEC.decode(record.data)
-                session.state = evolve(session.state, event, record.at_us)
+                try:
+                    session.state = evolve(session.state, event, record.at_us)
+                except Exception as error:
+                    raise StoreCorrupt(
+                        f"Event {record.seq} of {session.stream.name} makes no sense after those before it.",
+                        hint="It was not written by Ostler; restore the store from a backup.",
+                    ) from error
                 session.seq, session.hash = record.seq, record.hash
             if len(records) < PAGE:
                 return session.seq > start

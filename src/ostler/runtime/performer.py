@@ -1,5 +1,6 @@
 """Performs one call that the gate let pass, and says what came of it as a command. Never raises but when cancelled."""
 
+import asyncio
 from collections.abc import Callable
 
 from ostler.domain import context
@@ -8,7 +9,7 @@ from ostler.domain.resilience import retry_delay_s
 from ostler.domain.session.commands import ReplyFailed, ReplyReceived, ToolReturned
 from ostler.domain.session.state import ModelWork, State, ToolWork, Work
 from ostler.domain.tool import ToolOutcome, ToolRequest, failed
-from ostler.kernel.errors import OstlerError, ProviderError, ToolNotFound
+from ostler.kernel.errors import OstlerError, ProviderError, StoreError, ToolNotFound, ToolTimeout
 from ostler.ports import BlobStore, Clock, Entropy, ModelProvider, ToolHost
 
 PREVIEW_BYTES = 4096
@@ -49,7 +50,9 @@ class Performer:
             status = error.status if isinstance(error, ProviderError) else None
             message = f"{error.message} {error.hint}".strip()
             return ReplyFailed(now, call.id, error.code, message, status, retry_at)
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
+                raise
             message = f"{type(error).__name__}: {error}"
             return ReplyFailed(self._clock.now_us(), call.id, "provider_defect", message)
         return ReplyReceived(self._clock.now_us(), call.id, reply)
@@ -74,8 +77,14 @@ class Performer:
                 outcome = await self._tools.perform(request)
         except ToolNotFound as error:
             return failed("not_found", error.message)
+        except ToolTimeout as error:
+            return failed("timeout", f"{error.message} {error.hint}".strip())
         except OstlerError as error:
             return failed("transient" if error.retryable else "permanent", f"{error.message} {error.hint}".strip())
+        except asyncio.CancelledError as error:
+            if _is_being_cancelled():
+                raise
+            return failed("permanent", f"CancelledError: {error}")
         except Exception as error:
             return failed("permanent", f"{type(error).__name__}: {error}")
         if len(outcome.output) * 4 > spec.output_bytes_max:  # at most four bytes a character in UTF-8
@@ -87,9 +96,20 @@ class Performer:
         body = outcome.output.encode()
         if len(body) <= bytes_max:
             return outcome
-        digest = await self._blobs.put(state.by.tenant, body)
         preview = body[:PREVIEW_BYTES].decode(errors="ignore")
+        try:
+            digest = await self._blobs.put(state.by.tenant, body)
+        except StoreError as error:  # what came of the call must not be lost with what it said
+            lost = len(body) - len(preview.encode())
+            note = f"[{lost} of {len(body)} bytes could not be kept: {error.message}]"
+            return ToolOutcome(outcome.ok, f"{preview}\n{note}", outcome.kind)
         return ToolOutcome(outcome.ok, preview, outcome.kind, False, digest, len(body))
+
+
+def _is_being_cancelled() -> bool:
+    """Whether somebody wants this task to stop; else a cancellation comes from inside of the call, and is a failure."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 def _unseen(text: str) -> None:

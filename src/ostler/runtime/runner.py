@@ -67,7 +67,8 @@ class Runner:
         self._calls: dict[str, _Call] = {}
         self._alarm: asyncio.TimerHandle | None = None
         self._inbox: deque[SessionCommand | None] = deque()
-        self._arrival: asyncio.Future[None] | None = None
+        self._driver: asyncio.Task[None] | None = None
+        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._draining = False
 
     def poke(self) -> None:
@@ -84,13 +85,38 @@ class Runner:
         try:
             self.session = session = await self._journal.load(self.stream)
             now = self._clock.now_us()
-            await self._execute(session, TakeOver(now) if _state(session).open else Proceed(now))
-            while self._begin(session):
-                await self._receive(session)
+            self._put(TakeOver(now) if _state(session).open else Proceed(now))
+            await self._over
         except LeaseLost:
             pass
         finally:
             await self._let_go()
+
+    def _put(self, command: SessionCommand | None) -> None:
+        """Something has come in that is to be recorded, or (None) to be read."""
+        self._inbox.append(command)
+        if self._driver is None and self.session is not None:
+            self._driver = asyncio.get_running_loop().create_task(self._drive(self.session))
+
+    async def _drive(self, session: Session) -> None:
+        """Record what has come in and begin what follows from it; there is never more than one driver.
+
+        The task of a call drives on with its own outcome, which spares the loop a turn.
+        """
+        try:
+            while self._inbox:
+                command = self._inbox.popleft()
+                if command is not None:
+                    await self._execute(session, command)
+                elif not self._draining and await self._journal.refresh(session):
+                    await self._execute(session, Proceed(self._clock.now_us()))
+                if not self._begin(session):
+                    _settle_future(self._over, None)
+                    return
+        except BaseException as error:
+            _settle_future(self._over, error)
+        finally:
+            self._driver = None
 
     def _begin(self, session: Session) -> bool:
         """Begin what is pending; False when there is nothing under way and nothing to wait for here.
@@ -105,7 +131,7 @@ class Runner:
         elif not self._draining:
             for work in pending(state):
                 if work.call.id in self._own and work.call.id not in self._calls:
-                    self._begin_call(state, work)
+                    self._begin_call(session, state, work)
         if not self._calls and not self._inbox:
             return False
         deadline = deadline_us(state)
@@ -113,7 +139,7 @@ class Runner:
             self._wake_at(self._moment_of(deadline))
         return True
 
-    def _begin_call(self, state: State, work: Work) -> None:
+    def _begin_call(self, session: Session, state: State, work: Work) -> None:
         """Perform `work` in a task of its own, now or when its time has come."""
         not_before = work.call.not_before_us
         if not_before > self._clock.now_us():
@@ -123,32 +149,44 @@ class Runner:
                 self._wake_at(moment)
             return
         call = self._calls[work.call.id] = _Call(work, 0.0)
-        self._begin_task(state, call)
+        self._begin_task(session, state, call)
 
-    def _begin_task(self, state: State, call: _Call) -> None:
+    def _begin_task(self, session: Session, state: State, call: _Call) -> None:
         loop = asyncio.get_running_loop()
         if isinstance(call.work, ToolWork):
             seconds = call.work.spec.timeout_s
         else:
             seconds = state.agent.settings.timeout_s + MODEL_GRACE_S
         call.moment = loop.time() + seconds
-        call.task = loop.create_task(self._perform(state, call))
+        call.task = loop.create_task(self._perform(session, state, call))
         self._wake_at(call.moment)
 
-    async def _perform(self, state: State, call: _Call) -> None:
+    async def _perform(self, session: Session, state: State, call: _Call) -> None:
         try:
             command: SessionCommand = await self._performer.perform(state, call.work)
         except asyncio.CancelledError:
             if call.stopping is None:
                 raise
             command = call.stopping
-        self._settle(call, command)
+        if not self._forget(call):
+            return
+        if self._driver is None:
+            self._driver = call.task
+            self._inbox.append(command)
+            await self._drive(session)
+        else:
+            self._inbox.append(command)
+
+    def _forget(self, call: _Call) -> bool:
+        """The call is about to have its outcome; False if it has one, and this one comes too late."""
+        if self._calls.get(call.work.call.id) is not call:
+            return False
+        del self._calls[call.work.call.id]
+        self._own.discard(call.work.call.id)
+        return True
 
     def _settle(self, call: _Call, command: SessionCommand) -> None:
-        """The call has its outcome; whatever comes of it later is too late."""
-        if self._calls.get(call.work.call.id) is call:
-            del self._calls[call.work.call.id]
-            self._own.discard(call.work.call.id)
+        if self._forget(call):
             self._put(command)
 
     def _moment_of(self, at_us: int) -> float:
@@ -165,17 +203,19 @@ class Runner:
     def _on_alarm(self) -> None:
         self._alarm = None
         now = asyncio.get_running_loop().time()
-        state = _state(self.session) if self.session is not None else None
+        session = self.session
+        assert session is not None, "alarms are set while the session runs"
+        state = _state(session)
         for call in list(self._calls.values()):
             if call.moment > now:
                 continue
             if call.stopping is not None:
                 self._settle(call, call.stopping)
-            elif call.task is None and state is not None:
-                self._begin_task(state, call)
+            elif call.task is None:
+                self._begin_task(session, state, call)
             else:
                 self._stop(call, "timeout", "it took too long and was stopped")
-        deadline = deadline_us(state) if state is not None else None
+        deadline = deadline_us(state)
         if deadline is not None and self._clock.now_us() >= deadline:
             self._put(Proceed(deadline))
         elif deadline is not None:
@@ -199,22 +239,6 @@ class Runner:
         for call in list(self._calls.values()):
             self._stop(call, kind, reason)
 
-    def _put(self, command: SessionCommand | None) -> None:
-        self._inbox.append(command)
-        if self._arrival is not None and not self._arrival.done():
-            self._arrival.set_result(None)
-
-    async def _receive(self, session: Session) -> None:
-        """Wait for the next outcome, hint or moment, and record it."""
-        if not self._inbox:
-            self._arrival = asyncio.get_running_loop().create_future()
-            await self._arrival
-        command = self._inbox.popleft()
-        if command is not None:
-            await self._execute(session, command)
-        elif not self._draining and await self._journal.refresh(session):
-            await self._execute(session, Proceed(self._clock.now_us()))
-
     async def _execute(self, session: Session, command: SessionCommand) -> None:
         """Record the command; an outcome is held until the store can take it, for it cannot be had twice."""
         delay_s, longest_s = STORE_RETRY_S
@@ -235,11 +259,24 @@ class Runner:
         if self._alarm is not None:
             self._alarm.cancel()
         tasks = [call.task for call in self._calls.values() if call.task is not None]
+        if self._driver is not None:
+            tasks.append(self._driver)
         self._calls.clear()
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=STOP_GRACE_S)
+
+
+def _settle_future(future: asyncio.Future[None], error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(None)
+    elif isinstance(error, asyncio.CancelledError):
+        future.cancel()
+    else:
+        future.set_exception(error)
 
 
 def _state(session: Session) -> State:

@@ -201,23 +201,25 @@ class Worker:
         """Run one session, and let go of it whatever happens."""
         try:
             await runner.run()
-        except (StoreCorrupt, UnknownEvent) as error:
-            self._trouble(runner.stream, error)
-            await self._journal.quarantine(runner.stream)
-        except StoreError as error:
-            self._trouble(runner.stream, error)
         except Exception as error:
-            await self._fail(runner, epoch, error)
+            await self._meet(runner, epoch, error)
         finally:
             await self._release(runner.stream)
 
-    async def _fail(self, runner: Runner, epoch: int, defect: Exception) -> None:
-        """A defect of ours ends the session that met it, with the reason in its log."""
-        message = f"{type(defect).__name__}: {defect}"
-        self._trouble(runner.stream, OstlerError(f"A defect of Ostler: {message}"))
-        if runner.session is not None:
-            command = Fail(self._clock.now_us(), "internal_error", message)
-            await self._journal.execute(runner.session, command, epoch=epoch)
+    async def _meet(self, runner: Runner, epoch: int, error: Exception) -> None:
+        """Deal with what keeps a session from going on, so that it is not taken up again just to meet the same."""
+        stream, message = runner.stream, f"{type(error).__name__}: {error}"
+        trouble = error if isinstance(error, StoreError) else OstlerError(f"A defect of Ostler: {message}")
+        is_defect = trouble is not error
+        self._trouble(stream, trouble)
+        try:
+            if isinstance(error, StoreCorrupt | UnknownEvent) or (is_defect and runner.session is None):
+                await self._journal.quarantine(stream)
+            elif is_defect and runner.session is not None:
+                command = Fail(self._clock.now_us(), "internal_error", message)
+                await self._journal.execute(runner.session, command, epoch=epoch)
+        except OstlerError as another:
+            self._trouble(stream, another)
 
     async def _release(self, stream: StreamId) -> None:
         """Let go, and look again: what was appended meanwhile may have made the session due."""

@@ -131,13 +131,14 @@ def recorded(facts: list[Fact], session: str = "ses_1") -> list[Record]:
 
 def stories() -> st.SearchStrategy[Story]:
     return st.builds(
-        lambda rules, limits, tools, unknown, price: Story(
-            *rules, limits=limits, tools=tools, on_unknown=unknown, price=price
+        lambda rules, limits, tools, unknown, refusal, price: Story(
+            *rules, limits=limits, tools=tools, on_unknown=unknown, on_refusal=refusal, price=price
         ),
         RULES,
         LIMITS,
         st.sampled_from(("native", "text")),
         st.sampled_from(("tell", "pause")),
+        st.sampled_from(("tell", "tell", "end")),
         st.sampled_from((None, PRICE)),
     )
 

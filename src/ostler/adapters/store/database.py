@@ -4,7 +4,6 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,10 +12,7 @@ from ostler.kernel.errors import StoreBusy, StoreCorrupt, StoreError, StoreFull
 T = TypeVar("T")
 
 APPLICATION_ID = int.from_bytes(b"Ostl")
-MIGRATIONS = tuple(
-    entry.read_text()
-    for entry in sorted(files("ostler.adapters.store").joinpath("sql").iterdir(), key=lambda entry: entry.name)
-)
+MIGRATIONS = tuple(path.read_text("utf-8") for path in sorted(Path(__file__).with_name("sql").glob("*.sql")))
 """Scripts that lead from version n to n + 1 of the schema. The version of a file is how many it has seen."""
 
 _OF_THE_STORE = frozenset(

@@ -102,9 +102,7 @@ class MemoryStore:
                 found.append(StreamInfo(stream.name, stream.number, version, stream.standing, stream.worker))
         return found
 
-    async def wait(
-        self, *, after: int, timeout_s: float, foreign: bool = False, stream: StreamId | None = None
-    ) -> int:
+    async def wait(self, *, after: int, timeout_s: float, foreign: bool = False, stream: StreamId | None = None) -> int:
         self._check_open()
         if len(self._log) > after:
             return len(self._log)

@@ -153,9 +153,7 @@ class SqliteStore:
             await asyncio.sleep(0)
         return infos
 
-    async def wait(
-        self, *, after: int, timeout_s: float, foreign: bool = False, stream: StreamId | None = None
-    ) -> int:
+    async def wait(self, *, after: int, timeout_s: float, foreign: bool = False, stream: StreamId | None = None) -> int:
         head = await self.head()
         await _patiently(self._notice_others, self._busy_timeout_s)
         if (self._foreign_head if foreign else head) > after:

@@ -1,0 +1,64 @@
+"""The doctor sees what is not well and says what to do."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Ostler
+
+
+def checks(ostler: Ostler) -> dict[str, dict[str, str]]:
+    return {check["name"]: check for check in json.loads(ostler("doctor", "--json").stdout)}
+
+
+@pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
+def test_a_healthy_installation_is_well(ostler: Ostler) -> None:
+    result = ostler("doctor")
+    assert result.exit_code == 0, result.stdout
+    found = checks(ostler)
+    assert {check["verdict"] for check in found.values()} == {"ok"}
+    assert "journal wal, synchronous FULL" in found["store"]["found"]
+    assert "network" in found["sandbox"]["found"]
+    assert found["model"]["found"] == "strategy:clerk (strategy): named in ostler.toml"
+    assert "clerk" in found["agents"]["found"]
+
+
+def test_a_broken_agent_is_found_and_exits_with_1(ostler: Ostler, project: Path) -> None:
+    (project / "agents/bad.toml").write_text("nonsense = 1")
+    result = ostler("doctor")
+    assert result.exit_code == 1
+    assert "Needed and broken: " in result.stderr
+    assert "bad.toml" in checks(ostler)["agents"]["found"]
+
+
+def test_a_broken_store_is_found_and_left_alone(ostler: Ostler, project: Path) -> None:
+    (project / ".ostler").mkdir()
+    file = project / ".ostler/ostler.db"
+    file.write_text("no store " * 50)
+    assert ostler("doctor").exit_code == 1
+    check = checks(ostler)["store"]
+    assert (check["verdict"], check["todo"]) == ("bad", "Restore it from a backup.")
+    assert file.read_text() == "no store " * 50
+
+
+def test_a_missing_sandbox_is_found(ostler: Ostler, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(project))
+    assert ostler("doctor").exit_code == 1
+    check = checks(ostler)["sandbox"]
+    assert check["verdict"] == "bad"
+    assert "apt-get install bubblewrap" in check["todo"]
+    (project / "ostler.toml").write_text('sandbox = "none"\nmodel = "strategy:clerk"\n')
+    assert checks(ostler)["sandbox"]["verdict"] == "warn"
+
+
+def test_a_model_that_cannot_be_reached_is_no_reason_to_fail(ostler: Ostler, project: Path) -> None:
+    (project / "ostler.toml").write_text('model = "anthropic:claude"\ntools = ["tools.py"]\n')
+    check = checks(ostler)["model"]
+    assert (check["verdict"], check["todo"]) == ("warn", "Set ANTHROPIC_API_KEY.")
+
+
+def test_the_ends_of_the_last_boots_are_shown(ostler: Ostler) -> None:
+    ostler("worker", "--until-idle")
+    assert "stopped" in checks(ostler)["last boots"]["found"]

@@ -1,0 +1,91 @@
+"""How events look to people."""
+
+import io
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from ostler.app.service import Happening
+from ostler.cli.live import Live
+from ostler.cli.words import age, arguments, duration, short, usd
+from ostler.domain.constraint import Rule
+from tests.domain.session.story import Story
+
+
+def shown(story: Story, width: int = 200, **options: Any) -> list[str]:
+    out = io.StringIO()
+    live = Live(Console(file=out, width=width, highlight=False), "ses_1", **options)
+    for seq, (at_us, event) in enumerate(story.log, 1):
+        live.show(Happening(seq, at_us, event))
+    return out.getvalue().splitlines()
+
+
+def test_a_call_is_one_line_when_it_begins_and_one_when_it_ends() -> None:
+    story = Story().start("count them")
+    story.reply(("look", {"n": 3}), text="I look first.")
+    story.at += 1.5
+    story.returned("1.1", {"found": 3, "names": ["a"]})
+    story.reply(text="three")
+    lines = shown(story)
+    assert "0.00s    1 ▶ started     clerk@1 on scripted:m (scripted): count them" in lines[0]
+    assert "◂ model       I look first. → look" in lines[2]
+    assert lines[3].endswith("→ call        1.1 look n=3")
+    assert lines[4].endswith('1.50s    5 ✓ done        1.1 look (1.5 s) found=3 names=["a"]')
+    assert lines[-1].endswith("● completed   three")
+
+
+def test_refusals_show_rule_and_reason_and_approvals_how_to_answer() -> None:
+    rules = Rule("deny", "look", because="not now", name="no-looking"), Rule("require", "pay", because="money")
+    story = Story(*rules)
+    story.start().reply(("look", {}), ("pay", {"n": 1}))
+    story.approve("1.2", reason="fine")
+    text = "\n".join(shown(story, says_how=True))
+    assert "⊘ refused     1.1 look [no-looking]: not now" in text
+    assert "⏸ approval?   1.2 pay [house#2: money] n=1" in text
+    assert "ostler approve ses_1" in text
+    assert "ostler deny ses_1" in text
+    assert "✓ approved    1.2 by local: fine" in text
+
+
+def test_failures_are_told_with_their_kind() -> None:
+    story = Story().start()
+    story.reply(("look", {}))
+    story.broke("1.1", "no such\nfile")
+    assert shown(story)[-2].endswith("✗ failed      1.1 look (0 ms) permanent: no such file")
+
+
+def test_a_line_ends_where_the_terminal_ends() -> None:
+    story = Story().start("x" * 500)
+    assert [len(line) <= 60 for line in shown(story, width=60)] == [True, True]
+    assert shown(story, width=60)[0].endswith("…")
+
+
+def test_text_of_an_agent_cannot_steer_the_terminal() -> None:
+    story = Story().start("\x1b[2Jgone\u202e")
+    (line, _) = shown(story)
+    assert "\x1b" not in line
+    assert "\u202e" not in line
+
+
+@pytest.mark.parametrize(
+    ("span_us", "said"),
+    [(0, "0 ms"), (47_000, "47 ms"), (1_500_000, "1.5 s"), (150_000_000, "2 min"), (7_300_000_000, "2 h")],
+)
+def test_durations_are_in_the_unit_that_says_them_well(span_us: int, said: str) -> None:
+    assert duration(span_us) == said
+
+
+def test_words_are_short() -> None:
+    assert short("a\n b", 10) == "a b"
+    assert short("a" * 20, 10) == "a" * 9 + "…"
+    assert short(" " * 900 + "x", 400).endswith("…")
+    assert arguments({"path": "a b", "n": [1, None]}) == "path=a b n=[1,null]"
+    assert (usd(0), usd(12_300)) == ("–", "$0.0123")
+
+
+def test_an_age_is_counted_from_a_moment() -> None:
+    now = datetime(2026, 1, 2, tzinfo=UTC)
+    assert age("2026-01-01T00:00:00.000000Z", now) == "24 h"
+    assert age("", now) == "–"

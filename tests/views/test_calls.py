@@ -1,0 +1,105 @@
+"""Calls as they are told: what was asked, what was said to it, what came of it."""
+
+import pytest
+
+from ostler.domain.constraint import Rule
+from ostler.kernel.errors import NotFound
+from ostler.views.calls import calls
+from ostler.views.why import why_call, why_state
+from tests.domain.session.story import Story
+
+ASK = Rule("require", "pay", because="money is leaving", name="ask", within_s=60)
+NEVER = Rule("deny", "save", because="read only", name="never")
+
+
+def told(story: Story, call: str | None = None) -> dict[str, str]:
+    explained = why_state(story.now, story.log) if call is None else why_call(story.now, story.log, call)
+    return dict(explained.answer)
+
+
+def test_a_call_that_went_well_has_its_times_and_its_outcome() -> None:
+    story = Story().start()
+    story.reply(("look", {"n": 1}))
+    story.at += 2
+    story.returned("1.1", "seen")
+    model, look = calls(story.log)[:2]
+    assert (model.tool, model.stage, model.seqs) == ("", "done", [2, 3])
+    assert (look.stage, look.arguments, look.outcome, look.attempts) == ("done", {"n": 1}, "seen", 1)
+    assert look.ended_us is not None
+    assert look.began_us is not None
+    assert look.ended_us - look.began_us == 2_000_000
+    assert told(story, "1.1")["verdict"] == "allowed"
+
+
+def test_a_refused_call_names_rule_and_reason_and_was_not_attempted() -> None:
+    story = Story(NEVER).start()
+    story.reply(("save", {"n": 1}))
+    save = calls(story.log)[1]
+    assert (save.stage, save.kind, save.rule, save.reason, save.attempts) == (
+        "refused",
+        "blocked",
+        "never",
+        "read only",
+        0,
+    )
+    answer = told(story, "1.1")
+    assert answer["verdict"].startswith("refused")
+    assert answer["asked"] == 'save {"n":1}'
+
+
+def test_an_approved_call_names_who_approved() -> None:
+    story = Story(ASK).start()
+    story.reply(("pay", {"n": 1}), ("look", {}))
+    assert [call.stage for call in calls(story.log)] == ["done", "waiting", "asked"]
+    assert told(story)["verdict"] == "needs an approval, and waits for it"
+    assert told(story, "1.2")["verdict"].startswith("not judged yet")
+    story.approve("1.1", reason="due")
+    assert told(story, "1.1")["verdict"] == "allowed after an approval"
+    story.proceed()
+    story.returned("1.1", "paid")
+    answer = told(story, "1.1")
+    assert answer["verdict"] == "allowed after an approval"
+    assert answer["approved by"] == "local: due"
+    assert answer["outcome"] == "paid"
+
+
+def test_a_denied_call_names_who_denied() -> None:
+    story = Story(ASK).start()
+    story.reply(("pay", {"n": 1}))
+    story.deny("1.1", "too dear")
+    answer = told(story, "1.1")
+    assert (answer["verdict"], answer["denied by"]) == ("needed an approval", "local: too dear")
+
+
+def test_an_expired_question_is_neither_approved_nor_denied() -> None:
+    story = Story(ASK).start()
+    story.reply(("pay", {"n": 1}))
+    story.at += 61
+    story.proceed()
+    answer = told(story, "1.1")
+    assert "neither a yes nor a no" in answer["approval"]
+    assert "approved by" not in answer
+    assert "denied by" not in answer
+
+
+def test_an_event_of_a_call_leads_to_the_call_and_any_other_speaks_for_itself() -> None:
+    story = Story().start()
+    story.reply(("look", {"n": 1}))
+    assert why_call(story.now, story.log, "4").question == "Why call 1.1"
+    assert dict(why_call(story.now, story.log, "1").answer)["event"] == "agent.started"
+    for name in ("0", "99", "7.7"):
+        with pytest.raises(NotFound):
+            why_call(story.now, story.log, name)
+
+
+def test_the_state_of_a_session_is_explained_by_what_it_rests_on() -> None:
+    story = Story().start()
+    assert told(story)["under way"] == "1 the model, attempt 1"
+    story.reply(("look", {}))
+    assert told(story)["under way"] == "1.1 look, attempt 1"
+    story.returned("1.1")
+    story.reply(text="done")
+    explained = why_state(story.now, story.log)
+    assert explained.question == "Why the session ended so"
+    assert explained.events == [len(story.log)]
+    assert dict(explained.answer) == {"status": "completed", "reason": "final_answer", "said": "done"}
