@@ -7,11 +7,12 @@ one on an empty store. The worker is a process of its own, told what to do line 
 import argparse
 import asyncio
 import json
+import os
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,8 @@ def _until_the_question() -> tuple[list[SessionEvent], State]:
         command.Proceed(2),
         command.ReplyReceived(3, "1", Reply("", ASKING.calls, "tool_calls", model=model.ref.name)),
     ]
-    state, events = None, []
+    state: State | None = None
+    events: list[SessionEvent] = []
     for wish in wishes:
         decision = decide(wish, state)
         state, events = decision.state, events + decision.events
@@ -97,7 +99,7 @@ def memory_kb() -> int:
 async def serve(path: Path) -> None:
     """A worker on a store. Says how large it is, once it has run a session and so has everything it needs."""
     async with Runtime.open(f"sqlite:///{path}", agents=[CLERK]) as runtime:
-        await (await runtime.start(Agent("warm", model=Scripted("done")), "Warm up.")).result()
+        await (await runtime.start(Agent("warm", model=Scripted("done", name="warm")), "Warm up.")).result()
         print(f"memory {memory_kb()}", flush=True)
         while line := (await asyncio.to_thread(sys.stdin.readline)).strip():
             session = await runtime.session(line)
@@ -118,6 +120,8 @@ class Worker:
         return cls(
             await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "benchmarks.idle", "--serve", path),
+                cwd=Path(__file__).parents[1],
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
             )
@@ -184,7 +188,7 @@ async def _approve_from_here(session: Session, worker: Worker) -> float:
 
 async def _time_queries(store: Any, name: str) -> dict[str, float]:
     tenant = LOCAL_USER.tenant
-    queries = {
+    queries: dict[str, Callable[[], Awaitable[object]]] = {
         "one by its id": lambda: store.streams(tenant, prefix=name, limit=2),
         "the newest 50": lambda: store.streams(tenant, prefix="ses_", limit=50),
         "50 that wait": lambda: store.streams(tenant, prefix="ses_", statuses=["waiting"], limit=50),

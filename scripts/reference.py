@@ -24,12 +24,12 @@ DOCS = Path(__file__).parent.parent / "docs" / "reference"
 MADE = "<!-- made by scripts/reference.py from the code; `make reference` writes it anew -->\n"
 
 EVENTS_ARE = """\
-Every event is a JSON object with a `type`; fields that have their default are left out. Events are for ever: fields are
-added with defaults, and a new meaning is a new type. Beside it the log keeps `seq`, `position`, the time in microseconds
-and the hash of the chain."""
+Every event is a JSON object with a `type`; fields that have their default are left out. Events are for ever: fields
+are added with defaults, and a new meaning is a new type. Beside it the log keeps `seq`, `position`, the time in
+microseconds and the hash of the chain."""
 ERRORS_ARE = """\
-An error says what happened, why, and what to do; `code` is stable, `retryable` says whether the same thing may work later.
-With `--json` an error is an object with `code`, `message`, `hint`, `retryable` and `facts` on standard error."""
+An error says what happened, why, and what to do; `code` is stable, `retryable` says whether the same thing may work
+later. With `--json` an error is an object with `code`, `message`, `hint`, `retryable` and `facts` on standard error."""
 
 
 def events() -> str:

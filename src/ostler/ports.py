@@ -188,12 +188,16 @@ class ToolHost(Protocol):
 
 
 class Clock(Protocol):
+    """What time it is."""
+
     def now_us(self) -> int:
         """Microseconds since 1970 UTC."""
         ...
 
 
 class Entropy(Protocol):
+    """Chance."""
+
     def chance(self, size: int) -> bytes:
         """`size` bytes that nobody can predict (or, in a test, that a seed determines)."""
         ...

@@ -27,7 +27,7 @@ def blocks(page: Path, language: str) -> list[str]:
     return found
 
 
-def run(code: str, folder: Path) -> str:
+def run_checked(code: str, folder: Path) -> str:
     script = folder / "page.py"
     script.write_text(code)
     done = subprocess.run(
@@ -48,17 +48,17 @@ def run(code: str, folder: Path) -> str:
     ids=lambda page: page.stem,
 )
 def test_the_python_of_a_page_runs_as_it_is_written(page: Path, tmp_path: Path) -> None:
-    run("\n\n".join(blocks(page, "python")), tmp_path)
+    run_checked("\n\n".join(blocks(page, "python")), tmp_path)
 
 
 def test_the_quickstart_prints_what_the_readme_says(tmp_path: Path) -> None:
     readme = ROOT / "README.md"
-    assert run(blocks(readme, "python")[0], tmp_path) == blocks(readme, "text")[0]
+    assert run_checked(blocks(readme, "python")[0], tmp_path) == blocks(readme, "text")[0]
 
 
 def test_a_session_of_the_quickstart_goes_on_in_a_second_run(tmp_path: Path) -> None:
     code = blocks(ROOT / "README.md", "python")[0]
-    assert run(code, tmp_path) == run(code, tmp_path)
+    assert run_checked(code, tmp_path) == run_checked(code, tmp_path)
     assert (tmp_path / "ostler.db").exists()
 
 

@@ -99,7 +99,7 @@ async def first_of(name: str) -> AsyncIterator[tuple[int, str, list[Record]]]:
         yield record.seq, msgspec.json.decode(record.data)["type"], sessions[0]
 
 
-FORGERIES = {
+FORGERIES: dict[str, dict[str, Any]] = {
     "tool.requested": {"arguments": {"amount": 1_000_000}},
     "approval.requested": {"rule": "another"},
     "approval.granted": {"digest": "0" * 64},

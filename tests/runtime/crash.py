@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from ostler.adapters.tools.functions import FunctionTools, Tool, tool
 from ostler.domain.agent import AgentSpec, Limits
@@ -155,7 +155,11 @@ class Process:
         )
 
 
-def clerk(world: World) -> AgentSpec:
+class HasTools(Protocol):
+    def tools(self) -> Sequence[Tool[..., Any]]: ...
+
+
+def clerk(world: HasTools) -> AgentSpec:
     return AgentSpec(name="clerk", tools=tuple(one.spec for one in world.tools()), limits=Limits(attempts=50))
 
 

@@ -32,7 +32,7 @@ async def test_a_crash_at_any_outside_call_in_memory_loses_nothing_and_does_noth
 
         return reopen
 
-    await sweep(fresh)
+    await check_every_crash(fresh)
 
 
 @pytest.mark.timeout(300)
@@ -43,10 +43,10 @@ async def test_a_crash_at_any_outside_call_on_sqlite_loses_nothing_and_does_noth
         path = tmp_path / f"{next(numbers)}.db"
         return lambda: SqliteStore.open(path)
 
-    await sweep(fresh)
+    await check_every_crash(fresh)
 
 
-async def sweep(fresh: Callable[[], Awaitable[Open]]) -> None:
+async def check_every_crash(fresh: Callable[[], Awaitable[Open]]) -> None:
     """Run once undisturbed; then once for each moment of that run, dying there."""
     undisturbed = Fuse()
     expected, _ = await life_and_death(await fresh(), undisturbed)

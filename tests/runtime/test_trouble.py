@@ -37,7 +37,7 @@ async def pay(amount: int = 0) -> str:
 
 
 ASKING = Agent("asking", tools=[pay], model=Scripted(calls(("pay", {})), "done"), rules=[Rule("require", "pay")])
-PAYING = Agent("paying", tools=[pay], model=Scripted(calls(("pay", {})), "done"))
+PAYING = Agent("paying", tools=[pay], model=Scripted(calls(("pay", {})), "done", name="paying"))
 
 
 def url(folder: Path) -> str:
@@ -71,6 +71,7 @@ async def test_a_damaged_session_is_set_aside_untouched_and_the_others_run(tmp_p
     with sqlite3.connect(tmp_path / "ostler.db") as connection:
         connection.execute(CHANGES[how])
     connection.close()
+    found: list[tuple[str, OstlerError]] = []
     for _ in range(2):
         async with Runtime.open(url(tmp_path), agents=[PAYING]) as runtime:
             assert (await (await runtime.session(whole.id)).result()).is_success
@@ -91,7 +92,8 @@ async def set_aside(runtime: Runtime, stream: StreamId) -> None:
 async def turns() -> AsyncIterator[None]:
     """Turns of the event loop, for what can only be seen by looking again."""
     while True:
-        yield await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        yield
 
 
 NONSENSE: dict[str, list[Event]] = {

@@ -30,10 +30,10 @@ STREAM = StreamId(LOCAL_USER.tenant, "ses_two")
 @pytest.mark.parametrize("hundred", range(4))
 async def test_two_workers_that_steal_a_session_from_each_other_write_one_history(hundred: int) -> None:
     for seed in range(hundred * 50, hundred * 50 + 50):
-        await interleave(seed)
+        await check_interleaving(seed)
 
 
-async def interleave(seed: int) -> None:
+async def check_interleaving(seed: int) -> None:
     chance = random.Random(seed)
     store, world, clock = MemoryStore(), World(), Clock()
 

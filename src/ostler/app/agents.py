@@ -89,11 +89,13 @@ def builtin(name: str, tools: Sequence[ToolSpec]) -> tuple[AgentSpec, str | None
 
 
 def builtin_names() -> list[str]:
+    """The names of the agents that come with Ostler."""
     folder = resources.files("ostler.app") / "builtin"
     return sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml"))
 
 
 def parse(text: str, tools: Sequence[ToolSpec], *, source: str) -> tuple[AgentSpec, str | None]:
+    """The agent that a TOML text defines, and the model it names. Raises `DefinitionInvalid` with every problem."""
     try:
         data: dict[str, Any] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -8,7 +8,7 @@ import msgspec
 from ostler.app.plugins import PROVIDERS, STRATEGIES, part
 from ostler.app.settings import Keys, Settings
 from ostler.domain.model import ModelRef
-from ostler.kernel.errors import ConfigurationError, ProviderError
+from ostler.kernel.errors import ConfigurationError, DefinitionInvalid, ProviderError
 from ostler.ports import ModelProvider
 
 ANTHROPIC_DEFAULT = "claude-sonnet-5-5"
@@ -41,8 +41,10 @@ class Models:
         self._own: dict[tuple[str, str], ModelProvider] = {}
 
     def add(self, ref: ModelRef, provider: ModelProvider) -> None:
-        """Let an object of the user's own answer for this model."""
-        self._own[ref.provider, ref.name] = provider
+        """Let an object of the user's own answer for this model. Raises `DefinitionInvalid` if another one does."""
+        if self._own.setdefault((ref.provider, ref.name), provider) is not provider:
+            name = f"{ref.provider}:{ref.name}"
+            raise DefinitionInvalid("models", [(name, "is the name of more than one model object; give each its own")])
 
     async def choose(self, named: str | None, agent: str, agents_own: str | None = None) -> Choice:
         """`named` by the caller, then the agent's own, the project's, the environment's, Ollama's, the built-in one.

@@ -25,6 +25,7 @@ class Entry(NamedTuple):
 
 COMMANDS: dict[str, dict[str, Entry]] = {
     "Run agents": {
+        "demo": Entry("ostler.cli.demo:demo", "Watch an agent repair a small project while things go wrong."),
         "run": Entry("ostler.cli.run:run", "Start a session of an agent and follow it to its end."),
         "resume": Entry("ostler.cli.run:resume", "Go on with a session that is paused or has no worker."),
         "worker": Entry("ostler.cli.worker:worker", "Run the sessions that are due until told to stop."),

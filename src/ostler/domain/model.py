@@ -74,10 +74,14 @@ class AskedCall(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class UserMessage(msgspec.Struct, frozen=True, gc=False, tag="user", tag_field="role"):
+    """What a person says: the goal first; in the text grammar, observations too."""
+
     text: str
 
 
 class AssistantMessage(msgspec.Struct, frozen=True, gc=False, tag="assistant", tag_field="role", omit_defaults=True):
+    """What the model replied."""
+
     text: str
     calls: tuple[AskedCall, ...] = ()
 

@@ -78,6 +78,7 @@ def succeeded(value: object) -> ToolOutcome:
 
 
 def failed(kind: FailureKind, reason: str) -> ToolOutcome:
+    """The outcome of a call that went wrong, with the reason that the model is told."""
     return ToolOutcome(ok=False, output=reason, kind=kind)
 
 

@@ -43,6 +43,7 @@ class SessionView(msgspec.Struct, frozen=True):
 
 
 def view(state: State) -> SessionView:
+    """The public view of a session's state."""
     end = state.end
     return SessionView(
         id=state.session,

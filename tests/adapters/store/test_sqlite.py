@@ -180,6 +180,7 @@ async def test_the_file_is_watched_only_while_somebody_waits(store, monkeypatch)
     monkeypatch.setattr(store, "_look", look)
     await store.wait(after=0, timeout_s=0.01)
     await stopped.wait()
+    assert store._poll is None
 
 
 async def test_closing_ends_all_waiting(store):

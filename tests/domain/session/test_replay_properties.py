@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ostler.domain.agent import Limits
 from ostler.domain.constraint import Rule
-from ostler.domain.model import AskedCall, Reply, Usage
+from ostler.domain.model import AskedCall, Reply, StopReason, Usage
 from ostler.domain.session import commands as command
 from ostler.domain.session.decide import decide
 from ostler.domain.session.events import AgentCancelled, AgentCompleted, AgentFailed, AgentStarted
@@ -67,7 +67,8 @@ def reply(story: Story, call: OpenCall, data: st.DataObject) -> command.ReplyRec
     asked: tuple[AskedCall, ...] = ()
     if data.draw(st.booleans()):
         asked = tuple(AskedCall("same", name, arguments) for name, arguments in data.draw(CALLS))
-    stop = data.draw(st.sampled_from(("end", "end", "end", "length", "refusal")))
+    stops: tuple[StopReason, ...] = ("end", "end", "end", "length", "refusal")
+    stop = data.draw(st.sampled_from(stops))
     usage = Usage(data.draw(st.integers(0, 2_000)), data.draw(st.integers(0, 200)))
     model = data.draw(st.sampled_from(("", "m", "m-2026")))
     return command.ReplyReceived(story.us, call.id, Reply(data.draw(TEXTS), asked, stop, usage, model))

@@ -98,6 +98,7 @@ def arguments_object(arguments: str) -> bytes:
 
 
 def is_object(arguments: str) -> bool:
+    """Whether the text is one whole JSON object."""
     try:
         _arguments.decode(arguments)
     except msgspec.MsgspecError:

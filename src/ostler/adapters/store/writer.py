@@ -170,15 +170,19 @@ def claim(
 
 
 def release(worker: str, streams: Sequence[StreamId]) -> Operation:
+    """The operation that lets go of a worker's claims on these streams."""
     rows = [(tenant, name, worker) for tenant, name in streams]
     return lambda connection: connection.executemany(RELEASE, rows)
 
 
 def beat(worker: str, until_us: int) -> Operation:
+    """The operation that says until when a worker lives."""
     return lambda connection: connection.execute(BEAT, (worker, until_us))
 
 
 def retire(worker: str) -> Operation:
+    """The operation that forgets a worker and frees what it held."""
+
     def forget(connection: sqlite3.Connection) -> None:
         connection.execute(FREE, (worker,))
         connection.execute(RETIRE, (worker,))

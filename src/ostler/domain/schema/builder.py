@@ -26,6 +26,8 @@ _OF_ARRAYS = frozenset(("items", "prefixItems"))
 
 
 class Builder:
+    """Builds the checks of one schema, each `$ref` once."""
+
     def __init__(self, root: Schema) -> None:
         self._root = root
         self._targets: dict[str, Check] = {}

@@ -8,10 +8,12 @@ from ostler.domain.schema.words import KINDS, described, not_among, one_of, quot
 
 
 def anything(value: Any, path: Path, run: Run) -> Any:
+    """The check that every value passes."""
     return value
 
 
 def nothing(value: Any, path: Path, run: Run) -> Any:
+    """The check that no value passes."""
     run.blame(path, "is not allowed here")
     return value
 
@@ -90,6 +92,8 @@ def _copied(value: Any) -> Any:
 
 
 def names_of(each: Check) -> Check:
+    """The check of `propertyNames`: every name by the same schema."""
+
     def check(value: Any, path: Path, run: Run) -> Any:
         for name in value if type(value) is dict else ():
             _, found = run.trial(each, name, (path, name))
@@ -100,6 +104,8 @@ def names_of(each: Check) -> Check:
 
 
 def items_of(first: list[Check], rest: Check) -> Check:
+    """The check of a list's items, the first ones each by its own schema."""
+
     def check(value: Any, path: Path, run: Run) -> Any:
         if type(value) is not list:
             return value
@@ -115,6 +121,8 @@ def items_of(first: list[Check], rest: Check) -> Check:
 
 
 def none_of(unwanted: Check) -> Check:
+    """The check of `not`."""
+
     def check(value: Any, path: Path, run: Run) -> Any:
         if not run.trial(unwanted, value, path)[1]:
             run.blame(path, f"{described(value)} is not allowed here")

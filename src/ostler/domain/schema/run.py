@@ -57,6 +57,8 @@ class TooIntricate(Exception):
 
 
 def make_validator(check: Check) -> Validator:
+    """A validator out of a check, with bounds of its own for every value."""
+
     def validate(value: Any) -> tuple[Any, list[Problem]]:
         run = Run()
         try:
@@ -97,6 +99,7 @@ def _check_is_json(value: Any, path: Path, run: Run, depth: int) -> None:
 
 
 def dotted(path: Path) -> str:
+    """A path as people write it: `options.host`, `argv.0`."""
     parts: list[str] = []
     while path is not None:
         path, name = path

@@ -23,12 +23,14 @@ LISTED_MAX = 20
 
 
 def type_of(value: Any) -> str:
+    """What JSON calls the type of a value."""
     if type(value) is float:
         return "integer" if value.is_integer() else "number"
     return next(name for name, kinds in KINDS.items() if type(value) in kinds)
 
 
 def described(value: Any) -> str:
+    """A value in a few words, cut short."""
     if value is None:
         return "null"
     if isinstance(value, list | dict):
@@ -47,6 +49,7 @@ def shown(value: Any) -> str:
 
 
 def not_among(value: Any, allowed: list[Any]) -> str:
+    """That a value is none of those allowed."""
     near = did_you_mean(value, [each for each in allowed if isinstance(each, str)]) if isinstance(value, str) else None
     hint = f" (did you mean {shown(near)}?)" if near else ""
     listed = ", ".join(map(shown, allowed[:LISTED_MAX])) + (" …" if len(allowed) > LISTED_MAX else "")
@@ -54,6 +57,7 @@ def not_among(value: Any, allowed: list[Any]) -> str:
 
 
 def unknown_property(name: str, known: Iterable[str]) -> str:
+    """That an object has no such property, and which one may be meant."""
     names = [*known]
     near = did_you_mean(name, names)
     if near:
@@ -70,5 +74,6 @@ def quoted_hint(value: Any, kinds: frozenset[type]) -> str:
 
 
 def one_of(names: Iterable[str]) -> str:
+    """Some alternatives as a phrase."""
     *others, last = names
     return f"{', '.join(others)} or {last}" if others else last

@@ -1,8 +1,8 @@
 """What can be asked of a session. Time, chance and everything else from the world come with the command.
 
 Commands of people (`Approve`, `Pause` …) record a decision and begin nothing. Commands of the worker that holds the
-session (`Proceed`, `ReplyReceived` …) also take the next step, so that only a worker ever writes an intent: whoever finds
-an intent that it did not write itself knows that it may have been performed.
+session (`Proceed`, `ReplyReceived` …) also take the next step, so that only a worker ever writes an intent: whoever
+finds an intent that it did not write itself knows that it may have been performed.
 """
 
 import msgspec
@@ -14,6 +14,8 @@ from ostler.domain.tool import ToolOutcome
 
 
 class Start(msgspec.Struct, frozen=True, gc=False):
+    """Begin a session."""
+
     at_us: int
     session: str
     agent: AgentSpec
@@ -37,6 +39,8 @@ class TakeOver(msgspec.Struct, frozen=True, gc=False):
 
 
 class ReplyReceived(msgspec.Struct, frozen=True, gc=False):
+    """The model has replied, wholly."""
+
     at_us: int
     call: str
     reply: Reply
@@ -54,6 +58,8 @@ class ReplyFailed(msgspec.Struct, frozen=True, gc=False):
 
 
 class ToolReturned(msgspec.Struct, frozen=True, gc=False):
+    """A tool call has its outcome."""
+
     at_us: int
     call: str
     outcome: ToolOutcome
@@ -70,6 +76,8 @@ class Approve(msgspec.Struct, frozen=True, gc=False):
 
 
 class Deny(msgspec.Struct, frozen=True, gc=False):
+    """Refuse the call that waits."""
+
     at_us: int
     call: str
     by: Principal
@@ -77,23 +85,31 @@ class Deny(msgspec.Struct, frozen=True, gc=False):
 
 
 class Send(msgspec.Struct, frozen=True, gc=False):
+    """Say something to the running agent."""
+
     at_us: int
     text: str
     by: Principal
 
 
 class Pause(msgspec.Struct, frozen=True, gc=False):
+    """Begin no new call until `Resume`."""
+
     at_us: int
     by: Principal
     reason: str = ""
 
 
 class Resume(msgspec.Struct, frozen=True, gc=False):
+    """Go on after a pause."""
+
     at_us: int
     by: Principal
 
 
 class Cancel(msgspec.Struct, frozen=True, gc=False):
+    """Begin nothing more, stop what is under way, then end."""
+
     at_us: int
     by: Principal
     reason: str = ""

@@ -121,6 +121,8 @@ class ApprovalRequested(Event, tag="approval.requested"):
 
 
 class ApprovalGranted(Event, tag="approval.granted"):
+    """A person lets the call begin, with exactly the arguments of this digest."""
+
     call: str
     by: str
     digest: str
@@ -128,6 +130,8 @@ class ApprovalGranted(Event, tag="approval.granted"):
 
 
 class ApprovalDenied(Event, tag="approval.denied"):
+    """A person refuses the call; it is never begun."""
+
     call: str
     by: str
     reason: str = ""
@@ -154,6 +158,8 @@ class AgentPaused(Event, tag="agent.paused"):
 
 
 class AgentResumed(Event, tag="agent.resumed"):
+    """The pause is over."""
+
     by: str
 
 
@@ -177,6 +183,8 @@ class CancelRequested(Event, tag="cancel.requested"):
 
 
 class AgentCompleted(Event, tag="agent.completed"):
+    """The end that was wanted: the agent has answered."""
+
     answer: str
     reason: str = "final_answer"
 

@@ -142,10 +142,14 @@ def is_under_way(state: State) -> bool:
 
 
 class ModelWork(NamedTuple):
+    """A model is to be asked."""
+
     call: OpenCall
 
 
 class ToolWork(NamedTuple):
+    """A tool is to be used."""
+
     call: OpenCall
     spec: ToolSpec
 

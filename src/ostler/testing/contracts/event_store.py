@@ -36,6 +36,7 @@ def records(stream: StreamId, after: int, count: int = 1, previous: bytes = GENE
 
 
 def standing(status: str = "queued", *, queue: str = "stable", due_us: int | None = None) -> Standing:
+    """A standing for tests."""
     return Standing(queue, status, due_us)
 
 
@@ -49,6 +50,7 @@ def addition(
 
 
 def stream_due(number: int) -> StreamId:
+    """The name of the stream of this number among those that are due."""
     return StreamId("acme", f"due-{number}")
 
 
@@ -61,6 +63,7 @@ async def add_due(store: EventStore, *moments: int | None, queue: str = "stable"
 
 
 def taken(claims: Sequence[Claim]) -> list[StreamId]:
+    """The streams of some claims."""
     return [claim.stream for claim in claims]
 
 
@@ -439,8 +442,7 @@ class EventStoreContract(ABC):
 
     async def test_closing_twice_is_closing_once(self, store: EventStore) -> None:
         await store.append(addition(ORDER, 0))
-        await store.close()
-        await store.close()
+        assert [await store.close(), await store.close()] == [None, None]
 
     async def test_closing_finishes_what_was_begun(self, open_store: Opener) -> None:
         store, other = await open_store(), await open_store()

@@ -79,6 +79,8 @@ def request(**changes: Any) -> ModelRequest:
 
 
 class ModelProviderContract(ABC):
+    """What every provider must do; a subclass says how its server is made to answer."""
+
     @abstractmethod
     def provider(self, *outcomes: Outcome) -> AbstractAsyncContextManager[ModelProvider]:
         """A provider, closed at the end, that answers the first request with the first outcome, and so on."""
@@ -174,8 +176,7 @@ class ModelProviderContract(ABC):
     async def test_closing_twice_is_no_mistake(self) -> None:
         async with self.provider(ANSWER) as provider:
             await provider.complete(request(), _ignore)
-            await provider.close()
-            await provider.close()
+            assert [await provider.close(), await provider.close()] == [None, None]
 
 
 def _ignore(text: str) -> None:
