@@ -19,7 +19,7 @@ from ostler.domain.session.events import SESSION_CODEC, SessionEvent
 from ostler.kernel.errors import ReplayDiverged, StoreCorrupt
 from ostler.kernel.event import Record, first_broken, link
 from ostler.runtime.journal import Journal
-from ostler.runtime.replay import fold, replay, snapshot
+from ostler.runtime.replay import replay, snapshot, state_after
 
 HISTORIES = Path(__file__).parent / "histories"
 NAMES = sorted(path.stem for path in HISTORIES.glob("*.jsonl"))
@@ -51,7 +51,7 @@ async def test_a_recorded_history_is_decided_again_as_it_was(name: str) -> None:
 async def test_a_recorded_history_folds_to_the_same_bytes_every_time(name: str) -> None:
     _, _, sessions = await imported(name)
     for records in sessions:
-        once, again = fold(records), fold(records)
+        once, again = state_after(records), state_after(records)
         assert once is not None
         assert again is not None
         assert snapshot(once) == snapshot(again) == snapshot(replay(records).state)
@@ -140,6 +140,6 @@ async def test_a_history_from_which_an_event_is_missing_diverges_even_with_a_men
 
 
 def test_nothing_at_all_is_no_history() -> None:
-    assert fold([]) is None
+    assert state_after([]) is None
     with pytest.raises(ReplayDiverged, match="nothing to replay"):
         replay([])

@@ -76,9 +76,11 @@ class AgentFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def load(path: Path, tools: Sequence[ToolSpec]) -> tuple[AgentSpec, str | None]:
     """The agent that a TOML file defines, and the model it names. Raises `DefinitionInvalid` with every problem."""
     try:
-        text = path.read_text()
+        text = path.read_text("utf-8")
     except OSError as error:
         raise NotFound(f"{path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise DefinitionInvalid(str(path), [("", f"is not UTF-8 text: {error.reason}")]) from error
     return parse(text, tools, source=str(path))
 
 
@@ -151,10 +153,12 @@ def _choose(wanted: list[Any], tools: Sequence[ToolSpec], problems: list[definit
     """The tools that names and globs select, in the order given, each once."""
     chosen: dict[str, ToolSpec] = {}
     for number, pattern in enumerate(wanted):
-        found = [tool for tool in tools if isinstance(pattern, str) and fnmatchcase(tool.name, pattern)]
+        if not isinstance(pattern, str):
+            continue  # its type is a problem that is known already
+        found = [tool for tool in tools if fnmatchcase(tool.name, pattern)]
         if not found:
             names = [tool.name for tool in tools]
-            near = did_you_mean(str(pattern), names)
+            near = did_you_mean(pattern, names)
             hint = f"did you mean {near!r}?" if near else f"there are: {', '.join(names)}"
             problems.append((f"tools[{number}]", f"no tool is called {pattern!r} ({hint})"))
         chosen.update({tool.name: tool for tool in found})

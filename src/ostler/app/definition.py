@@ -20,12 +20,15 @@ def read(data: Any, shape: type[T], *, source: str) -> T:
 
 
 def problems_in(data: Any, shape: Any, path: str = "") -> list[Problem]:
-    """What keeps `data` from being a `shape`, looking into structs and lists of them."""
+    """What keeps `data` from being a `shape`, looking into structs, and lists and tables of them."""
     if isinstance(shape, type) and issubclass(shape, msgspec.Struct):
         return _problems_in_struct(data, shape, path)
     if get_origin(shape) is tuple and isinstance(data, list):
         item = get_args(shape)[0]
         return [problem for n, value in enumerate(data) for problem in problems_in(value, item, f"{path}[{n}]")]
+    if get_origin(shape) is dict and isinstance(data, dict):
+        item = get_args(shape)[1]
+        return [problem for key, value in data.items() for problem in problems_in(value, item, _below(path, key))]
     try:
         msgspec.convert(data, shape)
     except msgspec.ValidationError as error:
@@ -40,7 +43,7 @@ def _problems_in_struct(data: Any, shape: type[msgspec.Struct], path: str) -> li
     fields = {field.encode_name: field for field in msgspec.structs.fields(shape)}
     problems = []
     for key, value in data.items():
-        here = f"{path}.{key}" if path else str(key)
+        here = _below(path, key)
         if key in fields:
             problems += problems_in(value, fields[key].type, here)
         else:
@@ -49,5 +52,9 @@ def _problems_in_struct(data: Any, shape: type[msgspec.Struct], path: str) -> li
             problems.append((here, f"is unknown ({hint})"))
     for name, field in fields.items():
         if field.required and name not in data:
-            problems.append((f"{path}.{name}" if path else name, "is missing"))
+            problems.append((_below(path, name), "is missing"))
     return problems
+
+
+def _below(path: str, key: object) -> str:
+    return f"{path}.{key}" if path else str(key)

@@ -102,9 +102,11 @@ def _project_folder(folder: Path) -> Path | None:
 
 def _read(path: Path) -> ProjectFile:
     try:
-        data: dict[str, Any] = tomllib.loads(path.read_text())
+        data: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise DefinitionInvalid(str(path), [("", f"is not valid TOML: {error}")]) from error
+    except UnicodeDecodeError as error:
+        raise DefinitionInvalid(str(path), [("", f"is not UTF-8 text: {error.reason}")]) from error
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}.") from error
     return definition.read(data, ProjectFile, source=str(path))

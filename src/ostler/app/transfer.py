@@ -16,7 +16,7 @@ from ostler.kernel.errors import Conflict, NotFound, StoreCorrupt, UsageError
 from ostler.kernel.event import Record, StreamId
 from ostler.ports import Append, BlobStore
 from ostler.runtime.journal import Journal, standing_of
-from ostler.runtime.replay import fold
+from ostler.runtime.replay import state_after
 
 FORMAT_VERSION = 1
 
@@ -110,7 +110,7 @@ async def _take_in(
     journal: Journal, blobs: BlobStore, records: list[Record], bodies: Bodies, now_us: int, resume: bool
 ) -> Imported:
     stream, digests = records[0].stream, _digests(records)
-    state = fold(records)
+    state = state_after(records)
     assert state is not None
     for digest in digests:
         await blobs.put(stream.tenant, bodies[stream.tenant, digest])

@@ -10,7 +10,7 @@ from ostler.kernel.errors import NotFound, StoreCorrupt, UnknownEvent
 from ostler.kernel.event import GENESIS, Record, StreamId, first_broken
 from ostler.ports import BlobStore, EventStore
 from ostler.runtime.journal import Journal
-from ostler.runtime.replay import fold, replay, snapshot
+from ostler.runtime.replay import replay, snapshot, state_after
 
 PAGE = 1000
 
@@ -75,7 +75,7 @@ async def rehearse(journal: Journal, stream: StreamId) -> Rehearsed:
     records = await journal.records(stream)
     check_chain(records)
     replayed = replay(records)
-    once, again = (snapshot(state) for state in (fold(records), fold(records)) if state is not None)
+    once, again = (snapshot(state) for state in (state_after(records), state_after(records)) if state is not None)
     if not once == again == snapshot(replayed.state):
         raise StoreCorrupt(f"Folding {stream.name} twice gives two states: its log does not determine it.")
     return Rehearsed(

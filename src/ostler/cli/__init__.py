@@ -2,7 +2,6 @@
 
 import contextlib
 import pkgutil
-from pathlib import Path
 from typing import Any, NamedTuple
 
 try:
@@ -114,14 +113,14 @@ def _show_version(ctx: click.Context, _: click.Parameter, is_wanted: bool) -> No
 @click.option(
     "-C",
     "--folder",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=click.Path(exists=True, file_okay=False),
     help="Do everything as if started in this folder.",
 )
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show it and exit."
 )
 @click.pass_context
-def cli(ctx: click.Context, store: str | None, folder: Path | None) -> None:
+def cli(ctx: click.Context, store: str | None, folder: str | None) -> None:
     """A runtime for AI agents: one gate for everything they do, one durable log of what came of it.
 
     Sessions are named by their id or any beginning of it that is theirs alone. Data goes to standard output,

@@ -1,6 +1,7 @@
 """The demonstration: demo."""
 
 import asyncio
+import inspect
 import shlex
 import shutil
 import signal
@@ -76,42 +77,34 @@ def demo(output: Format) -> None:
 
 def _summary(report: Report) -> RenderableType:
     """Each promise, whether it was kept, and what shows it."""
+    killed, recovered, approved, counted = report.killed, report.recovered, report.approved, report.count
+    outcomes = ", ".join(f"{number} {outcome}" for outcome, number in report.outcomes.items())
+    anew = f"the agent was told so and ran the tests anew, as call {recovered.again}"
     shown = {
-        "repaired": [
-            f"tests: {report.tests_before} → {report.tests_after}",
-            f"{count(report.session.steps, 'step')}, calls: "
-            + ", ".join(f"{number} {outcome}" for outcome, number in report.outcomes.items()),
-        ],
-        "refused": [f"{one.call:<5}{one.what}  ← {one.rule}" for one in report.refusals],
-        "recovered": [
-            f"process {report.killed.pid} was killed by SIGKILL during call {report.killed.call}: {report.killed.what}",
-            f"process {report.recovered.pid} found it dead and recorded the outcome of {report.killed.call} as "
-            f"{report.recovered.outcome}; told so, the agent ran the tests anew, as call {report.recovered.again}",
-        ],
-        "once": [
-            f"in the log, {report.count.calls} calls have one intent, one attempt and one outcome each",
-            f"from outside: the tests counted {report.count.runs_seen} runs of themselves (the log has "
-            f"{report.count.runs_logged}), git has {report.count.commits_seen} new commit (the log has "
-            f"{report.count.commits_logged})",
-        ],
-        "approved": [
-            f"{report.approved.call:<5}{report.approved.what}  ← {report.approved.rule}",
-            f"granted by {report.approved.by}; {count(report.approved.commits_before, 'commit')} before, "
-            f"{report.approved.commits_after} after",
-        ],
-        "replayed": [
-            f"{count(report.replay.decisions, 'decision')} made again offline; the state is the same: "
-            f"{report.replay.digest[:DIGEST_CHARS]}…"
-        ],
-        "verified": [
-            f"{count(len(report.logs), 'log')}, {sum(log.events for log in report.logs)} events, chains whole"
-        ],
+        "repaired": f"""
+            the tests: {report.tests_before} → {report.tests_after}
+            {count(report.session.steps, "step")}, calls: {outcomes}""",
+        "refused": "\n".join(f"{one.call:<5}{one.what}  ← {one.rule}" for one in report.refusals),
+        "recovered": f"""
+            process {killed.pid} died by SIGKILL during call {killed.call}: {killed.what}
+            process {recovered.pid} found it dead and {killed.call} without an outcome: {recovered.outcome}; {anew}""",
+        "once": f"""
+            the log: {counted.calls} calls, each with one intent, one attempt and one outcome
+            the tests themselves: {counted.runs_seen} runs; the log: {counted.runs_logged}
+            git itself: {counted.commits_seen} new commit; the log: {counted.commits_logged}""",
+        "approved": f"""
+            {approved.call:<5}{approved.what}  ← {approved.rule}
+            granted by {approved.by}; git had {approved.commits_before} commit before, {approved.commits_after} after""",
+        "replayed": f"""
+            {report.replay.decisions} decisions made again offline: the same state, {report.replay.digest[:DIGEST_CHARS]}…""",
+        "verified": f"""
+            {len(report.logs)} logs, {sum(log.events for log in report.logs)} events: every hash fits""",
     }
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
     for name, is_kept in report.promises.items():
-        grid.add_row(mark(is_kept, name), Text("\n".join(shown[name])))
+        grid.add_row(mark(is_kept, name), inspect.cleandoc(shown[name]))
     return Padding(grid, (0, 0, 0, 2))
 
 
@@ -119,12 +112,11 @@ def _suggest(out: Console, report: Report) -> None:
     """Commands that work on what is left, to be copied as they stand."""
     commands = _next(report, store="")
     width = max(len(command) for command, _ in commands)
+    are_beside = all(len(f"  {command:<{width}}  # {shows}") <= out.width for command, shows in commands)
     out.print(Text(f"  export OSTLER_STORE={report.store}", "cyan"), soft_wrap=True)
     for command, shows in commands:
-        line = Text.assemble((f"  {command:<{width}}", "cyan"), (f"  # {shows}", "dim"))
-        if len(line) > out.width:
-            line = Text.assemble((f"  # {shows}\n", "dim"), (f"  {command}", "cyan"))
-        out.print(line, soft_wrap=True)
+        told, shown = Text(f"  {command:<{width}}", "cyan"), Text(f"  # {shows}", "dim")
+        out.print(told + shown if are_beside else shown + "\n" + told, soft_wrap=True)
 
 
 def _next(report: Report, *, store: str) -> list[tuple[str, str]]:

@@ -9,8 +9,8 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from ostler.app.demo.play import GOAL, Asked, Beat, Begun, Prepared, Proved
-from ostler.app.demo.report import Killed, ran, read_tests, what
+from ostler.app.demo.play import GOAL, MODEL, Asked, Beat, Begun, Prepared, Proved
+from ostler.app.demo.report import Killed, read_tests, what
 from ostler.app.service import Happening
 from ostler.cli.live import Live, happening
 from ostler.cli.words import count, duration, short
@@ -22,7 +22,6 @@ from ostler.domain.session.events import (
     ConstraintFailed,
     ModelCompleted,
     ModelRequested,
-    SessionEvent,
     ToolCompleted,
     ToolRequested,
 )
@@ -67,10 +66,14 @@ class Story:
         self._console.print(Rule(head, align="left", style="dim"))
 
     def _prepared(self, beat: Prepared) -> None:
+        self._console.print("\nOne gate for everything an agent does, one log of what came of it.", style="bold")
+        self._console.print(
+            "All of this is real: sandbox, processes, SIGKILL. Only the model is played by code.", style="dim"
+        )
         self.chapter("A small project, with a fault in it")
         self._console.print(
             pairs(
-                ("agent", "coder, driven by built-in code that plays the model: no key, no network"),
+                ("agent", f"coder, driven by {MODEL}: no key, no network"),
                 ("goal", GOAL),
                 ("project", f"{beat.stage.workspace}, a copy of Rota in a git repository of its own"),
                 ("sandbox", f"bubblewrap, attacked a moment ago; it held: {', '.join(beat.held)}"),
@@ -95,36 +98,28 @@ class Story:
                 self._begun[event.call] = told.at_us
             case AgentCompleted():
                 self._line(moment, Text("●", "bold green"), Text(event.answer, "green"))
-            case ToolCompleted() | ConstraintFailed() | ApprovalRequested() | ApprovalGranted():
-                self._of_call(moment, told)
+            case ToolCompleted() if event.ok:
+                took = duration(told.at_us - self._begun[event.call])
+                self._call(moment, "✓", "green", event.call, Text.assemble(_gist(event), (f"  {took:>6}", "dim")))
+            case ToolCompleted():
+                self._call(moment, "?", "bold yellow", event.call, f"outcome {event.kind}")
+            case ConstraintFailed():
+                self._call(moment, "⊘", "bold red", event.call, f"refused: {event.rule}")
+            case ApprovalRequested():
+                self._call(moment, "⏸", "bold yellow", event.call, "waits for a person")
+            case ApprovalGranted():
+                self._call(moment, "✓", "bold green", event.call, f"approved by {event.by}")
             case _:
                 line = self._live.line(event, told.at_us)
                 self._line(moment, Text(line.symbol, line.style), Text(f"{line.what} {line.detail}", line.style))
 
-    def _of_call(self, moment: str, told: Happening) -> None:
-        """What became of one call."""
-        match told.event:
-            case ToolCompleted() as event if event.ok:
-                took = duration(told.at_us - self._begun[event.call])
-                self._call(moment, "✓", "green", event.call, Text.assemble(_gist(event), (f"  {took:>6}", "dim")))
-            case ToolCompleted() as event:
-                self._call(moment, "?", "bold yellow", event.call, Text(f"outcome {event.kind}", "bold yellow"))
-                self._remark(event.output)
-            case ConstraintFailed() as event:
-                self._call(moment, "⊘", "bold red", event.call, Text(f"refused: {event.rule}", "bold red"))
-                self._remark(event.reason)
-            case ApprovalRequested() as event:
-                self._call(moment, "⏸", "bold yellow", event.call, Text("waits for a person", "bold yellow"))
-            case ApprovalGranted() as event:
-                self._call(moment, "✓", "bold green", event.call, Text(f"approved by {event.by}", "bold green"))
-
     def _killed(self, beat: Killed) -> None:
-        self._call("", "→", "blue", beat.call, Text("under way", "blue"))
+        self._call("", "→", "blue", beat.call, "under way")
         self.chapter("kill -9", f"process {beat.pid}")
         self._panel(
             f"The worker is gone, without a word, in the middle of call {beat.call}: the log has its intent and no "
             f"outcome. It was really under way, for the tests count their runs themselves: this was run {beat.runs}.\n"
-            f"The sandbox died with it ({count(beat.processes, 'process')[:-2]}es). All that is left is the log.",
+            f"The {beat.processes} processes of its sandbox died with it. All that is left is the log.",
             "red",
         )
 
@@ -166,7 +161,9 @@ class Story:
         grid.add_row(moment, symbol, text, right or "")
         self._console.print(grid)
 
-    def _call(self, moment: str, symbol: str, style: str, call: str, right: Text) -> None:
+    def _call(self, moment: str, symbol: str, style: str, call: str, right: str | Text) -> None:
+        if isinstance(right, str):
+            right = Text(right, style)
         text = Text.assemble((f"{call:<5}", "dim"), self._asked[call], no_wrap=True, overflow="ellipsis")
         self._line(moment, Text(f" {symbol}", style), text, right)
 
@@ -218,4 +215,4 @@ def _gist(event: ToolCompleted) -> Text:
 
 def _only_changes(diff: str) -> list[str]:
     """A diff without what git says of its own about the files."""
-    return [line for line in diff.splitlines() if not line.startswith(("diff ", "index ", "--- "))]
+    return [line for line in diff.splitlines() if not line.startswith(("diff ", "index ", "--- ", "+++ "))]

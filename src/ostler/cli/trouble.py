@@ -1,6 +1,5 @@
 """What the user sees of an error: what, why, what to do. A traceback is for those who ask for one."""
 
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -55,6 +54,8 @@ def tell(error: OstlerError, *, as_json: bool = False) -> None:
 
 
 def _tell_json(error: dict[str, Any]) -> None:
+    import json
+
     json.dump({"error": error}, sys.stderr, default=str, ensure_ascii=False)
     sys.stderr.write("\n")
 

@@ -19,6 +19,7 @@ from ostler.domain.session.fork import Fact
 from ostler.domain.session.state import State, evolve
 from ostler.domain.tool import ToolOutcome
 from ostler.domain.transcript import Transcript
+from ostler.kernel.decider import fold
 from ostler.kernel.errors import OstlerError, ReplayDiverged
 from ostler.kernel.event import Record
 
@@ -31,17 +32,14 @@ class Replayed(msgspec.Struct, frozen=True):
     adopted: int
 
 
-def fold(records: Sequence[Record]) -> State | None:
-    """The state after these records of one session, from its first on."""
-    state: State | None = None
-    for record in records:
-        state = evolve(state, SESSION_CODEC.decode(record.data), record.at_us)
-    return state
+def state_after(records: Sequence[Record]) -> State | None:
+    """The state after these records of one session, from its first on; None if there are none."""
+    return fold(evolve, _facts(records))
 
 
 def replay(records: Sequence[Record]) -> Replayed:
     """Decide the whole session again. Raises `ReplayDiverged` at the first event that would come out otherwise."""
-    facts = [(record.at_us, SESSION_CODEC.decode(record.data)) for record in records]
+    facts = _facts(records)
     state: State | None = None
     place = decisions = adopted = 0
     while place < len(facts):
@@ -50,13 +48,16 @@ def replay(records: Sequence[Record]) -> Replayed:
         if expected is None:
             state = evolve(state, cause, at_us)
             adopted, place = adopted + 1, place + 1
-            continue
-        for recorded_at, recorded in facts[place : place + len(expected)]:
-            state = evolve(state, recorded, recorded_at)
-        decisions, place = decisions + 1, place + len(expected)
+        else:
+            state = fold(evolve, facts[place : place + len(expected)], state)
+            decisions, place = decisions + 1, place + len(expected)
     if state is None:
         raise ReplayDiverged("There is nothing to replay.")
     return Replayed(state, decisions, adopted)
+
+
+def _facts(records: Sequence[Record]) -> list[Fact]:
+    return [(record.at_us, SESSION_CODEC.decode(record.data)) for record in records]
 
 
 def snapshot(state: State) -> bytes:

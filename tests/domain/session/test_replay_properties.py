@@ -18,7 +18,7 @@ from ostler.domain.tool import failed
 from ostler.kernel.errors import Conflict
 from ostler.kernel.event import Record, StreamId, first_broken
 from ostler.runtime.journal import Session, chain
-from ostler.runtime.replay import fold, replay, snapshot
+from ostler.runtime.replay import replay, snapshot, state_after
 from tests.domain.session.story import PRICE, SECOND, Story
 
 CALLS = st.lists(
@@ -150,7 +150,7 @@ def test_any_session_is_decided_again_alike_and_folds_to_the_same_bytes(story: S
     live(story, data)
     records = recorded(story.log)
     again = replay(records)
-    assert snapshot(again.state) == snapshot(story.now) == snapshot(fold(records) or again.state)
+    assert snapshot(again.state) == snapshot(story.now) == snapshot(state_after(records) or again.state)
     assert 0 < again.decisions <= len(records)
     assert again.adopted == 0
 
@@ -163,7 +163,7 @@ def test_any_fork_of_any_session_replays_too_and_shares_no_call_under_way(story:
         facts = fork(story.log, session="ses_2", by="anna", at_us=story.us)
     except Conflict:
         return
-    state = fold(recorded(facts, "ses_2"))
+    state = state_after(recorded(facts, "ses_2"))
     assert state is not None
     assert (state.open, state.granted, state.end, state.session) == ((), None, None, "ses_2")
     assert snapshot(replay(recorded(facts, "ses_2")).state) == snapshot(state)

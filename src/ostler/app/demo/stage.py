@@ -23,7 +23,7 @@ LOOK_S = 0.01
 WITNESS = f'''\
 """Every run of these tests adds a line to {RUNS}, so that one can count them without asking anybody else.
 
-`ostler demo` has put this here. It holds run {HELD_RUN} by a lock, to be sure that it is under way when its worker dies.
+`ostler demo` has put this here. It holds run {HELD_RUN} by a lock, so that it is surely under way when its worker dies.
 """
 
 import fcntl
@@ -114,7 +114,7 @@ class Witness:
 
     async def until(self, runs: int) -> None:
         """Wait until so many runs have begun."""
-        while self.runs() < runs:
+        while self.runs() < runs:  # noqa: ASYNC110 - it is another process that writes the file
             await asyncio.sleep(LOOK_S)
 
 
@@ -129,7 +129,7 @@ def example() -> Path:
 
 
 async def check_sandbox() -> list[str]:
-    """What the sandbox holds against. Raises `SandboxUnavailable`, with the one command that helps where it is known."""
+    """What the sandbox holds against. Raises `SandboxUnavailable`, with the command that helps where it is known."""
     try:
         held: dict[str, str] = await part(SANDBOXES["bwrap"])().probe()
     except SandboxUnavailable as error:
