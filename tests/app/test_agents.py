@@ -96,7 +96,11 @@ def test_every_problem_of_a_file_is_named_at_once_with_its_path() -> None:
         ("name = 'workers'", "name", "'workers' is not a name"),
         ("name = 'a'\n[limits]\nsteps = 0", "limits.steps", "must be positive, got 0"),
         ("name = 'a'\n[limits]\nseconds = -1.5", "limits.seconds", "must be positive, got -1.5"),
-        ("name = 'a'\n[[policy.rules]]\neffect = 'deny'\ntool = '*'\nwithin_s = 3", "policy.rules[0].within_s", "only a"),
+        (
+            "name = 'a'\n[[policy.rules]]\neffect = 'deny'\ntool = '*'\nwithin_s = 3",
+            "policy.rules[0].within_s",
+            "only a",
+        ),
         ("name = 'a'\ntools = 'files.*'", "tools", "expected `array`, got `str`"),
         ("name = 'a'\npolicy = 'strict'", "policy", "expected a table, got str"),
     ],
@@ -134,7 +138,9 @@ async def look(where: str) -> str:
 
 
 def test_an_agent_in_python_has_its_functions_as_tools() -> None:
-    agent = Agent("scout", "Look around.", tools=[look], rules=[Rule("deny", "look")], limits=Limits(steps=2), version=4)
+    agent = Agent(
+        "scout", "Look around.", tools=[look], rules=[Rule("deny", "look")], limits=Limits(steps=2), version=4
+    )
     assert str(agent.spec) == "scout@4"
     assert (agent.tools, agent.spec.tools) == ((look,), (look.spec,))
     assert (agent.spec.policy.name, agent.spec.policy.version, agent.spec.policy.default) == ("scout", 4, "allow")
@@ -144,7 +150,12 @@ def test_an_agent_in_python_has_its_functions_as_tools() -> None:
 def test_an_agent_in_python_is_judged_like_one_in_a_file() -> None:
     with pytest.raises(DefinitionInvalid) as invalid:
         Agent("Scout!", tools=[look, look], limits=Limits(defects=0), rules=[Rule("allow", "look", within_s=3)])
-    assert [path for path, _ in invalid.value.problems] == ["name", "tools", "limits.defects", "policy.rules[0].within_s"]
+    assert [path for path, _ in invalid.value.problems] == [
+        "name",
+        "tools",
+        "limits.defects",
+        "policy.rules[0].within_s",
+    ]
 
 
 def test_a_tool_whose_schema_cannot_be_kept_is_refused_before_anything_starts() -> None:

@@ -32,7 +32,10 @@ class Cart(msgspec.Struct, frozen=True):
         ({"name": "a", "zzz": 1}, [("zzz", "is unknown (there are: name, wheels, load_kg, tags, prices)")]),
         ({"name": "a", "wheels": {}}, [("wheels", "expected `array`, got `object`")]),
         ({"name": "a", "wheels": [3]}, [("wheels[0]", "expected a table, got int")]),
-        ({"name": "a", "tags": ["x", 1, 2]}, [("tags[1]", "expected `str`, got `int`"), ("tags[2]", "expected `str`, got `int`")]),
+        (
+            {"name": "a", "tags": ["x", 1, 2]},
+            [("tags[1]", "expected `str`, got `int`"), ("tags[2]", "expected `str`, got `int`")],
+        ),
         ({"name": "a", "load_kg": "heavy"}, [("load_kg", "expected `float | null`, got `str`")]),
         (
             {"wheels": [{"inches": 1}, {"inch": 2}, {"inches": "3", "kind": "snow"}]},
@@ -62,5 +65,7 @@ def test_what_has_no_problem_is_read_as_it_is() -> None:
 def test_the_error_lists_all_problems_for_people_and_for_machines() -> None:
     with pytest.raises(DefinitionInvalid) as invalid:
         read({"nam": "a"}, Cart, source="cart.toml")
-    assert str(invalid.value) == "cart.toml has 2 problems:\n  nam: is unknown (did you mean 'name'?)\n  name: is missing"
+    assert (
+        str(invalid.value) == "cart.toml has 2 problems:\n  nam: is unknown (did you mean 'name'?)\n  name: is missing"
+    )
     assert invalid.value.as_dict()["facts"]["problems"][1] == {"path": "name", "problem": "is missing"}

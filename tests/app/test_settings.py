@@ -42,7 +42,12 @@ def test_the_project_file_holds_for_the_folders_below_it_and_its_paths_are_relat
     below = folder / "src" / "deep"
     below.mkdir(parents=True)
     settings = resolve({}, below)
-    assert (settings.folder, settings.is_project, settings.model, settings.sandbox) == (folder, True, "ollama:qwen3", "none")
+    assert (settings.folder, settings.is_project, settings.model, settings.sandbox) == (
+        folder,
+        True,
+        "ollama:qwen3",
+        "none",
+    )
     assert (settings.agents, settings.tools) == (folder / "crew", (folder / "tools.py",))
     assert settings.prices == {"openai:gpt-x": Price(3_000_000, 15_000_000)}
 

@@ -143,8 +143,8 @@ class Process:
         provider = Fused(script, self.fuse, "provider", scheduler)
         hosts = Fused(FunctionTools(world.tools()), self.fuse, "tools", scheduler)
         chance = Chance(seed)
-        self.journal = Journal(fused_store)  # type: ignore[arg-type]
-        performer = Performer(lambda ref: provider, hosts, blobs, clock, chance)  # type: ignore[arg-type, return-value]
+        self.journal = Journal(fused_store)
+        performer = Performer(lambda ref: provider, hosts, blobs, clock, chance)
         self.worker = Worker(
             journal=self.journal,
             performer=performer,

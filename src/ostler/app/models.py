@@ -116,7 +116,8 @@ class Models:
         if ref.base_url is None and not keys.openai_api_key:
             raise ConfigurationError("No key for OpenAI.", hint="Set OPENAI_API_KEY.")
         options = {"base_url": ref.base_url} if ref.base_url else {}
-        return make(api_key=keys.openai_api_key, **options)
+        is_meant = ref.base_url in (None, keys.openai_base_url)  # a key is for one server, and told to no other
+        return make(api_key=keys.openai_api_key if is_meant else None, **options)
 
     async def close(self) -> None:
         for provider in (*self._providers.values(), *self._own.values()):

@@ -87,16 +87,18 @@ def _summary(report: Report) -> RenderableType:
         "refused": "\n".join(f"{one.call:<5}{one.what}  ← {one.rule}" for one in report.refusals),
         "recovered": f"""
             process {killed.pid} died by SIGKILL during call {killed.call}: {killed.what}
-            process {recovered.pid} found it dead and {killed.call} without an outcome: {recovered.outcome}; {anew}""",
+            process {recovered.pid} found it dead, and recorded of call {killed.call}: {recovered.outcome}
+            {anew}""",
         "once": f"""
             the log: {counted.calls} calls, each with one intent, one attempt and one outcome
             the tests themselves: {counted.runs_seen} runs; the log: {counted.runs_logged}
             git itself: {counted.commits_seen} new commit; the log: {counted.commits_logged}""",
         "approved": f"""
             {approved.call:<5}{approved.what}  ← {approved.rule}
-            granted by {approved.by}; git had {approved.commits_before} commit before, {approved.commits_after} after""",
+            granted by {approved.by}; commits before: {approved.commits_before}, after: {approved.commits_after}""",
         "replayed": f"""
-            {report.replay.decisions} decisions made again offline: the same state, {report.replay.digest[:DIGEST_CHARS]}…""",
+            {report.replay.decisions} decisions made again offline; the state is {report.replay.digest[:DIGEST_CHARS]}…
+            in the store it is {report.replay.digest_in_store[:DIGEST_CHARS]}…""",
         "verified": f"""
             {len(report.logs)} logs, {sum(log.events for log in report.logs)} events: every hash fits""",
     }
@@ -115,7 +117,8 @@ def _suggest(out: Console, report: Report) -> None:
     are_beside = all(len(f"  {command:<{width}}  # {shows}") <= out.width for command, shows in commands)
     out.print(Text(f"  export OSTLER_STORE={report.store}", "cyan"), soft_wrap=True)
     for command, shows in commands:
-        told, shown = Text(f"  {command:<{width}}", "cyan"), Text(f"  # {shows}", "dim")
+        told, shown = Text(f"  {command}", "cyan"), Text(f"  # {shows}", "dim")
+        told.pad_right(width - len(command) if are_beside else 0)
         out.print(told + shown if are_beside else shown + "\n" + told, soft_wrap=True)
 
 

@@ -67,9 +67,7 @@ class Story:
 
     def _prepared(self, beat: Prepared) -> None:
         self._console.print("\nOne gate for everything an agent does, one log of what came of it.", style="bold")
-        self._console.print(
-            "All of this is real: sandbox, processes, SIGKILL. Only the model is played by code.", style="dim"
-        )
+        self._console.print("Everything in it is real but the model, which is played by code.", style="dim")
         self.chapter("A small project, with a fault in it")
         self._console.print(
             pairs(
@@ -93,7 +91,7 @@ class Story:
             case ModelCompleted():
                 self._asked |= {call.id: what(call.name, msgspec.json.decode(call.arguments)) for call in event.calls}
                 if event.calls:
-                    self._line(moment, Text("◂", "cyan"), Text(short(event.text), "italic cyan"))
+                    self._line(moment, Text("◂", "cyan"), Text(short(event.text), "italic"))
             case ToolRequested():
                 self._begun[event.call] = told.at_us
             case AgentCompleted():
@@ -117,9 +115,9 @@ class Story:
         self._call("", "→", "blue", beat.call, "under way")
         self.chapter("kill -9", f"process {beat.pid}")
         self._panel(
-            f"The worker is gone, without a word, in the middle of call {beat.call}: the log has its intent and no "
-            f"outcome. It was really under way, for the tests count their runs themselves: this was run {beat.runs}.\n"
-            f"The {beat.processes} processes of its sandbox died with it. All that is left is the log.",
+            f"The worker is gone without a word, in the middle of call {beat.call}: the log has its intent and no "
+            f"outcome. It had really begun: the demo made the tests count their own runs, and hold run {beat.runs} for "
+            f"this signal. The {beat.processes} processes of its sandbox died with it. All that is left is the log.",
             "red",
         )
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ostler.adapters.store.memory import MemoryStore
-from ostler.kernel.errors import OstlerError, StaleWrite, UsageError
+from ostler.kernel.errors import OstlerError, StaleWrite, StoreError, UsageError
 from ostler.kernel.event import GENESIS, Record, StreamId, first_broken, link
 from ostler.ports import Append, Claim, EventStore, Standing
 
@@ -442,7 +442,10 @@ class EventStoreContract(ABC):
 
     async def test_closing_twice_is_closing_once(self, store: EventStore) -> None:
         await store.append(addition(ORDER, 0))
-        assert [await store.close(), await store.close()] == [None, None]
+        await store.close()
+        await store.close()
+        with pytest.raises(StoreError):
+            await store.append(addition(ORDER, 1))
 
     async def test_closing_finishes_what_was_begun(self, open_store: Opener) -> None:
         store, other = await open_store(), await open_store()
