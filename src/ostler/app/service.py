@@ -31,7 +31,7 @@ from ostler.kernel.errors import (
 from ostler.kernel.event import Record, StreamId
 from ostler.kernel.ids import CHANCE_BYTES, make_id
 from ostler.ports import Append, Entropy, StreamInfo
-from ostler.runtime.journal import Journal, standing_of
+from ostler.runtime.journal import QUARANTINED, Journal, standing_of
 from ostler.runtime.worker import Worker, WorkerSettings
 from ostler.views.sessions import SessionView, unreadable, view
 
@@ -259,12 +259,12 @@ class Session:
         store = self._journal.store
         while True:
             position = await store.head()
-            has_ended = not follow or (await self._info()).standing.status in ENDED
+            is_over = not follow or (await self._info()).standing.status in (*ENDED, QUARANTINED)
             records = await store.read(self._stream, after=after)
             for record in records:
                 after = record.seq
                 yield record
-            if has_ended or (records and isinstance(SESSION_CODEC.decode(records[-1].data), _ENDS)):
+            if is_over or (records and isinstance(SESSION_CODEC.decode(records[-1].data), _ENDS)):
                 return
             if not records:
                 await store.wait(after=position, timeout_s=WAIT_S, stream=self._stream)
@@ -275,7 +275,9 @@ class Session:
         return await self._journal.facts(self._stream)
 
     async def result(self, *, timeout_s: float | None = None) -> Result:
-        """Wait for the end. Raises `TimeoutError` after `timeout_s`; the session goes on regardless."""
+        """Wait for the end. Raises `TimeoutError` after `timeout_s`; the session goes on regardless. Raises
+        `StoreCorrupt` if its log turns out to be damaged.
+        """
         async with asyncio.timeout(timeout_s):
             version = await self._until_ended()
         (record,) = await self._journal.store.read(self._stream, after=version - 1)
@@ -294,9 +296,11 @@ class Session:
         store = self._journal.store
         while True:
             position = await store.head()
-            (info,) = await store.streams(self._stream.tenant, prefix=self.id, limit=1)
+            info = await self._info()
             if info.standing.status in ENDED:
                 return info.version
+            if info.standing.status == QUARANTINED:
+                await self._journal.load(self._stream)
             if not await self._runtime.let_go(self._stream):
                 await store.wait(after=position, timeout_s=WAIT_S, stream=self._stream)
 

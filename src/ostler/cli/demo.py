@@ -23,7 +23,6 @@ from ostler.cli.exits import Exit
 from ostler.cli.output import Format, console, encode, output_options, say
 from ostler.cli.story import DIGEST_CHARS, Story, mark
 from ostler.cli.words import count
-from ostler.kernel.errors import OstlerError
 
 COLUMNS_MAX = 116
 """Wider than this, what belongs together stands too far apart."""
@@ -56,7 +55,10 @@ def demo(output: Format) -> None:
         shutil.rmtree(stage.folder, ignore_errors=True)
         say("Interrupted. Nothing of it is running any more, and nothing is left.")
         raise click.exceptions.Exit(Exit.INTERRUPTED) from None
-    except OstlerError:
+    except (SystemExit, BrokenPipeError):  # nobody reads on
+        shutil.rmtree(stage.folder, ignore_errors=True)
+        raise
+    except Exception:
         if stage.workspace.exists():
             say(f"The demo did not come to its end. What there is of it is in {stage.folder}")
         else:
@@ -80,6 +82,9 @@ def _summary(report: Report) -> RenderableType:
     killed, recovered, approved, counted = report.killed, report.recovered, report.approved, report.count
     outcomes = ", ".join(f"{number} {outcome}" for outcome, number in report.outcomes.items())
     anew = f"the agent was told so and ran the tests anew, as call {recovered.again}"
+    once = "each with one intent, one attempt and one outcome"
+    if counted.twice:
+        once = f"but not once each: {', '.join(counted.twice)}"
     shown = {
         "repaired": f"""
             the tests: {report.tests_before} → {report.tests_after}
@@ -90,7 +95,7 @@ def _summary(report: Report) -> RenderableType:
             process {recovered.pid} found it dead, and recorded of call {killed.call}: {recovered.outcome}
             {anew}""",
         "once": f"""
-            the log: {counted.calls} calls, each with one intent, one attempt and one outcome
+            the log: {counted.calls} calls, {once}
             the tests themselves: {counted.runs_seen} runs; the log: {counted.runs_logged}
             git itself: {counted.commits_seen} new commit; the log: {counted.commits_logged}""",
         "approved": f"""

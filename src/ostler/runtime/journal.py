@@ -13,6 +13,8 @@ from ostler.kernel.event import GENESIS, Record, StreamId, first_broken, link
 from ostler.ports import Append, EventStore, Standing
 
 PAGE = 1000
+QUARANTINED = "quarantined"
+"""The status of a session whose log is damaged."""
 CONFLICTS_MAX = 100
 """A command that loses to others this often in a row gives up; each loss means that somebody else went on."""
 
@@ -132,7 +134,7 @@ class Journal:
     async def quarantine(self, session: StreamId) -> None:
         """Take a damaged session out of the queue; nothing is appended to it and no worker will touch it again."""
         for info in await self.store.streams(session.tenant, prefix=session.name, limit=1):
-            standing = msgspec.structs.replace(info.standing, status="quarantined", due_us=None)
+            standing = msgspec.structs.replace(info.standing, status=QUARANTINED, due_us=None)
             await self.store.append(Append(session, info.version, (), standing))
 
 

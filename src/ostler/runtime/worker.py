@@ -88,13 +88,14 @@ class Worker:
         for runner in self._runners.values():
             runner.drain()
         held = list(self._held.values())
-        if held:
-            await asyncio.wait(held, timeout=self._settings.grace_s)
-        for task in held:
-            task.cancel()
-        loops[0].cancel()
-        await asyncio.gather(*held, *loops, return_exceptions=True)
-        await self._life.end(reason)
+        try:
+            if held:
+                await asyncio.wait(held, timeout=self._settings.grace_s)
+        finally:
+            for task in (loops[0], *held):
+                task.cancel()
+            await asyncio.gather(*held, *loops, return_exceptions=True)
+            await self._life.end(reason)
 
     def wake(self, stream: StreamId | None = None) -> None:
         """Something was appended in this process: look at `stream` if it is held here, and for new work."""

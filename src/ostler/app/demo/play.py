@@ -3,8 +3,8 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 
 import msgspec
 
@@ -82,7 +82,7 @@ async def play(stage: Stage, tell: Tell) -> Report:
     async with Runtime.open(stage.settings, worker=False) as runtime:
         session = await _start(runtime, stage)
         tell(Prepared(stage, session.id, held))
-        async with aclosing(session.records()) as records, asyncio.timeout(ALLOWED_S):
+        async with _in_time(), aclosing(session.records()) as records:
             run = _Run(stage, session, records, tell)
             with Witness(stage) as witness:
                 killed = await run.until_killed(witness)
@@ -164,6 +164,15 @@ class _Run:
     def _told(self, record: Record) -> SessionEvent:
         self._tell(record)
         return SESSION_CODEC.decode(record.data)
+
+
+@asynccontextmanager
+async def _in_time() -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(ALLOWED_S):
+            yield
+    except TimeoutError as error:
+        raise OstlerError(f"The session did not end within {ALLOWED_S:g} s, which should take a few.") from error
 
 
 async def _start(runtime: Runtime, stage: Stage) -> Session:

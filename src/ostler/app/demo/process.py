@@ -62,10 +62,11 @@ class WorkerProcess:
         return len(handles)
 
     async def stop(self) -> None:
-        """Ask it to stop in order, and wait until it has."""
+        """Ask it to stop in order, and give it a moment for it."""
         self._process.terminate()
-        async with asyncio.timeout(STOP_S):
-            await self._process.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STOP_S):
+                await self._process.wait()
 
 
 @asynccontextmanager
