@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
 import pytest
@@ -22,6 +22,7 @@ from ostler.domain.session.events import (
     ToolRequested,
 )
 from ostler.kernel.errors import Conflict, StoreFull, ToolTimeout
+from ostler.kernel.event import StreamId
 from ostler.runtime import runner
 from ostler.runtime.performer import PREVIEW_BYTES
 from ostler.testing import Scripted, calls
@@ -300,6 +301,29 @@ async def test_output_that_cannot_be_kept_is_no_reason_to_lose_the_outcome(
     assert outcome.output.startswith("x" * PREVIEW_BYTES)
     assert outcome.output.endswith(f"[95904 of 100000 bytes could not be kept: {StoreFull().message}]")
     assert len((await session.state()).transcript[2].text) < 5_000
+
+
+async def test_an_approval_that_comes_while_the_session_is_being_let_go_begins_nothing_before_it_is_held_again(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    letting_go, gate = asyncio.Event(), asyncio.Event()
+    release = runtime.parts.store.release
+
+    async def slow(worker: str, streams: Sequence[StreamId]) -> None:
+        letting_go.set()
+        await gate.wait()
+        await release(worker, streams)
+
+    monkeypatch.setattr(runtime.parts.store, "release", slow)
+    session = await run(runtime, [_pay], calls(("pay", {})), "done", rules=[Rule("require", "pay")])
+    await letting_go.wait()
+    await session.approve("1.1")
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not [event for event in await events(session) if isinstance(event, ToolRequested)]
+    gate.set()
+    assert (await session.result()).text == "done"
+    assert (await only(session, ToolCompleted)).output == "paid"
 
 
 async def test_the_end_by_a_person_says_who_it_was(runtime: Runtime) -> None:

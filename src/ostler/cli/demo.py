@@ -82,7 +82,7 @@ def _summary(report: Report) -> RenderableType:
     killed, recovered, approved, counted = report.killed, report.recovered, report.approved, report.count
     outcomes = ", ".join(f"{number} {outcome}" for outcome, number in report.outcomes.items())
     anew = f"the agent was told so and ran the tests anew, as call {recovered.again}"
-    once = "each with one intent, one attempt and one outcome"
+    once = "one intent, one attempt and one outcome each"
     if counted.twice:
         once = f"but not once each: {', '.join(counted.twice)}"
     shown = {
@@ -91,7 +91,7 @@ def _summary(report: Report) -> RenderableType:
             {count(report.session.steps, "step")}, calls: {outcomes}""",
         "refused": "\n".join(f"{one.call:<5}{one.what}  ← {one.rule}" for one in report.refusals),
         "recovered": f"""
-            process {killed.pid} died by SIGKILL during call {killed.call}: {killed.what}
+            process {killed.pid} died by SIGKILL during call {killed.call}
             process {recovered.pid} found it dead, and recorded of call {killed.call}: {recovered.outcome}
             {anew}""",
         "once": f"""
@@ -99,8 +99,9 @@ def _summary(report: Report) -> RenderableType:
             the tests themselves: {counted.runs_seen} runs; the log: {counted.runs_logged}
             git itself: {counted.commits_seen} new commit; the log: {counted.commits_logged}""",
         "approved": f"""
-            {approved.call:<5}{approved.what}  ← {approved.rule}
-            granted by {approved.by}; commits before: {approved.commits_before}, after: {approved.commits_after}""",
+            {approved.call:<5}{approved.what}
+            asked by {approved.rule}, granted by {approved.by}
+            commits before: {approved.commits_before}, after: {approved.commits_after}""",
         "replayed": f"""
             {report.replay.decisions} decisions made again offline; the state is {report.replay.digest[:DIGEST_CHARS]}…
             in the store it is {report.replay.digest_in_store[:DIGEST_CHARS]}…""",
@@ -124,7 +125,7 @@ def _suggest(out: Console, report: Report) -> None:
     for command, shows in commands:
         told, shown = Text(f"  {command}", "cyan"), Text(f"  # {shows}", "dim")
         told.pad_right(width - len(command) if are_beside else 0)
-        out.print(told + shown if are_beside else shown + "\n" + told, soft_wrap=True)
+        out.print(Text.assemble(told, shown) if are_beside else Text.assemble(shown, "\n", told), soft_wrap=True)
 
 
 def _next(report: Report, *, store: str) -> list[tuple[str, str]]:

@@ -104,7 +104,7 @@ class Story:
             case ConstraintFailed():
                 self._call(moment, "⊘", "bold red", event.call, f"refused: {event.rule}")
             case ApprovalRequested():
-                self._call(moment, "⏸", "bold yellow", event.call, "waits for a person")
+                self._call(moment, "‖", "bold yellow", event.call, "waits for a person")
             case ApprovalGranted():
                 self._call(moment, "✓", "bold green", event.call, f"approved by {event.by}")
             case _:
@@ -138,13 +138,13 @@ class Story:
             pairs(
                 (
                     "replay",
-                    f"without network, workspace or tools: {replay.decisions} decisions made again from the log",
+                    f"without network, workspace or tools: {replay.decisions} decisions made again",
                 ),
-                ("state", f"sha256 {replay.digest}" + ("" if is_same else f", not {replay.digest_in_store}")),
+                ("state", replay.digest + ("" if is_same else f", not {replay.digest_in_store}")),
                 ("", mark(is_same, "the same, byte for byte, as the state in the store")),
                 (
                     "logs",
-                    f"{len(beat.logs)} (the session, both workers), {events} events, each with its predecessor's hash",
+                    f"{len(beat.logs)} of the session and its workers: {events} events, chained by hashes",
                 ),
                 ("", mark(are_whole, "every chain is whole")),
             )

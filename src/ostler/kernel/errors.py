@@ -23,8 +23,8 @@
     │   └── ProviderGarbled       what came back is not the promised format
     ├── ToolError                 a tool failed; the model is told
     │   ├── ToolNotFound          no implementation here
-    │   └── ToolTimeout
-    ├── SandboxUnavailable        isolation was asked for and cannot be had
+    │   ├── ToolTimeout
+    │   └── SandboxUnavailable    isolation was asked for and cannot be had
     └── ReplayDiverged            today's code decides otherwise than the log says
 
 The docstring is the default message; `code` is stable; `retryable` says whether the same thing may work later;

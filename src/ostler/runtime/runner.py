@@ -104,7 +104,7 @@ class Runner:
         The task of a call drives on with its own outcome, which spares the loop a turn.
         """
         try:
-            while self._inbox:
+            while self._inbox and not self._over.done():  # afterwards the worker lets go, and looks again
                 command = self._inbox.popleft()
                 if command is not None:
                     await self._execute(session, command)

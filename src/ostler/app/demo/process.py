@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
@@ -49,6 +50,8 @@ class WorkerProcess:
 
     async def kill(self) -> int:
         """End it by SIGKILL and return how many processes it took along; none of them is alive afterwards."""
+        with suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGSTOP)  # it starts nothing more while we look
         handles = _handles(_descendants(self.pid))
         try:
             with suppress(ProcessLookupError):

@@ -15,7 +15,7 @@ from ostler.views.calls import CallView, calls
 from ostler.views.sessions import SessionView
 
 
-class Tests(msgspec.Struct, frozen=True):
+class Score(msgspec.Struct, frozen=True):
     """What a run of the tests says of them."""
 
     total: int
@@ -108,8 +108,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     session: SessionView
     promises: dict[str, bool]
     outcomes: dict[str, int]
-    tests_before: Tests | None
-    tests_after: Tests | None
+    tests_before: Score | None
+    tests_after: Score | None
     diff: str
     refusals: list[Refusal]
     killed: Killed
@@ -144,7 +144,7 @@ class Seen(msgspec.Struct, frozen=True):
 def promises(
     view: SessionView,
     *,
-    tests: tuple[Tests | None, Tests | None],
+    tests: tuple[Score | None, Score | None],
     refusals: Sequence[Refusal],
     recovered: Recovered,
     approved: Approved,
@@ -181,13 +181,13 @@ def is_test_run(arguments: dict[str, Any]) -> bool:
     return "unittest" in arguments.get("argv", ())
 
 
-def read_tests(output: str) -> Tests | None:
+def read_tests(output: str) -> Score | None:
     """What the standard library's test runner says at its end; None if it says nothing of the kind."""
     ran = re.search(r"^Ran (\d+) tests? in", output, re.MULTILINE)
     if ran is None:
         return None
     failed = re.findall(r"(?:failures|errors)=(\d+)", output[ran.end() :])
-    return Tests(int(ran[1]), sum(map(int, failed)))
+    return Score(int(ran[1]), sum(map(int, failed)))
 
 
 def ran(output: str) -> tuple[int, str]:
