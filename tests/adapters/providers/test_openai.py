@@ -293,7 +293,7 @@ async def test_a_model_that_is_spoken_to_in_text_is_offered_no_native_tools():
 )
 async def test_each_host_gets_the_limit_that_it_heeds(base_url: str, limit: str):
     body = await body_of(request(), base_url=base_url)
-    assert body[limit] == 4096
+    assert body[limit] == ModelSettings().max_tokens
     assert len({"max_tokens", "max_completion_tokens"} & set(body)) == 1
 
 
