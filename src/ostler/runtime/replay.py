@@ -76,6 +76,7 @@ def _decide_again(facts: Sequence[Fact], place: int, state: State | None) -> lis
     candidates = _commands_behind(facts, place, state)
     if not candidates:
         return None
+    longest: list[SessionEvent] = []
     nearest: list[SessionEvent] = []
     for asked in candidates:
         for may_begin in (True, False):
@@ -83,10 +84,13 @@ def _decide_again(facts: Sequence[Fact], place: int, state: State | None) -> lis
                 decided = decide(asked, state, may_begin=may_begin).events
             except OstlerError:
                 continue
-            if decided and (kept := _until_fork(facts[place : place + len(decided)])) == decided[: len(kept)]:
-                return kept
+            kept = _until_fork(facts[place : place + len(decided)])
+            if kept == decided[: len(kept)] and len(kept) > len(longest):
+                longest = kept
             nearest = nearest or decided
-    raise _divergence(_recorded(facts, place, len(nearest) + 1), nearest)
+    if not longest:
+        raise _divergence(_recorded(facts, place, len(nearest) + 1), nearest)
+    return longest
 
 
 def _until_fork(facts: Sequence[Fact]) -> list[SessionEvent]:

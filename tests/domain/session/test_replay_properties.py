@@ -233,6 +233,15 @@ def test_a_reply_with_more_calls_than_anybody_expects_replays() -> None:
     assert snapshot(replay(recorded(story.log)).state) == snapshot(story.now)
 
 
+def test_a_pause_for_the_unknown_replays_although_a_person_had_paused_already() -> None:
+    story = Story(on_unknown="pause").start()
+    story.reply(("pay", {}))
+    story.do(command.Pause(story.us, story.by, "lunch"))
+    story.do(command.TakeOver(story.us))
+    assert story.now.pause == "nobody knows whether call 1.1 (pay) happened"
+    assert snapshot(replay(recorded(story.log)).state) == snapshot(story.now)
+
+
 @pytest.mark.parametrize("text", ["", "Action: look {}"])
 def test_native_calls_of_a_model_that_was_thought_to_have_none_replay(text: str) -> None:
     story = Story(tools="text").start()
