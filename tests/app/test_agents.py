@@ -161,3 +161,11 @@ def test_an_agent_in_python_is_judged_like_one_in_a_file() -> None:
 def test_a_tool_whose_schema_cannot_be_kept_is_refused_before_anything_starts() -> None:
     with pytest.raises(DefinitionInvalid):
         check(AgentSpec("scout", tools=(ToolSpec("look", "Look.", {"type": "objekt"}),)), "agent scout")
+
+
+def test_an_agent_of_code_is_read_like_a_file() -> None:
+    agent = Agent("clerk", rules=[Rule("require", "pay", within_s=60)], limits=Limits(seconds=5))
+    assert (repr(agent.spec.policy.rules[0].within_s), repr(agent.spec.limits.seconds)) == ("60.0", "5.0")
+    with pytest.raises(DefinitionInvalid) as caught:
+        Agent("clerk", limits=Limits(steps="many", seconds="long"))  # type: ignore[arg-type]
+    assert [path for path, _ in caught.value.problems] == ["limits.steps", "limits.seconds"]

@@ -45,7 +45,7 @@ class Agent:
     ) -> None:
         self.tools = tuple(tools)
         self.model = model
-        self.spec = AgentSpec(
+        written = AgentSpec(
             name=name,
             version=version,
             instructions=instructions,
@@ -54,6 +54,8 @@ class Agent:
             limits=limits or Limits(),
             settings=settings or ModelSettings(),
         )
+        # Read like a file: what is stored is what was meant (1 for a float is 1.0), and mistakes are told with their paths.
+        self.spec = definition.read(msgspec.to_builtins(written), AgentSpec, source=f"agent {name!r}")
         check(self.spec, f"agent {name!r}")
 
 

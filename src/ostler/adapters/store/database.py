@@ -3,7 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -104,10 +104,9 @@ class Database:
         connection, self._connection = self._connection, None
         if connection is not None:
             with closing(connection):
-                try:
+                # Nothing is lost if it fails: what the log holds stays there, for whoever opens the store next.
+                with suppress(sqlite3.Error):
                     connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-                except sqlite3.Error as error:
-                    raise translated(error, self.path) from error
 
     def _judged(self, error: sqlite3.Error) -> StoreError:
         if _primary_code(error) == sqlite3.SQLITE_IOERR:
