@@ -94,7 +94,7 @@ async def test_a_tool_that_takes_too_long_is_stopped_and_the_session_goes_on(run
     session = await run(runtime, [wait], calls(("wait", {})), "done")
     assert (await session.result()).text == "done"
     outcome = await only(session, ToolCompleted)
-    assert (outcome.ok, outcome.kind, outcome.output) == (False, "timeout", "it took too long and was stopped")
+    assert (outcome.ok, outcome.kind, outcome.output) == (False, "timeout", "stopped after 0.01 s")
     assert stopped == ["stopped"]
 
 

@@ -19,7 +19,7 @@ CONFLICTS_MAX = 100
 """A command that loses to others this often in a row gives up; each loss means that somebody else went on."""
 
 
-class Session:
+class Folded:
     """One session folded up to `seq`, the place where the next event goes. Only its journal moves it on."""
 
     __slots__ = ("hash", "seq", "standing", "state", "stream")
@@ -38,16 +38,15 @@ class Journal:
     def __init__(self, store: EventStore) -> None:
         self.store = store
 
-    async def load(self, stream: StreamId) -> Session:
+    async def load(self, stream: StreamId) -> Folded:
         """The session as of its last event. Raises `NotFound`, `StoreCorrupt` (broken chain), `UnknownEvent`."""
-        session = Session(stream)
+        session = Folded(stream)
         await self.refresh(session)
         if session.state is None:
             raise NotFound(f"There is no session {stream.name}.", hint="`ostler ps --all` lists them.")
-        session.standing = standing_of(session.state, at_us=0, before=None)
         return session
 
-    async def refresh(self, session: Session) -> bool:
+    async def refresh(self, session: Folded) -> bool:
         """Fold what others have appended since. True if there was anything."""
         start = session.seq
         while True:
@@ -69,10 +68,14 @@ class Journal:
                     ) from error
                 session.seq, session.hash = record.seq, record.hash
             if len(records) < PAGE:
-                return session.seq > start
+                break
+        if session.seq == start or session.state is None:
+            return False
+        session.standing = standing_of(session.state, at_us=0, before=session.standing)
+        return True
 
     async def execute(
-        self, session: Session, command: SessionCommand, *, epoch: int | None = None, may_begin: bool = True
+        self, session: Folded, command: SessionCommand, *, epoch: int | None = None, may_begin: bool = True
     ) -> list[SessionEvent]:
         """Decide, append, and move `session` on; returns the events, durable by now.
 
@@ -99,8 +102,8 @@ class Journal:
             return decision.events
         raise StaleWrite(f"{session.stream.name} is being written to by too many at once.")
 
-    async def start(self, tenant: str, command: Start) -> Session:
-        session = Session(StreamId(tenant, command.session))
+    async def start(self, tenant: str, command: Start) -> Folded:
+        session = Folded(StreamId(tenant, command.session))
         await self.execute(session, command)
         return session
 
@@ -118,9 +121,9 @@ class Journal:
             raise NotFound(f"There is no session {stream.name}.", hint="`ostler ps --all` lists them.")
         return records
 
-    async def fork(self, stream: StreamId, name: str, *, by: Principal, at_us: int, seq: int | None) -> Session:
+    async def fork(self, stream: StreamId, name: str, *, by: Principal, at_us: int, seq: int | None) -> Folded:
         """A new session `name` that shares the past of `stream` up to `seq`."""
-        forked = Session(StreamId(stream.tenant, name))
+        forked = Folded(StreamId(stream.tenant, name))
         records = []
         for at, event in fork(await self.facts(stream), session=name, by=by.id, at_us=at_us, seq=seq):
             records += chain(forked.stream, forked.seq, forked.hash, at, [event])

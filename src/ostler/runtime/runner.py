@@ -11,7 +11,7 @@ from ostler.domain.tool import FailureKind, failed
 from ostler.kernel.errors import LeaseLost, OstlerError, StoreError
 from ostler.kernel.event import StreamId
 from ostler.ports import Clock
-from ostler.runtime.journal import Journal, Session
+from ostler.runtime.journal import Folded, Journal
 from ostler.runtime.performer import Performer
 
 TIMER_HELD_S = 10.0
@@ -22,7 +22,6 @@ MODEL_GRACE_S = 5.0
 """How much longer than its own timeout a provider may take before it is stopped from outside."""
 STORE_RETRY_S = (0.05, 5.0)
 """First and longest wait before an append is tried again while the store is full or busy."""
-
 
 _INTENTS = (ModelRequested, ToolRequested, CallRetried)
 
@@ -57,7 +56,7 @@ class Runner:
         trouble: Callable[[StreamId, OstlerError], None],
     ) -> None:
         self.stream = stream
-        self.session: Session | None = None
+        self.session: Folded | None = None
         self._epoch = epoch
         self._journal = journal
         self._performer = performer
@@ -98,7 +97,7 @@ class Runner:
         if self._driver is None and self.session is not None:
             self._driver = asyncio.get_running_loop().create_task(self._drive(self.session))
 
-    async def _drive(self, session: Session) -> None:
+    async def _drive(self, session: Folded) -> None:
         """Record what has come in and begin what follows from it; there is never more than one driver.
 
         The task of a call drives on with its own outcome, which spares the loop a turn.
@@ -118,7 +117,7 @@ class Runner:
         finally:
             self._driver = None
 
-    def _begin(self, session: Session) -> bool:
+    def _begin(self, session: Folded) -> bool:
         """Begin what is pending; False when there is nothing under way and nothing to wait for here.
 
         Only intents that this runner has written are begun: any other is in the hands of whoever wrote it.
@@ -139,7 +138,7 @@ class Runner:
             self._wake_at(self._moment_of(deadline))
         return True
 
-    def _begin_call(self, session: Session, state: State, work: Work) -> None:
+    def _begin_call(self, session: Folded, state: State, work: Work) -> None:
         """Perform `work` in a task of its own, now or when its time has come."""
         not_before = work.call.not_before_us
         if not_before > self._clock.now_us():
@@ -151,17 +150,13 @@ class Runner:
         call = self._calls[work.call.id] = _Call(work, 0.0)
         self._begin_task(session, state, call)
 
-    def _begin_task(self, session: Session, state: State, call: _Call) -> None:
+    def _begin_task(self, session: Folded, state: State, call: _Call) -> None:
         loop = asyncio.get_running_loop()
-        if isinstance(call.work, ToolWork):
-            seconds = call.work.spec.timeout_s
-        else:
-            seconds = state.agent.settings.timeout_s + MODEL_GRACE_S
-        call.moment = loop.time() + seconds
+        call.moment = loop.time() + _timeout_s(state, call.work)
         call.task = loop.create_task(self._perform(session, state, call))
         self._wake_at(call.moment)
 
-    async def _perform(self, session: Session, state: State, call: _Call) -> None:
+    async def _perform(self, session: Folded, state: State, call: _Call) -> None:
         try:
             command: SessionCommand = await self._performer.perform(state, call.work)
         except asyncio.CancelledError:
@@ -214,7 +209,7 @@ class Runner:
             elif call.task is None:
                 self._begin_task(session, state, call)
             else:
-                self._stop(call, "timeout", "it took too long and was stopped")
+                self._stop(call, "timeout", f"stopped after {_timeout_s(state, call.work):g} s")
         deadline = deadline_us(state)
         if deadline is not None and self._clock.now_us() >= deadline:
             self._put(Proceed(deadline))
@@ -239,7 +234,7 @@ class Runner:
         for call in list(self._calls.values()):
             self._stop(call, kind, reason)
 
-    async def _execute(self, session: Session, command: SessionCommand) -> None:
+    async def _execute(self, session: Folded, command: SessionCommand) -> None:
         """Record the command; an outcome is held until the store can take it, for it cannot be had twice."""
         delay_s, longest_s = STORE_RETRY_S
         while True:
@@ -268,6 +263,13 @@ class Runner:
             await asyncio.wait(tasks, timeout=STOP_GRACE_S)
 
 
+def _timeout_s(state: State, work: Work) -> float:
+    """How long a call may take. A provider keeps its own time, and is only stopped from here if it does not."""
+    if isinstance(work, ToolWork):
+        return work.spec.timeout_s
+    return state.agent.settings.timeout_s + MODEL_GRACE_S
+
+
 def _settle_future(future: asyncio.Future[None], error: BaseException | None) -> None:
     if future.done():
         return
@@ -279,7 +281,7 @@ def _settle_future(future: asyncio.Future[None], error: BaseException | None) ->
         future.set_exception(error)
 
 
-def _state(session: Session) -> State:
+def _state(session: Folded) -> State:
     assert session.state is not None
     return session.state
 

@@ -83,8 +83,9 @@ class Worker:
         loops, self._loops = self._loops, []
         if not loops:
             return
-        loops[1].cancel()
-        loops[2].cancel()
+        beat, *seekers = loops
+        for seeker in seekers:
+            seeker.cancel()
         for runner in self._runners.values():
             runner.drain()
         held = list(self._held.values())
@@ -92,7 +93,7 @@ class Worker:
             if held:
                 await asyncio.wait(held, timeout=self._settings.grace_s)
         finally:
-            for task in (loops[0], *held):
+            for task in (beat, *held):
                 task.cancel()
             await asyncio.gather(*held, *loops, return_exceptions=True)
             await self._life.end(reason)

@@ -17,7 +17,7 @@ from ostler.domain.session.state import OpenCall, due_us, pending
 from ostler.domain.tool import failed
 from ostler.kernel.errors import Conflict
 from ostler.kernel.event import Record, StreamId, first_broken
-from ostler.runtime.journal import Session, chain
+from ostler.runtime.journal import Folded, chain
 from ostler.runtime.replay import replay, snapshot, state_after
 from tests.domain.session.story import PRICE, SECOND, Story
 
@@ -122,7 +122,7 @@ def live(story: Story, data: st.DataObject) -> Story:
 
 
 def recorded(facts: list[Fact], session: str = "ses_1") -> list[Record]:
-    kept, records = Session(StreamId("default", session)), []
+    kept, records = Folded(StreamId("default", session)), []
     for at_us, event in facts:
         records += chain(kept.stream, kept.seq, kept.hash, at_us, [event])
         kept.seq, kept.hash = records[-1].seq, records[-1].hash
