@@ -54,7 +54,7 @@ class Agent:
             limits=limits or Limits(),
             settings=settings or ModelSettings(),
         )
-        # Read like a file: what is stored is what was meant (1 for a float is 1.0), and mistakes are told with their paths.
+        # Read like a file: what is stored is what was meant (1 s is 1.0 s), and mistakes are told with their paths.
         self.spec = definition.read(msgspec.to_builtins(written), AgentSpec, source=f"agent {name!r}")
         check(self.spec, f"agent {name!r}")
 

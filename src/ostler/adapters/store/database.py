@@ -103,10 +103,9 @@ class Database:
         self._is_closed = True
         connection, self._connection = self._connection, None
         if connection is not None:
-            with closing(connection):
-                # Nothing is lost if it fails: what the log holds stays there, for whoever opens the store next.
-                with suppress(sqlite3.Error):
-                    connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            # Nothing is lost if it fails: what the log holds stays there, for whoever opens the store next.
+            with closing(connection), suppress(sqlite3.Error):
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def _judged(self, error: sqlite3.Error) -> StoreError:
         if _primary_code(error) == sqlite3.SQLITE_IOERR:
