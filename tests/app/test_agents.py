@@ -97,7 +97,7 @@ def test_every_problem_of_a_file_is_named_at_once_with_its_path() -> None:
         ("name = 'a'\n[limits]\nsteps = 0", "limits.steps", "must be positive, got 0"),
         ("name = 'a'\n[limits]\nseconds = -1.5", "limits.seconds", "must be positive, got -1.5"),
         (
-            "name = 'a'\n[[policy.rules]]\neffect = 'deny'\ntool = '*'\nwithin_s = 3",
+            "name = 'a'\ntools = ['*']\n[[policy.rules]]\neffect = 'deny'\ntool = '*'\nwithin_s = 3",
             "policy.rules[0].within_s",
             "only a",
         ),
@@ -163,8 +163,40 @@ def test_a_tool_whose_schema_cannot_be_kept_is_refused_before_anything_starts() 
         check(AgentSpec("scout", tools=(ToolSpec("look", "Look.", {"type": "objekt"}),)), "agent scout")
 
 
+@tool
+async def pay(amount: int) -> str:
+    """Pay."""
+    return "paid"
+
+
+@pytest.mark.parametrize(
+    ("rule", "path", "says"),
+    [
+        (Rule("deny", "pya"), "tool", "did you mean 'pay'?"),
+        (Rule("deny", "fils.*"), "tool", "there are: pay"),
+        (Rule("deny", "pay", where={"amount": ()}), "where.amount", "matches nothing"),
+        (Rule("require", "pay", within_s=0), "within_s", "must be positive"),
+    ],
+)
+def test_a_rule_that_can_never_match_is_refused_for_it_protects_nobody(rule: Rule, path: str, says: str) -> None:
+    with pytest.raises(DefinitionInvalid) as caught:
+        Agent("clerk", tools=[pay], rules=[rule])
+    ((found, problem),) = caught.value.problems
+    assert found == f"policy.rules[0].{path}"
+    assert says in problem
+
+
+def test_what_is_no_tool_or_model_is_told_with_its_place() -> None:
+    def plain() -> None: ...
+
+    with pytest.raises(DefinitionInvalid, match=r"tools\[0\]: plain is a plain function: write @tool above it"):
+        Agent("clerk", tools=[plain])  # type: ignore[list-item]
+    with pytest.raises(DefinitionInvalid, match="model: 5 is neither"):
+        Agent("clerk", model=5)  # type: ignore[arg-type]
+
+
 def test_an_agent_of_code_is_read_like_a_file() -> None:
-    agent = Agent("clerk", rules=[Rule("require", "pay", within_s=60)], limits=Limits(seconds=5))
+    agent = Agent("clerk", tools=[pay], rules=[Rule("require", "pay", within_s=60)], limits=Limits(seconds=5))
     assert (repr(agent.spec.policy.rules[0].within_s), repr(agent.spec.limits.seconds)) == ("60.0", "5.0")
     with pytest.raises(DefinitionInvalid) as caught:
         Agent("clerk", limits=Limits(steps="many", seconds="long"))  # type: ignore[arg-type]

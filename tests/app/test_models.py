@@ -33,9 +33,9 @@ ALL_KEYS = Keys("sk-a", None, "sk-o", NOWHERE, NOWHERE)
 @pytest.mark.parametrize(
     ("named", "own", "project", "keys", "expected", "because"),
     [
-        ("strategy:x", "strategy:y", "strategy:z", ALL_KEYS, "strategy:x (strategy)", "named by the caller"),
-        (None, "strategy:y", "strategy:z", ALL_KEYS, "strategy:y (strategy)", "named by the agent coder"),
-        (None, None, "strategy:z", ALL_KEYS, "strategy:z (strategy)", "named in ostler.toml"),
+        ("ollama:x", "ollama:y", "ollama:z", ALL_KEYS, "openai:x (live)", "named by the caller"),
+        (None, "ollama:y", "ollama:z", ALL_KEYS, "openai:y (live)", "named by the agent coder"),
+        (None, None, "ollama:z", ALL_KEYS, "openai:z (live)", "named in ostler.toml"),
         (None, None, None, ALL_KEYS, f"anthropic:{ANTHROPIC_DEFAULT} (live)", "ANTHROPIC_API_KEY is set"),
         (None, None, None, Keys(openai_api_key="sk-o"), f"openai:{OPENAI_DEFAULT} (live)", "OPENAI_API_KEY is set"),
         (None, None, None, NO_KEYS, "strategy:coder (strategy)", "no model is configured; built-in code plays it"),
@@ -101,10 +101,22 @@ async def test_an_agent_that_no_code_can_play_needs_a_model_and_is_told_how_to_g
 
 
 async def test_the_price_of_a_model_comes_from_the_project() -> None:
-    price = Price(3, 15)
-    choice = await models(prices={"openai:gpt-x": price}).choose("openai:gpt-x", "coder")
+    price, keys = Price(3, 15), Keys(openai_api_key="sk-o")
+    choice = await models(keys, prices={"openai:gpt-x": price}).choose("openai:gpt-x", "coder")
     assert choice.model.price == price
-    assert (await models(prices={"openai:gpt-x": price}).choose("openai:gpt-y", "coder")).model.price is None
+    assert (await models(keys, prices={"openai:gpt-x": price}).choose("openai:gpt-y", "coder")).model.price is None
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("strategy:codr", "Did you mean 'coder'?"), ("anthropic:x", "ANTHROPIC_API_KEY"), ("openai:x", "OPENAI_API_KEY")],
+)
+async def test_a_model_that_cannot_be_reached_from_here_is_refused_before_there_is_a_session(
+    name: str, says: str
+) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        await models().choose(name, "coder")
+    assert says in refused.value.hint
 
 
 @pytest.mark.parametrize(

@@ -340,3 +340,30 @@ async def test_the_end_of_a_session_is_its_last_event(store: str) -> None:
         session = await runtime.start(clerk(), "How many?")
         await session.result()
         assert isinstance((await events(session))[-1], AgentCompleted)
+
+
+@tool
+async def pay_once() -> str:
+    """Pay."""
+    return "paid"
+
+
+async def test_waiting_for_a_session_that_nobody_here_can_run_is_told_instead_of_done(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'ostler.db'}"
+    model = Scripted(calls(("pay_once", {})), name="asking")
+    asking = Agent("asking", tools=[pay_once], rules=[Rule("require", "pay_once")], model=model)
+    async with Runtime.open(url) as runtime:
+        started = await runtime.start(asking, "Pay.")
+        async for happening in started.events():
+            if isinstance(happening.event, ApprovalRequested):
+                break
+    async with Runtime.open(url) as stranger:
+        session = await stranger.session(started.id)
+        await session.approve()
+        with pytest.raises(Conflict, match="does not know its agent 'asking'"):
+            await session.result()
+
+
+def test_a_runtime_that_is_opened_without_async_says_how_it_is_done() -> None:
+    with pytest.raises(UsageError, match="async with"), Runtime.open("memory:"):
+        raise AssertionError("it was entered")

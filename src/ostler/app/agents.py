@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from importlib import resources
 from pathlib import Path
@@ -43,20 +43,21 @@ class Agent:
         settings: ModelSettings | None = None,
         version: int = 1,
     ) -> None:
-        self.tools = tuple(tools)
-        self.model = model
+        source = f"agent {name!r}"
+        self.tools = _functions(tools, source)
+        self.model = _model(model, source)
         written = AgentSpec(
             name=name,
             version=version,
             instructions=instructions,
-            tools=tuple(tool.spec for tool in tools),
+            tools=tuple(tool.spec for tool in self.tools),
             policy=Policy(name=name, version=version, rules=tuple(rules)),
             limits=limits or Limits(),
             settings=settings or ModelSettings(),
         )
         # Read like a file: what is stored is what was meant (1 s is 1.0 s), and mistakes are told with their paths.
-        self.spec = definition.read(msgspec.to_builtins(written), AgentSpec, source=f"agent {name!r}")
-        check(self.spec, f"agent {name!r}")
+        self.spec = definition.read(msgspec.to_builtins(written), AgentSpec, source=source)
+        check(self.spec, source)
 
 
 class AgentFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -137,15 +138,74 @@ def check(spec: AgentSpec, source: str) -> None:
             problems.append(("tools", f"{tool.name!r} is there twice"))
         seen.add(tool.name)
         validator_for(tool.parameters)
-    for field in ("steps", "seconds", "tokens", "cost_microusd", "tool_calls", "defects", "attempts"):
-        value = getattr(spec.limits, field)
-        if value is not None and value <= 0:
-            problems.append((f"limits.{field}", f"must be positive, got {value}"))
-    for number, rule in enumerate(spec.policy.rules):
-        if rule.within_s is not None and rule.effect != "require":
-            problems.append((f"policy.rules[{number}].within_s", "only a 'require' can expire"))
+    if not spec.instructions.strip():
+        problems.append(("instructions", "is empty: say what the agent is to do, and how"))
+    problems += _problems_in_numbers(spec)
+    problems += _problems_in_rules(spec)
     if problems:
         raise DefinitionInvalid(source, problems)
+
+
+def _problems_in_numbers(spec: AgentSpec) -> list[definition.Problem]:
+    numbers = {f"limits.{field}": getattr(spec.limits, field) for field in Limits.__struct_fields__}
+    numbers |= {f"settings.{field}": getattr(spec.settings, field) for field in ("max_tokens", "timeout_s")}
+    numbers |= {"version": spec.version, "policy.version": spec.policy.version}
+    problems = [
+        (path, f"must be positive, got {value}") for path, value in numbers.items() if not (value is None or value > 0)
+    ]
+    temperature = spec.settings.temperature
+    if temperature is not None and not 0 <= temperature <= 2:
+        problems.append(("settings.temperature", f"must be between 0 and 2, got {temperature:g}"))
+    return problems
+
+
+def _problems_in_rules(spec: AgentSpec) -> list[definition.Problem]:
+    """A rule that can never match protects nobody, and looks as if it did."""
+    problems: list[definition.Problem] = []
+    names = [tool.name for tool in spec.tools]
+    seen: set[str] = set()
+    for number, rule in enumerate(spec.policy.rules):
+        path = f"policy.rules[{number}]"
+        if not any(fnmatchcase(name, rule.tool) for name in names):
+            near = did_you_mean(rule.tool, names)
+            hint = f"did you mean {near!r}?" if near else f"there are: {', '.join(names) or 'none'}"
+            problems.append((f"{path}.tool", f"matches no tool of this agent: {rule.tool!r} ({hint})"))
+        for table, globs in (("where", rule.where), ("unless", rule.unless)):
+            problems += [(f"{path}.{table}.{key}", "is empty, and matches nothing") for key in globs if not globs[key]]
+        if rule.within_s is not None and rule.effect != "require":
+            problems.append((f"{path}.within_s", "only a 'require' can expire"))
+        if rule.within_s is not None and not rule.within_s > 0:
+            problems.append((f"{path}.within_s", f"must be positive, got {rule.within_s:g}"))
+        if rule.name and rule.name in seen:
+            problems.append((f"{path}.name", f"{rule.name!r} is the name of another rule, too"))
+        seen.add(rule.name)
+    return problems
+
+
+def _functions(tools: object, source: str) -> tuple[Tool[..., Any], ...]:
+    """The tools, if that is what they are. Raises `DefinitionInvalid`."""
+    if isinstance(tools, str) or not isinstance(tools, Iterable):
+        raise DefinitionInvalid(source, [("tools", f"expected a list of tools, got {type(tools).__name__}")])
+    functions, problems = [], []
+    for number, one in enumerate(tools):
+        if isinstance(one, Tool):
+            functions.append(one)
+        else:
+            name = getattr(one, "__name__", repr(one))
+            is_function = callable(one) and not isinstance(one, type)
+            what = f"{name} is a plain function: write @tool above it" if is_function else f"{name} is not a tool"
+            problems.append((f"tools[{number}]", what))
+    if problems:
+        raise DefinitionInvalid(source, problems)
+    return tuple(functions)
+
+
+def _model(model: str | ModelRef | ModelObject | None, source: str) -> str | ModelRef | ModelObject | None:
+    """The model, if it is something that can be one. Raises `DefinitionInvalid`."""
+    if model is None or isinstance(model, str | ModelRef) or (hasattr(model, "ref") and hasattr(model, "complete")):
+        return model
+    problem = f"{model!r} is neither a name such as 'anthropic:claude-…' nor a model object"
+    raise DefinitionInvalid(source, [("model", problem)])
 
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")

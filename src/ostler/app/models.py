@@ -8,6 +8,7 @@ import msgspec
 from ostler.app.plugins import PROVIDERS, STRATEGIES, part
 from ostler.app.settings import Keys, Settings
 from ostler.domain.model import ModelRef
+from ostler.domain.suggest import did_you_mean
 from ostler.kernel.errors import ConfigurationError, DefinitionInvalid, ProviderError
 from ostler.ports import ModelProvider
 
@@ -15,7 +16,8 @@ ANTHROPIC_DEFAULT = "claude-sonnet-5-5"
 OPENAI_DEFAULT = "gpt-6.1-terra"
 
 NO_MODEL_HINT = (
-    "Set ANTHROPIC_API_KEY, OPENAI_API_KEY or OPENAI_BASE_URL, start Ollama, or name a model: --model PROVIDER:NAME."
+    "Set ANTHROPIC_API_KEY, OPENAI_API_KEY or OPENAI_BASE_URL, start Ollama, or name a model: "
+    "--model PROVIDER:NAME (in Python: model=…)."
 )
 
 
@@ -58,11 +60,11 @@ class Models:
             (self._settings.model, "named in ostler.toml"),
         ):
             if name:
-                return Choice(self._priced(parse(name, keys)), because)
+                return self._reachable(parse(name, keys), because)
         if keys.anthropic_api_key:
-            return Choice(self._priced(_live("anthropic", ANTHROPIC_DEFAULT)), "ANTHROPIC_API_KEY is set")
+            return self._reachable(_live("anthropic", ANTHROPIC_DEFAULT), "ANTHROPIC_API_KEY is set")
         if keys.openai_api_key and not keys.openai_base_url:
-            return Choice(self._priced(_live("openai", OPENAI_DEFAULT)), "OPENAI_API_KEY is set")
+            return self._reachable(_live("openai", OPENAI_DEFAULT), "OPENAI_API_KEY is set")
         if keys.openai_base_url:
             return await self._first_of(keys.openai_base_url, "OPENAI_BASE_URL is set")
         local = f"{keys.ollama_host.rstrip('/')}/v1"
@@ -76,16 +78,22 @@ class Models:
         names = await provider.list_models()
         if not names:
             raise ConfigurationError(f"The server at {base_url} offers no model.", hint=NO_MODEL_HINT)
-        return Choice(self._priced(ModelRef("live", "openai", names[0], base_url=base_url)), because)
+        return self._reachable(ModelRef("live", "openai", names[0], base_url=base_url), because)
 
     def _builtin(self, agent: str) -> Choice:
         if agent not in STRATEGIES:
             raise ConfigurationError(f"There is no model for the agent {agent!r}.", hint=NO_MODEL_HINT)
         return Choice(ModelRef("strategy", "strategy", agent), "no model is configured; built-in code plays it")
 
-    def _priced(self, ref: ModelRef) -> ModelRef:
+    def _reachable(self, ref: ModelRef, because: str) -> Choice:
+        """The choice, priced if its price is known; that it can be reached from here is found out before a session."""
+        if ref.kind == "strategy" and ref.name not in STRATEGIES:
+            near = did_you_mean(ref.name, list(STRATEGIES))
+            hint = f"Did you mean {near!r}?" if near else f"There are: {', '.join(STRATEGIES)}."
+            raise ConfigurationError(f"There is no strategy {ref.name!r}.", hint=hint)
+        self.provider(ref)
         price = self._settings.prices.get(f"{ref.provider}:{ref.name}")
-        return msgspec.structs.replace(ref, price=price) if price else ref
+        return Choice(msgspec.structs.replace(ref, price=price) if price else ref, because)
 
     def provider(self, ref: ModelRef) -> ModelProvider:
         """The provider that reaches `ref`. Raises `ConfigurationError` if it cannot be reached from here."""

@@ -1,16 +1,17 @@
 """The runtime as its users hold it: open a store, start sessions, watch and steer them."""
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NoReturn, Self
 
 import msgspec
 
 from ostler.app.bootstrap import Parts, connect
 from ostler.app.models import Choice
-from ostler.app.settings import Settings
+from ostler.app.settings import Settings, resolve
 from ostler.domain.agent import AgentSpec
 from ostler.domain.identity import LOCAL_USER, Principal
 from ostler.domain.model import ModelRef
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 
 GOAL_BYTES_MAX = 256 * 1024
 WAIT_S = 5.0
+HURRIED_GRACE_S = 1.0
+"""How long calls under way may go on when the runtime is left by an exception, such as Ctrl-C."""
 
 
 class Happening(msgspec.Struct, frozen=True):
@@ -86,17 +89,22 @@ class Runtime:
     @classmethod
     def open(
         cls,
-        store: str | Settings = "sqlite:///ostler.db",
+        store: str | Path | Settings = "sqlite:///ostler.db",
         *,
         agents: "Sequence[Agent]" = (),
         worker: bool | WorkerSettings = True,
     ) -> Self:
-        """A runtime on `store` (`sqlite:///relative.db`, `sqlite:////absolute.db`, `memory:`).
+        """A runtime on `store`: `sqlite:///relative.db`, `sqlite:////absolute.db`, `memory:`, or the path of a file.
+
+        Everything else comes from the environment and `ostler.toml`, as on the command line, unless `store` is the
+        settings themselves.
 
         `agents` are those whose sessions it may go on with after a restart; starting a session makes its agent known,
         too. `worker` False only starts, watches and steers.
         """
-        settings = store if isinstance(store, Settings) else Settings(store=store, folder=Path.cwd())
+        if isinstance(store, Path):
+            store = f"sqlite:///{store}"
+        settings = store if isinstance(store, Settings) else resolve(os.environ, Path.cwd(), store=store)
         chosen = WorkerSettings(queues=()) if worker is True else worker or None
         return cls(settings, agents, chosen)
 
@@ -108,12 +116,20 @@ class Runtime:
             await self.work(self._worker_settings)
         return self
 
+    def __enter__(self) -> NoReturn:
+        raise UsageError(
+            "A runtime is opened with `async with`.", hint="Write `async with Runtime.open(…) as runtime:`."
+        )
+
+    def __exit__(self, *_: object) -> None:
+        """Only there so that a plain `with` gets as far as being told."""
+
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
             if self._worker is not None:
-                await self._worker.stop()
+                await self._worker.stop(grace_s=None if error is None else HURRIED_GRACE_S)
         finally:
             if self._parts is not None:
                 await self._parts.close()
@@ -139,6 +155,8 @@ class Runtime:
     ) -> "Session":
         """Start a session; it is durable when this returns. Raises `DefinitionInvalid`, `ConfigurationError`."""
         parts = self._open_parts()
+        if not isinstance(goal, str):
+            raise DefinitionInvalid("the start", [("goal", f"expected text, got {type(goal).__name__}")])
         if len(goal.encode()) > GOAL_BYTES_MAX:
             raise DefinitionInvalid("the start", [("goal", f"is longer than {GOAL_BYTES_MAX} bytes")])
         spec = agent if isinstance(agent, AgentSpec) else agent.spec
@@ -216,6 +234,19 @@ class Runtime:
         elif self._worker_settings is not None and self._worker_settings.queues is not None:
             queues = tuple({*self._worker_settings.queues, agent.spec.name})
             self._worker_settings = msgspec.structs.replace(self._worker_settings, queues=queues)
+
+    async def check_served(self, info: StreamInfo) -> None:
+        """Raises `Conflict` if a session is due, and there is only this runtime, which does not know its agent."""
+        queue = info.standing.queue
+        if self._worker is None or info.standing.due_us is None or self._worker.serves(queue):
+            return
+        parts, own = self._open_parts(), self._worker.name
+        now = parts.clock.now_us()
+        if not [name for name, until_us in await parts.store.workers() if name != own and until_us > now]:
+            raise Conflict(
+                f"Nobody runs {info.stream.name}: this runtime does not know its agent {queue!r}.",
+                hint="Open it with `Runtime.open(…, agents=[…])`, or start a worker that knows the agent.",
+            )
 
     async def let_go(self, stream: StreamId) -> bool:
         """Wait while this runtime's own worker holds the session; False at once if it does not."""
@@ -302,6 +333,7 @@ class Session:
             if info.standing.status == QUARANTINED:
                 await self._journal.load(self._stream)
             if not await self._runtime.let_go(self._stream):
+                await self._runtime.check_served(info)
                 await store.wait(after=position, timeout_s=WAIT_S, stream=self._stream)
 
     async def version(self) -> int:

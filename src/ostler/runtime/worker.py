@@ -78,8 +78,11 @@ class Worker:
             asyncio.create_task(self._listen(), name="listen"),
         ]
 
-    async def stop(self, reason: str = "stopped") -> None:
-        """Claim nothing more, let calls under way finish for `grace_s`, then stop them; say goodbye. Idempotent."""
+    async def stop(self, reason: str = "stopped", *, grace_s: float | None = None) -> None:
+        """Claim nothing more, let calls under way finish for a while, then stop them; say goodbye. Idempotent.
+
+        `grace_s` None is what the settings say.
+        """
         loops, self._loops = self._loops, []
         if not loops:
             return
@@ -91,7 +94,7 @@ class Worker:
         held = list(self._held.values())
         try:
             if held:
-                await asyncio.wait(held, timeout=self._settings.grace_s)
+                await asyncio.wait(held, timeout=self._settings.grace_s if grace_s is None else grace_s)
         finally:
             for task in (beat, *held):
                 task.cancel()
@@ -113,6 +116,10 @@ class Worker:
             return False
         await asyncio.wait([task])
         return True
+
+    def serves(self, queue: str) -> bool:
+        """Whether it takes the sessions of this agent."""
+        return self._queues is None or queue in self._queues
 
     def serve(self, queue: str) -> None:
         """Take the sessions of one more agent."""

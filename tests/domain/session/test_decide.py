@@ -260,6 +260,15 @@ def test_a_failed_attempt_is_retried_later_and_the_last_one_keeps_status_and_mes
     assert (story.now.end.reason, story.now.end.text) == ("error", "rate_limited: slow down")
 
 
+def test_a_model_that_this_worker_cannot_reach_pauses_the_session_for_people_to_mend_it() -> None:
+    story = Story().start()
+    failing = command.ReplyFailed(story.us, "1", "configuration", "No key for Anthropic. Set ANTHROPIC_API_KEY.")
+    assert kinds(story.do(failing)) == ["model.failed", "agent.paused"]
+    assert (story.now.status, story.now.pause) == ("paused", "No key for Anthropic. Set ANTHROPIC_API_KEY.")
+    story.do(command.Resume(story.us, story.by))
+    assert kinds(story.proceed()) == ["model.requested"]
+
+
 def test_what_is_said_to_a_running_agent_reaches_its_next_request_and_not_the_middle_of_a_turn() -> None:
     story = Story().start()
     story.reply(("look", {}))

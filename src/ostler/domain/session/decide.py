@@ -32,7 +32,7 @@ from ostler.domain.session.events import (
 )
 from ostler.domain.session.state import OpenCall, Question, State, deadline_us, evolve
 from ostler.domain.tool import FailureKind, ToolOutcome
-from ostler.kernel.errors import Conflict, DefinitionInvalid, NotFound
+from ostler.kernel.errors import ConfigurationError, Conflict, DefinitionInvalid, NotFound
 
 MIN_REPLY_TOKENS = 16
 """A budget that leaves less than this for the reply is spent."""
@@ -178,6 +178,7 @@ def _reply_received(decision: Decision, asked: command.ReplyReceived) -> None:
 
 
 def _reply_failed(decision: Decision, asked: command.ReplyFailed) -> None:
+    """Try again later, or give up. What people can mend (a missing key) pauses the session instead of ending it."""
     call = _is_open(decision.state, asked.call)
     if call is None:
         return
@@ -188,8 +189,10 @@ def _reply_failed(decision: Decision, asked: command.ReplyFailed) -> None:
         _advance(decision)
         return
     decision.emit(ModelFailed(call.id, asked.code, asked.message, asked.status))
-    if decision.state.cancelling_by is not None:
+    if not is_wanted:
         _advance(decision)
+    elif asked.code == ConfigurationError.code:
+        decision.emit(AgentPaused("ostler", asked.message))
     else:
         _end(decision, AgentFailed("error", f"{asked.code}: {asked.message}"), "cancelled")
 
@@ -213,17 +216,16 @@ def _take_over(decision: Decision) -> None:
             # Nobody was lost: whoever waits for long lets go. A worker that is lost after this is counted as ever.
             decision.emit(CallRetried(call.id, call.attempt, "its time has come"))
         elif call.attempt >= state.agent.limits.attempts:
-            _close(
-                decision, call, "unknown", f"given up: the worker was lost during attempt {call.attempt} of this call"
-            )
+            reason = f"given up: the worker was lost during attempt {call.attempt} of this call"
+            _close(decision, call, "unknown", reason)
+            if call.arguments is None:
+                _end(decision, AgentFailed("error", reason), "cancelled")
         elif _effect(state, call) == "once":
             _close(decision, call, "unknown", "the worker was lost during this call; nobody knows whether it happened")
             if state.agent.on_unknown == "pause":
                 decision.emit(AgentPaused("ostler", f"nobody knows whether call {call.id} ({call.tool}) happened"))
         else:
             decision.emit(CallRetried(call.id, call.attempt + 1, "worker lost"))
-    if decision.state.failure is not None and decision.state.cancelling_by is None:
-        _end(decision, AgentFailed("error", decision.state.failure), "cancelled")
     _advance(decision)
 
 

@@ -102,7 +102,6 @@ class State(msgspec.Struct, frozen=True, gc=False):
     granted_digest: str | None = None
     pause: str | None = None
     cancelling_by: str | None = None
-    failure: str | None = None
     waiting_since_us: int | None = None
     waited_us: int = 0
     end: End | None = None
@@ -225,7 +224,7 @@ def evolve(state: State | None, event: SessionEvent, at_us: int) -> State:
             outcome = failed(event.kind, f"{event.reason} [{event.rule}]" if event.rule else event.reason)
             return _refused(state, event.call, event.tool, outcome)
         case ModelFailed():
-            return _replace(state, open=_without(state.open, event.call), failure=f"{event.code}: {event.message}")
+            return _replace(state, open=_without(state.open, event.call))
         case CallRetried():
             retried = tuple(
                 msgspec.structs.replace(call, attempt=event.attempt, not_before_us=event.not_before_us or 0)
