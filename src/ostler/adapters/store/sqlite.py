@@ -42,13 +42,17 @@ TAIL = """
 LIST = """
     SELECT tenant, name, key, version, queue, status, due, worker FROM streams INDEXED BY {index}
     WHERE tenant = :tenant AND key >= :first AND key < :before AND name >= :prefix AND name < :prefix || char(1114111)
-      AND {status} AND queue = coalesce(:queue, queue)
+      AND {status} AND {queue}
     ORDER BY key DESC LIMIT :limit
 """
 IN_STATUSES = "status IN (SELECT value FROM json_each(:statuses))"
-LIST_ALL = LIST.format(index="streams_by_tenant", status="true")
-LIST_STATUS = LIST.format(index="streams_by_status", status=IN_STATUSES)
-LIST_NAMED = LIST.format(index="sqlite_autoindex_streams_1", status=f"(:statuses IS NULL OR {IN_STATUSES})")
+IN_QUEUE = "queue = coalesce(:queue, queue)"
+LIST_ALL = LIST.format(index="streams_by_tenant", status="true", queue="true")
+LIST_QUEUE = LIST.format(index="streams_by_queue", status="true", queue="queue = :queue")
+LIST_STATUS = LIST.format(index="streams_by_status", status=IN_STATUSES, queue=IN_QUEUE)
+LIST_NAMED = LIST.format(
+    index="sqlite_autoindex_streams_1", status=f"(:statuses IS NULL OR {IN_STATUSES})", queue=IN_QUEUE
+)
 LAST_KEY = "SELECT coalesce(max(key), 0) FROM streams"
 COUNT_NAMED = """
     SELECT count(*) FROM (
@@ -141,7 +145,7 @@ class SqliteStore:
             "queue": queue,
             "statuses": json.dumps(list(statuses)) if statuses else None,
         }
-        query, window = (LIST_STATUS if statuses else LIST_ALL), WINDOW
+        query, window = LIST_STATUS if statuses else LIST_QUEUE if queue is not None else LIST_ALL, WINDOW
         if prefix and await self._is_rare(tenant, prefix):
             query, window = LIST_NAMED, last
         infos: list[StreamInfo] = []
