@@ -41,7 +41,7 @@ class Instant:
     """Asks for one tool call a turn, and answers after `steps` of them."""
 
     def __init__(self, steps: int) -> None:
-        self.ref = ModelRef("scripted", "scripted", "instant")
+        self.ref = ModelRef("scripted", "scripted", f"instant-{steps}")
         self._steps = steps
         self._call = Reply("", (AskedCall("1", "lookup", '{"sku":"A-17"}'),), "tool_calls", Usage(100, 20), "instant")
         self._answer = Reply("done", (), "end", Usage(100, 20), "instant")
@@ -89,6 +89,8 @@ async def measure(path: Path, sessions: int, steps: int) -> Cost:
     agent = Agent("bench", tools=[lookup], model=Instant(steps), limits=Limits(steps=steps + 1))
     async with Runtime.open(f"sqlite:///{path}") as runtime:
         store: Any = runtime.parts.store
+        warm = Agent("warm", tools=[lookup], model=Instant(1))
+        await (await runtime.start(warm, "Warm up.")).result()
         empty = _size(store, path)
         commits, cpu, wall = store.commits, time.process_time(), time.perf_counter()
         started = await asyncio.gather(*(runtime.start(agent, "Count.") for _ in range(sessions)))

@@ -43,7 +43,7 @@ class Cart(msgspec.Struct, frozen=True):
                 ("wheels[1].inch", "is unknown (did you mean 'inches'?)"),
                 ("wheels[1].inches", "is missing"),
                 ("wheels[2].inches", "expected `int`, got `str`"),
-                ("wheels[2].kind", "invalid enum value 'snow'"),
+                ("wheels[2].kind", "'snow' is none of 'road', 'mud'"),
                 ("name", "is missing"),
             ],
         ),

@@ -76,5 +76,13 @@ def test_a_file_that_brings_no_tools_is_refused_with_its_problem(tmp_path: Path,
 
 
 def test_a_missing_file_of_tools_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DefinitionInvalid, match="is not a Python file that can be read"):
+    with pytest.raises(DefinitionInvalid, match="does not exist"):
         load_tools([tmp_path / "none.py"])
+    with pytest.raises(DefinitionInvalid, match="is not a Python file that can be read"):
+        load_tools([tmp_path])
+
+
+def test_a_folder_in_the_place_of_an_agent_is_called_one(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="is a folder, not an agent") as caught:
+        find_agent(str(tmp_path), resolve({}, tmp_path), [])
+    assert "--workspace" in caught.value.hint

@@ -17,7 +17,7 @@ from ostler.domain.session.events import (
     ToolCompleted,
     ToolRequested,
 )
-from ostler.kernel.errors import ConfigurationError, Conflict, DefinitionInvalid, NotFound, StoreCorrupt, UsageError
+from ostler.kernel.errors import ConfigurationError, Conflict, DefinitionInvalid, NotAStore, NotFound, UsageError
 from ostler.ports import Standing
 from ostler.testing import Scripted, calls
 from tests.runtime.watching import events, only, reached, tag
@@ -301,7 +301,7 @@ async def test_a_store_that_is_not_known_is_refused_with_those_that_are(url: str
 async def test_a_file_that_is_no_store_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("not a database, but somebody's notes\n" * 100)
-    with pytest.raises(StoreCorrupt):
+    with pytest.raises(NotAStore):
         async with Runtime.open(f"sqlite:///{path}"):
             pass
     assert path.read_text() == "not a database, but somebody's notes\n" * 100

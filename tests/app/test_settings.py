@@ -1,5 +1,6 @@
 """Where settings come from, and which one wins."""
 
+import pwd
 from pathlib import Path
 
 import pytest
@@ -92,9 +93,42 @@ def test_a_project_file_that_is_no_text_is_refused_with_its_name(tmp_path: Path)
     assert invalid.value.source == str(tmp_path / PROJECT_FILE)
 
 
-def test_a_sandbox_that_does_not_exist_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="'bwrap' or 'none', not 'docker'"):
-        resolve({}, project(tmp_path, 'sandbox = "docker"'))
+def test_a_sandbox_that_does_not_exist_is_refused_together_with_the_other_problems(tmp_path: Path) -> None:
+    with pytest.raises(DefinitionInvalid) as invalid:
+        resolve({}, project(tmp_path, 'sandbox = "docker"\nmodel = 3'))
+    assert [path for path, _ in invalid.value.problems] == ["sandbox", "model"]
+    assert "'docker'" in invalid.value.message
+
+
+def test_a_store_without_a_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="empty"):
+        resolve({}, tmp_path, store="")
+
+
+def test_it_is_known_whether_somebody_named_the_store(tmp_path: Path) -> None:
+    assert resolve({}, tmp_path, store="sqlite:///x.db").is_store_named
+    assert resolve({"OSTLER_STORE": "sqlite:///x.db"}, tmp_path).is_store_named
+    assert not resolve({}, project(tmp_path, 'store = "sqlite:///x.db"')).is_store_named
+
+
+@pytest.mark.parametrize("environ", [{}, {"HOME": ""}, {"HOME": "there"}, {"XDG_DATA_HOME": "data"}])
+def test_without_an_absolute_home_the_system_s_own_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str]
+) -> None:
+    known = pwd.struct_passwd(("anna", "x", 1, 1, "", "/home-of-anna", ""))
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: known)
+    assert resolve(environ, tmp_path).store == "sqlite:////home-of-anna/.local/share/ostler/ostler.db"
+
+
+def test_whoever_has_no_home_is_told_to_name_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(_: int) -> pwd.struct_passwd:
+        raise KeyError
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    with pytest.raises(ConfigurationError) as caught:
+        resolve({}, tmp_path)
+    assert "OSTLER_STORE" in caught.value.hint
+    assert resolve({}, tmp_path, store="memory:").store == "memory:"
 
 
 def test_credentials_come_from_the_environment_and_are_never_shown(tmp_path: Path) -> None:

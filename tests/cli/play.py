@@ -21,7 +21,7 @@ output_microusd = 1_000_000
 
 CLERK = """
 name = "clerk"
-tools = ["look", "pay", "rob", "write_much", "hang"]
+tools = ["look", "pay", "rob", "write_much", "hang", "chat"]
 
 [limits]
 steps = 4
@@ -75,6 +75,13 @@ async def write_much() -> str:
 
 
 @tool
+def chat() -> str:
+    """Print."""
+    print("printed by a tool")
+    return "said\\nand done"
+
+
+@tool
 async def hang() -> str:
     """Hang until there is a file `go`."""
     with open("hung", "a") as file:
@@ -91,6 +98,7 @@ PARTS: dict[str, list[Reply | str]] = {
     "pay": [calls(("pay", {"amount": 5}), usage=_USAGE), "paid it"],
     "rob": [calls(("rob", {})), "I may not"],
     "write": [calls(("write_much", {})), "wrote"],
+    "chat": [calls(("chat", {})), "chatted"],
     "hang": [calls(("hang", {})), "hung and went on"],
     "look for ever": [calls(("look", {}))] * 9,
     "spend": [calls(("look", {}), usage=Usage(input_tokens=99_990))] * 9,

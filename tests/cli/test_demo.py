@@ -170,7 +170,7 @@ def test_a_demo_that_nobody_reads_on_leaves_no_process_and_no_file(tmp_path: Pat
         assert running.stdout is not None
         assert any("A worker runs" in line for line in running.stdout)
         running.stdout.close()
-        assert running.wait(ALLOWED_S) == 1
+        assert running.wait(ALLOWED_S) == 141
     assert alive_in(tmp_path) == []
     assert list(tmp_path.iterdir()) == []
 

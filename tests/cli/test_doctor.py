@@ -33,13 +33,39 @@ def test_a_broken_agent_is_found_and_exits_with_1(ostler: Ostler, project: Path)
     assert "bad.toml" in checks(ostler)["agents"]["found"]
 
 
+def test_a_malformed_project_file_does_not_keep_the_rest_from_being_looked_at(ostler: Ostler, project: Path) -> None:
+    (project / "ostler.toml").write_text("nonsense = 1\nsandbox = 'docker'")
+    assert ostler("doctor").exit_code == 1
+    found = checks(ostler)
+    assert "nonsense: is unknown" in found["project"]["found"]
+    assert "sandbox: " in found["project"]["found"]
+    assert found["store"]["verdict"] == "ok"
+
+
+def test_tools_that_are_not_there_are_told_once(ostler: Ostler, project: Path) -> None:
+    (project / "tools.py").unlink()
+    shown = ostler("doctor").stdout
+    assert shown.count("tools.py has 1 problem") == 1
+    assert "does not exist" in shown
+    assert checks(ostler)["agents"]["found"] == "not looked at"
+
+
+def test_what_tools_print_while_they_are_read_does_not_get_among_the_checks(ostler: Ostler, project: Path) -> None:
+    tools = project / "tools.py"
+    tools.write_text(tools.read_text() + "\nprint('hello from a tool')\n")
+    result = ostler("doctor", "--json")
+    assert json.loads(result.stdout)
+    assert "hello from a tool" in result.stderr
+
+
 def test_a_broken_store_is_found_and_left_alone(ostler: Ostler, project: Path) -> None:
     (project / ".ostler").mkdir()
     file = project / ".ostler/ostler.db"
     file.write_text("no store " * 50)
     assert ostler("doctor").exit_code == 1
     check = checks(ostler)["store"]
-    assert (check["verdict"], check["todo"]) == ("bad", "Restore it from a backup.")
+    assert check["verdict"] == "bad"
+    assert "is not an Ostler store" in check["found"]
     assert file.read_text() == "no store " * 50
 
 

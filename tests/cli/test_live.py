@@ -9,9 +9,10 @@ from rich.console import Console
 
 from ostler.app.service import Happening
 from ostler.cli.live import Live
-from ostler.cli.words import age, arguments, duration, short, usd
+from ostler.cli.words import age, arguments, duration, short, until, usd, whole
 from ostler.domain.constraint import Rule
-from tests.domain.session.story import Story
+from ostler.domain.session import commands as command
+from tests.domain.session.story import Story, spec
 
 
 def shown(story: Story, width: int = 200, **options: Any) -> list[str]:
@@ -33,7 +34,8 @@ def test_a_call_is_one_line_when_it_begins_and_one_when_it_ends() -> None:
     assert "◂ model       I look first. → look" in lines[2]
     assert lines[3].endswith("→ call        1.1 look n=3")
     assert lines[4].endswith('1.50s    5 ✓ done        1.1 look (1.5 s) found=3 names=["a"]')
-    assert lines[-1].endswith("● completed   three")
+    assert "◂ model       three" in lines[-2]
+    assert lines[-1].endswith("● completed"), "the answer is told once"
 
 
 def test_refusals_show_rule_and_reason_and_approvals_how_to_answer() -> None:
@@ -47,6 +49,28 @@ def test_refusals_show_rule_and_reason_and_approvals_how_to_answer() -> None:
     assert "ostler approve ses_1" in text
     assert "ostler deny ses_1" in text
     assert "✓ approved    1.2 by local: fine" in text
+
+
+def test_a_failure_of_the_model_is_told_once() -> None:
+    story = Story().start()
+    story.do(command.ReplyFailed(story.us, "1", "provider_rejected", "no such model", 404))
+    lines = shown(story)
+    assert "✗ model       provider_rejected: no such model" in lines[-2]
+    assert lines[-1].endswith("● failed      error")
+
+
+def test_a_retry_says_of_whom_and_when() -> None:
+    story = Story().start()
+    later = story.us + 120_000_000
+    story.do(command.ReplyFailed(story.us, "1", "rate_limited", "slow", 429, later))
+    assert shown(story)[-1].endswith("↻ retry       1 scripted:m, attempt 2 in 2 min: rate_limited: slow")
+
+
+def test_arguments_that_are_what_they_are_without_saying_are_left_out() -> None:
+    look = spec("look", n={"type": "integer"}, where={"type": "string", "default": "."})
+    story = Story(specs=(look,)).start()
+    story.reply(("look", {"n": 1, "where": "."}), ("look", {"n": 1, "where": "up"}))
+    assert [line.partition("look ")[2] for line in shown(story) if "→ call" in line] == ["n=1", "n=1 where=up"]
 
 
 def test_failures_are_told_with_their_kind() -> None:
@@ -89,3 +113,15 @@ def test_an_age_is_counted_from_a_moment() -> None:
     now = datetime(2026, 1, 2, tzinfo=UTC)
     assert age("2026-01-01T00:00:00.000000Z", now) == "24 h"
     assert age("", now) == "–"
+
+
+def test_a_moment_to_come_is_told_by_how_far_it_is() -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    assert until("2026-01-01T00:58:00.000000Z", now) == "in 58 min (2026-01-01T00:58:00.000000Z)"
+    assert until("2025-12-31T00:00:00.000000Z", now).startswith("over ")
+
+
+def test_what_is_shown_whole_cannot_steer_the_terminal_either() -> None:
+    assert whole("a\n b") == "a\n b"
+    assert whole("\x1b[2J\u202e") == "\\x1b[2J\\u202e"
+    assert whole({"a": [1]}) == '{"a":[1]}'

@@ -140,7 +140,7 @@ def test_approvals_show_what_would_be_done_and_who_asks(ostler: Ostler) -> None:
     assert ostler("approvals").stdout == ""
     session = ran(ostler, "pay")
     shown = ostler("approvals").stdout
-    for part in (session, "1.1", "pay amount=5", "ask-before-paying", "money is leaving"):
+    for part in (session, "1.1", "pay", "amount", "5", "ask-before-paying", "money is leaving", "no end"):
         assert part in shown
     (one,) = json.loads(ostler("approvals", session, "--json").stdout)
     assert one["arguments"] == {"amount": 5}
@@ -176,8 +176,9 @@ def test_a_store_that_is_something_else_is_refused_and_left_alone(ostler: Ostler
     file = project / "letters.db"
     file.write_text("Dear friend, " * 100)
     result = ostler("--store", f"sqlite:///{file}", "ps")
-    assert result.exit_code == 8
-    assert "not an intact store" in result.stderr
+    assert result.exit_code == 2
+    assert "is not an Ostler store" in result.stderr
+    assert ostler("--store", f"sqlite:///{project}", "ps").exit_code == 2
     assert file.read_text() == "Dear friend, " * 100
     assert ostler("--store", "mysql://x", "ps").exit_code == 2
 
@@ -188,3 +189,94 @@ def test_a_folder_may_be_named_instead_of_gone_to(ostler: Ostler, project: Path)
     elsewhere = ostler("-C", "deep", "ps", "--all", "--json")
     assert json.loads(elsewhere.stdout)[0]["id"] == session, "the project reaches down into its folders"
     assert Path.cwd() == project
+
+
+LOOKING = [
+    ["ps"],
+    ["approvals"],
+    ["verify"],
+    *([name, "ses_1"] for name in ("logs", "inspect", "why", "replay", "export")),
+]
+
+
+@pytest.mark.parametrize("command", LOOKING, ids=lambda command: command[0])
+def test_whoever_only_looks_makes_no_store(ostler: Ostler, project: Path, command: list[str]) -> None:
+    named = ostler("--store", "sqlite:///deep/slip.db", *command)
+    assert (named.exit_code, named.stdout) == (7, "")
+    assert "There is no store at deep/slip.db" in named.stderr
+    unnamed = ostler(*command)
+    assert unnamed.exit_code == (7 if len(command) > 1 else 0), unnamed.stderr
+    assert not (project / "deep").exists()
+    assert not (project / ".ostler").exists()
+
+
+def test_a_list_that_is_empty_says_which(ostler: Ostler) -> None:
+    ran(ostler, "answer")
+    assert "No sessions are under way." in ostler("ps").stderr
+    assert "No sessions of nobody are under way." in ostler("ps", "--agent", "nobody").stderr
+    assert "No sessions of nobody." in ostler("ps", "--all", "--agent", "nobody").stderr
+    assert (
+        "No sessions with the status failed or paused."
+        in ostler("ps", "--status", "failed", "--status", "paused").stderr
+    )
+    assert ostler("ps", "--status", "foo").exit_code == 2
+    assert ostler("--store", "", "ps").exit_code == 2
+
+
+def test_a_session_that_nobody_runs_is_ready_rather_than_running(ostler: Ostler) -> None:
+    session = ran(ostler, "pay")
+    (waiting,) = json.loads(ostler("ps", "--json").stdout)
+    assert (waiting["status"], waiting["worker"], waiting["is_due"]) == ("waiting", None, False)
+    ostler("approve", session)
+    assert "ready (no worker)" in ostler("ps").stdout
+    (ready,) = json.loads(ostler("ps", "--json").stdout)
+    assert (ready["status"], ready["worker"], ready["is_due"]) == ("running", None, True)
+
+
+def test_workers_have_logs_as_well(ostler: Ostler) -> None:
+    ran(ostler, "answer")
+    streams = [one["stream"] for one in json.loads(ostler("verify", "--json").stdout)]
+    (worker,) = (name for name in streams if name.startswith("wrk_"))
+    assert "worker.started" in ostler("logs", worker).stdout
+    entries = json.loads(ostler("logs", worker, "--json").stdout)
+    assert [entry["type"] for entry in entries] == ["worker.started", "worker.stopped"]
+    assert json.loads(ostler("logs", worker, "--raw", "--after", "1").stdout)["type"] == "worker.stopped"
+    assert ostler("verify", worker).exit_code == 0
+    assert ostler("logs", "-f", worker).exit_code == 2
+    assert ostler("logs", "wrk_none").exit_code == 7
+    inspected = ostler("inspect", worker)
+    assert (inspected.exit_code, "is a worker, not a session" in inspected.stderr) == (2, True)
+
+
+def test_a_session_without_a_name_is_asked_for(ostler: Ostler) -> None:
+    result = ostler("logs", "")
+    assert (result.exit_code, "The name of the session is empty." in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_nothing_is_lost_on_a_narrow_terminal(ostler: Ostler, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    session = ran(ostler, "pay")
+    (replayed,) = json.loads(ostler("replay", session, "--json").stdout)
+    for command, parts in (
+        (["approvals"], [session, "amount", "5", "ask-before-paying", "money is leaving"]),
+        (["ps"], [session, "clerk@1", "waiting for approval", "pay"]),
+        (["verify"], [session, "whole"]),
+        (["replay", session], [session, replayed["digest"]]),
+    ):
+        shown = ostler(*command).stdout
+        assert max(map(len, shown.splitlines())) <= width
+        folded = "".join(line.strip() for line in shown.splitlines())
+        assert [part for part in parts if part not in shown and part not in folded] == []
+
+
+def test_inspect_counts_and_dates_as_people_do(ostler: Ostler, project: Path) -> None:
+    agent = project / "agents/clerk.toml"
+    agent.write_text(agent.read_text().replace("100_000", "3_000_000"))
+    session = ran(ostler, "rob")
+    shown = ostler("inspect", session).stdout
+    assert "tokens 3,000,000" in shown
+    (asked, *_) = json.loads(ostler("inspect", session, "--json").stdout)["calls"]
+    assert asked["began"].endswith("Z")
+    assert asked["ended"] >= asked["began"]
+    assert json.loads(ostler("why", session, "-o", "json").stdout)["answer"]["status"] == "completed"

@@ -44,6 +44,28 @@ def test_a_run_that_fails_exits_with_1_and_says_why(ostler: Ostler) -> None:
     assert result.stdout == ""
 
 
+def test_a_failure_and_an_answer_are_said_once_on_the_way_and_once_at_the_end(ostler: Ostler) -> None:
+    failed = ostler("run", "clerk", "no such part").stderr
+    assert failed.count("There is no part") == 2
+    assert "token" not in failed, "nothing was used"
+    answered = ostler("run", "clerk", "answer")
+    assert (answered.stderr.count("forty-two"), answered.stdout.count("forty-two")) == (1, 1)
+
+
+@pytest.mark.parametrize("output", ["table", "json", "jsonl"])
+def test_what_a_tool_prints_does_not_get_among_the_data(ostler: Ostler, output: str) -> None:
+    result = ostler("run", "clerk", "chat", "-o", output)
+    assert result.exit_code == 0
+    assert "printed by a tool" not in result.stdout
+    assert "printed by a tool" in result.stderr
+
+
+def test_a_goal_that_is_no_text_is_refused(ostler: Ostler) -> None:
+    result = ostler("run", "clerk", "\udcff")
+    assert result.exit_code == 2
+    assert "is not valid UTF-8" in result.stderr
+
+
 def test_a_run_that_waits_for_approval_exits_with_3_and_says_how_to_go_on(ostler: Ostler, project: Path) -> None:
     result = ostler("run", "clerk", "pay")
     assert result.exit_code == 3
@@ -143,6 +165,7 @@ def test_a_detached_session_waits_for_a_worker(ostler: Ostler) -> None:
         (["clark", "answer"], 7, "Did you mean 'clerk'?"),
         (["./none.toml", "answer"], 7, "none.toml cannot be read"),
         (["clerk", ""], 2, "goal: is empty"),
+        ([".", "answer"], 7, ". is a folder, not an agent"),
         (["clerk", "answer", "--workspace", "nowhere"], 2, "nowhere"),
         (["clerk", "answer", "--model", "gpt"], 2, "PROVIDER:NAME"),
         (["clerk"], 2, "Missing argument 'GOAL'"),

@@ -138,7 +138,7 @@ def test_a_session_that_another_worker_holds_is_shown_and_not_run_twice(ostler: 
     assert (project / "hung").read_text() == "hung\n"
 
 
-def answered(word: str) -> tuple[str, str, int]:
+def answered(word: str, *, typed_ahead: str = "") -> tuple[str, str, int]:
     """What a run prints and says on a terminal whose person answers so, and its exit code."""
     person, terminal = pty.openpty()
     command = [sys.executable, "-m", "tests.cli.play", "run", "clerk", "pay"]
@@ -147,6 +147,7 @@ def answered(word: str) -> tuple[str, str, int]:
         command, stdin=terminal, stderr=terminal, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path}
     )
     os.close(terminal)
+    os.write(person, typed_ahead.encode())
     try:
         said = b""
         while b"[l]ater: " not in said:
@@ -168,3 +169,10 @@ def test_a_person_at_the_terminal_is_asked(project: Path, word: str, paid: bool,
     assert exit_code == code
     assert bool(printed) == (code == 0)
     assert (project / "paid").exists() == paid
+
+
+def test_what_was_typed_before_the_question_approves_nothing(project: Path) -> None:
+    _, said, exit_code = answered("n", typed_ahead="y\ny")
+    assert "amount" in said, "the person sees what is to be decided upon"
+    assert exit_code == 0
+    assert not (project / "paid").exists()

@@ -14,7 +14,7 @@ NEVER = Rule("deny", "save", because="read only", name="never")
 
 def told(story: Story, call: str | None = None) -> dict[str, str]:
     explained = why_state(story.now, story.log) if call is None else why_call(story.now, story.log, call)
-    return dict(explained.answer)
+    return explained.answer
 
 
 def test_a_call_that_went_well_has_its_times_and_its_outcome() -> None:
@@ -25,9 +25,8 @@ def test_a_call_that_went_well_has_its_times_and_its_outcome() -> None:
     model, look = calls(story.log)[:2]
     assert (model.tool, model.stage, model.seqs) == ("", "done", [2, 3])
     assert (look.stage, look.arguments, look.outcome, look.attempts) == ("done", {"n": 1}, "seen", 1)
-    assert look.ended_us is not None
-    assert look.began_us is not None
-    assert look.ended_us - look.began_us == 2_000_000
+    assert look.took_us == 2_000_000
+    assert look.began < look.ended
     assert told(story, "1.1")["verdict"] == "allowed"
 
 
@@ -102,4 +101,4 @@ def test_the_state_of_a_session_is_explained_by_what_it_rests_on() -> None:
     explained = why_state(story.now, story.log)
     assert explained.question == "Why the session ended so"
     assert explained.events == [len(story.log)]
-    assert dict(explained.answer) == {"status": "completed", "reason": "final_answer", "said": "done"}
+    assert explained.answer == {"status": "completed", "reason": "final_answer", "said": "done"}

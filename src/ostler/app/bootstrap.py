@@ -18,6 +18,7 @@ from ostler.runtime.worker import Worker, WorkerSettings
 
 if TYPE_CHECKING:
     from ostler.adapters.tools.functions import FunctionTools, Tool
+    from ostler.adapters.tools.shell import ShellTools
 
 
 class Parts:
@@ -38,10 +39,15 @@ class Parts:
         return functions
 
     @cached_property
+    def shell(self) -> "ShellTools":
+        """The host of `shell.run`, which knows whether commands can run here."""
+        shell: ShellTools = part(TOOLS["shell"])({name: part(path)() for name, path in SANDBOXES.items()})
+        return shell
+
+    @cached_property
     def tools(self) -> ToolHost:
         """Every tool that can be performed here."""
-        sandboxes = {name: part(path)() for name, path in SANDBOXES.items()}
-        hosts = [self.functions, part(TOOLS["files"])(), part(TOOLS["shell"])(sandboxes)]
+        hosts = [self.functions, part(TOOLS["files"])(), self.shell]
         toolbox: ToolHost = part(TOOLS["all"])(hosts)
         return toolbox
 
@@ -68,8 +74,10 @@ class Parts:
         await self.store.close()
 
 
-async def connect(settings: Settings) -> Parts:
-    """Open the store that the settings name, and make everything else. Raises `ConfigurationError`, `StoreError`."""
+async def connect(settings: Settings, *, create: bool = True) -> Parts:
+    """Open the store that the settings name, and make everything else. Raises `ConfigurationError`, `StoreError`,
+    `NotAStore`, and without `create` `NotFound` if there is none.
+    """
     scheme, _, rest = settings.store.partition(":")
     if scheme == "memory":
         return Parts(settings, part(STORES["memory"])(), part(STORES["memory blobs"])())
@@ -80,8 +88,9 @@ async def connect(settings: Settings) -> Parts:
         )
     path = Path(rest[3:])
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if create:
+            path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"The folder {path.parent} cannot be made: {error.strerror}.") from error
-    store = await part(STORES["sqlite"]).open(path)
+    store = await part(STORES["sqlite"]).open(path, create=create)
     return Parts(settings, store, part(STORES["sqlite blobs"])(store))

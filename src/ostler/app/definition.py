@@ -1,6 +1,6 @@
 """Reading definitions that people write: every problem with its path, not only the first."""
 
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -29,6 +29,9 @@ def problems_in(data: Any, shape: Any, path: str = "") -> list[Problem]:
     if get_origin(shape) is dict and isinstance(data, dict):
         item = get_args(shape)[1]
         return [problem for key, value in data.items() for problem in problems_in(value, item, _below(path, key))]
+    if get_origin(shape) is Literal:
+        known = [repr(one) for one in get_args(shape)]
+        return [] if data in get_args(shape) else [(path, f"{data!r} is none of {', '.join(known)}")]
     try:
         msgspec.convert(data, shape)
     except msgspec.ValidationError as error:

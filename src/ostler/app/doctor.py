@@ -5,13 +5,14 @@ import platform
 import shutil
 import sqlite3
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
+from ostler.adapters.tools.functions import Tool
 from ostler.app.bootstrap import Parts, connect
 from ostler.app.models import Models
 from ostler.app.plugins import SANDBOXES, part
@@ -40,20 +41,24 @@ class Check(msgspec.Struct, frozen=True):
     todo: str = ""
 
 
-async def examine(settings: Settings) -> AsyncIterator[Check]:
-    """Look at one thing after the other. Never raises for what it finds; it says it."""
+async def examine(settings: Settings, problem: OstlerError | None = None) -> AsyncIterator[Check]:
+    """Look at one thing after the other. Never raises for what it finds; it says it.
+
+    `problem` is why the project's own settings could not be read.
+    """
     yield _python()
     yield _sqlite()
     for extra in _extras():
         yield extra
-    yield _project(settings)
+    project, tools = _project(settings, problem)
+    yield project
     try:
         parts = await connect(settings)
     except OstlerError as error:
         yield Check("store", "bad", f"{settings.store}: {error.message}", error.hint)
     else:
         try:
-            for check in [_store(settings), *await _workers(parts), _agents(settings, parts)]:
+            for check in [_store(settings), *await _workers(parts), _agents(settings, parts, tools)]:
                 yield check
         finally:
             await parts.close()
@@ -86,20 +91,28 @@ def _extras() -> list[Check]:
     return checks
 
 
-def _project(settings: Settings) -> Check:
+Tools = Sequence[Tool[..., Any]]
+
+
+def _project(settings: Settings, problem: OstlerError | None) -> tuple[Check, Tools | None]:
+    """The project, and its tools if they can be had."""
+    if problem is not None:
+        return Check("project", "bad", problem.message, problem.hint), None
     if not settings.is_project:
         todo = f"Nothing is needed; a file {PROJECT_FILE} makes a folder a project, with a store and agents of its own."
-        return Check("project", "ok", f"none at {settings.folder} or above", todo)
+        return Check("project", "ok", f"none at {settings.folder} or above", todo), ()
     try:
         tools = load_tools(settings.tools)
     except OstlerError as error:
-        return Check("project", "bad", error.message, error.hint)
-    return Check("project", "ok", f"{settings.folder} ({len(tools)} tools of its own)")
+        return Check("project", "bad", error.message, error.hint), None
+    return Check("project", "ok", f"{settings.folder} ({len(tools)} tools of its own)"), tools
 
 
-def _agents(settings: Settings, parts: Parts) -> Check:
+def _agents(settings: Settings, parts: Parts, tools: Tools | None) -> Check:
+    if tools is None:
+        return Check("agents", "warn", "not looked at", "Repair the project first: agents are read with its tools.")
     try:
-        parts.know(load_tools(settings.tools))
+        parts.know(tools)
         names = agent_names(settings)
         for name in names:
             find_agent(name, settings, parts.tools.specs())
@@ -183,4 +196,5 @@ async def _model(settings: Settings) -> Check:
     todo = ""
     if choice.model.kind == "strategy":
         todo = "For a live model set ANTHROPIC_API_KEY, OPENAI_API_KEY or OPENAI_BASE_URL, or start Ollama."
-    return Check("model", "ok", f"{choice.model}: {choice.because}", todo)
+    untried = "" if choice.model.kind == "strategy" else "; not tried"
+    return Check("model", "ok", f"{choice.model}: {choice.because}{untried}", todo)

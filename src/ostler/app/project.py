@@ -10,7 +10,7 @@ import msgspec
 
 from ostler.adapters.tools.functions import Tool
 from ostler.app import agents
-from ostler.app.settings import Settings
+from ostler.app.settings import PROJECT_FILE, Settings
 from ostler.domain.agent import AgentSpec
 from ostler.domain.suggest import did_you_mean
 from ostler.domain.tool import ToolSpec
@@ -35,6 +35,9 @@ def find_agent(name: str, settings: Settings, tools: Sequence[ToolSpec]) -> Foun
 
     Raises `NotFound`, `DefinitionInvalid`.
     """
+    if not name.endswith(".toml") and Path(name).is_dir() and name not in agent_names(settings):
+        hint = f"There are: {', '.join(agent_names(settings))}. The folder to work in is named by --workspace."
+        raise NotFound(f"{name} is a folder, not an agent.", hint=hint)
     if name.endswith(".toml") or "/" in name:
         return Found(*agents.load(Path(name), tools), source=name)
     path = settings.agents / f"{name}.toml"
@@ -58,6 +61,8 @@ def agent_names(settings: Settings) -> list[str]:
 def _tools_of(path: Path) -> list[Tool[..., Any]]:
     name = f"ostler_project_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
+    if not path.exists():
+        raise DefinitionInvalid(str(path), [("", "does not exist")], hint=f"Correct `tools` in {PROJECT_FILE}.")
     if spec is None or spec.loader is None or not path.is_file():
         raise DefinitionInvalid(str(path), [("", "is not a Python file that can be read")])
     module = importlib.util.module_from_spec(spec)

@@ -1,6 +1,7 @@
 """The runtime as its users hold it: open a store, start sessions, watch and steer them."""
 
 import asyncio
+import gc
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -41,6 +42,10 @@ if TYPE_CHECKING:
 
 GOAL_BYTES_MAX = 256 * 1024
 WAIT_S = 5.0
+COLLECT_AFTER = 50_000
+"""Allocations between two looks for garbage in cycles while a worker runs. It makes many values and no cycles; at the
+interpreter's default a sixth of its CPU would go into looking.
+"""
 HURRIED_GRACE_S = 1.0
 """How long calls under way may go on when the runtime is left by an exception, such as Ctrl-C."""
 
@@ -84,6 +89,7 @@ class Runtime:
         self._worker_settings = worker
         self._parts: Parts | None = None
         self._worker: Worker | None = None
+        self._collect_after = gc.get_threshold()
         self.on_trouble: Callable[[str, OstlerError], None] = lambda name, error: self.troubles.append((name, error))
 
     @classmethod
@@ -131,6 +137,7 @@ class Runtime:
             if self._worker is not None:
                 await self._worker.stop(grace_s=None if error is None else HURRIED_GRACE_S)
         finally:
+            gc.set_threshold(*self._collect_after)
             if self._parts is not None:
                 await self._parts.close()
 
@@ -140,6 +147,9 @@ class Runtime:
         if self._worker is not None:
             raise UsageError("This runtime has a worker already.")
         self._worker = parts.worker(settings, lambda stream, error: self._troubled(stream, error))
+        first, *rest = self._collect_after
+        if first:
+            gc.set_threshold(max(first, COLLECT_AFTER), *rest)
         await self._worker.start()
         return self._worker
 

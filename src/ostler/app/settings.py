@@ -1,9 +1,11 @@
 """Every setting, where it comes from, and the only place that reads the environment."""
 
+import os
+import pwd
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -25,7 +27,7 @@ class ProjectFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model: str | None = None
     agents: str = "agents"
     tools: tuple[str, ...] = ()
-    sandbox: str | None = None
+    sandbox: Literal["bwrap", "none"] | None = None
     prices: dict[str, Price] = {}
 
 
@@ -43,7 +45,10 @@ class Keys(msgspec.Struct, frozen=True):
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """What a process runs with. `folder` is where the project file was found, or the working folder."""
+    """What a process runs with. `folder` is where the project file was found, or the working folder.
+
+    `is_store_named`: an option or the environment names the store, so that one which is not there is a slip.
+    """
 
     store: str
     folder: Path
@@ -54,28 +59,40 @@ class Settings(msgspec.Struct, frozen=True):
     prices: dict[str, Price] = {}
     keys: Keys = Keys()
     is_project: bool = False
+    is_store_named: bool = False
 
 
-def resolve(environ: Mapping[str, str], folder: Path, *, store: str | None = None) -> Settings:
-    """Options first, then the environment (`OSTLER_STORE`), then `ostler.toml`, then the user's own data folder."""
+def resolve(
+    environ: Mapping[str, str], folder: Path, *, store: str | None = None, project: ProjectFile | None = None
+) -> Settings:
+    """Options first, then the environment (`OSTLER_STORE`), then `ostler.toml`, then the user's own data folder.
+
+    `project` stands for what is in `ostler.toml`, which is not read then. Raises `DefinitionInvalid`,
+    `ConfigurationError`.
+    """
+    if store == "":
+        raise ConfigurationError(
+            "The name of the store is empty.",
+            hint="Write sqlite:///relative/path.db, sqlite:////absolute/path.db or memory:",
+        )
     project_folder = _project_folder(folder)
-    project = _read(project_folder / PROJECT_FILE) if project_folder else ProjectFile()
+    if project is None:
+        project = _read(project_folder / PROJECT_FILE) if project_folder else ProjectFile()
+    named = store or environ.get("OSTLER_STORE")
     base = project_folder or folder
     in_project = f"sqlite:///{(base / '.ostler' / 'ostler.db').absolute()}" if project_folder else None
-    named = _relative_store(project.store, base) if project.store else in_project
-    sandbox = project.sandbox or "bwrap"
-    if sandbox not in ("bwrap", "none"):
-        raise ConfigurationError(f"{PROJECT_FILE}: sandbox must be 'bwrap' or 'none', not {sandbox!r}.")
+    projects_own = _relative_store(project.store, base) if project.store else in_project
     return Settings(
-        store=store or environ.get("OSTLER_STORE") or named or _users_store(environ),
+        store=named or projects_own or _users_store(environ),
         folder=base,
         model=project.model,
         agents=base / project.agents,
         tools=tuple(base / tool for tool in project.tools),
-        sandbox=sandbox,
+        sandbox=project.sandbox or "bwrap",
         prices=project.prices,
         keys=_keys(environ),
         is_project=project_folder is not None,
+        is_store_named=bool(named),
     )
 
 
@@ -118,5 +135,19 @@ def _relative_store(url: str, base: Path) -> str:
 
 
 def _users_store(environ: Mapping[str, str]) -> str:
-    data = environ.get("XDG_DATA_HOME") or str(Path(environ.get("HOME") or "/tmp") / ".local" / "share")
-    return f"sqlite:///{Path(data) / 'ostler' / 'ostler.db'}"
+    data = Path(environ.get("XDG_DATA_HOME", ""))
+    if not data.is_absolute():  # to be ignored, says the XDG Base Directory Specification
+        data = _home(environ) / ".local" / "share"
+    return f"sqlite:///{data / 'ostler' / 'ostler.db'}"
+
+
+def _home(environ: Mapping[str, str]) -> Path:
+    home = Path(environ.get("HOME", ""))
+    if home.is_absolute():
+        return home
+    try:
+        return Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError as error:
+        raise ConfigurationError(
+            "There is no home folder to keep sessions in.", hint="Set HOME or OSTLER_STORE, or give --store."
+        ) from error

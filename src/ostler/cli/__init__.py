@@ -1,7 +1,10 @@
 """The command line: thin commands over `ostler.app`, each imported when it is called and not before."""
 
 import contextlib
+import io
+import os
 import pkgutil
+import sys
 from typing import Any, NamedTuple
 
 try:
@@ -64,6 +67,14 @@ _ENTRIES = {name: entry for section in COMMANDS.values() for name, entry in sect
 
 class Commands(click.Group):
     """A group that knows its commands by name and imports the one that is called."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        for argument in args:
+            try:
+                argument.encode()
+            except UnicodeEncodeError:
+                ctx.fail(f"{os.fsencode(argument)!r} is not valid UTF-8, and everything here is.")
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_ENTRIES)
@@ -134,4 +145,16 @@ def cli(ctx: click.Context, store: str | None, folder: str | None) -> None:
 
 def main() -> None:
     """Run the command line."""
+    _prepare_streams()
     cli(prog_name="ostler", windows_expand_args=False)
+
+
+def _prepare_streams() -> None:
+    """Go on where a stream is closed or cannot show a character: nobody wants what would go there, or a `?` will do."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            # It is the lowest number that is free, so that no other file gets it and then what is meant for a stream.
+            os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
+        elif mode == "w" and isinstance(stream := getattr(sys, name), io.TextIOWrapper):
+            stream.reconfigure(errors="replace")

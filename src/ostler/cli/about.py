@@ -9,7 +9,7 @@ import msgspec
 from click.shell_completion import get_completion_class
 
 import ostler
-from ostler.cli.output import Format, emit, output_options, table
+from ostler.cli.output import Format, Rows, emit, output_options
 
 
 @click.command()
@@ -23,7 +23,7 @@ def version(output: Format) -> None:
         "msgspec": msgspec.__version__,
         "platform": f"{sys.platform} {platform.machine()}",
     }
-    emit(versions, output, lambda: table("what", "version~", rows=list(versions.items())))
+    emit(versions, output, lambda: Rows("what", "version~", rows=list(versions.items())))
 
 
 @click.command()

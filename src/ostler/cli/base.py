@@ -7,33 +7,65 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+import msgspec
 
 from ostler.app.service import Runtime, Session
-from ostler.app.settings import Settings, resolve
+from ostler.app.settings import ProjectFile, Settings, resolve
+from ostler.kernel.errors import NotFound, UsageError
 
 T = TypeVar("T")
 
-
-def settings() -> Settings:
-    """The settings of this invocation: its options, the environment, the project."""
-    return resolve(os.environ, Path.cwd(), store=click.get_current_context().find_root().obj)
+SQLITE = "sqlite:///"
+EMPTY = "memory:"
 
 
-def using_runtime(work: Callable[[Runtime], Coroutine[Any, Any, T]]) -> T:
+def settings(project: ProjectFile | None = None) -> Settings:
+    """The settings of this invocation: its options, the environment, the project (or what is to stand for it)."""
+    return resolve(os.environ, Path.cwd(), store=click.get_current_context().find_root().obj, project=project)
+
+
+def settings_of_existing() -> Settings:
+    """The settings for a command that makes no store. One that is not there is an empty one, if nobody named it.
+
+    Raises `NotFound` if somebody did.
+    """
+    known = settings()
+    if not known.store.startswith(SQLITE) or (path := Path(known.store.removeprefix(SQLITE))).exists():
+        return known
+    if known.is_store_named:
+        raise NotFound(f"There is no store at {path}.", hint="Check --store and OSTLER_STORE. `ostler run` makes one.")
+    return msgspec.structs.replace(known, store=EMPTY)
+
+
+def using_runtime(work: Callable[[Runtime], Coroutine[Any, Any, T]], *, makes_store: bool = False) -> T:
     """What `work` returns, given a runtime without a worker."""
 
     async def work_in_it() -> T:
         async with Runtime.open(resolved, worker=False) as runtime:
             return await work(runtime)
 
-    resolved = settings()
+    resolved = settings() if makes_store else settings_of_existing()
     return asyncio.run(work_in_it())
+
+
+async def find_session(runtime: Runtime, name: str) -> Session:
+    """The session that a person named. Raises `UsageError`, `NotFound`, `Conflict`."""
+    if not name:
+        raise UsageError("The name of the session is empty.", hint="`ostler ps --all` lists sessions.")
+    if is_worker(name):
+        raise UsageError(f"{name} is a worker, not a session.", hint=f"Its log: ostler logs {name}")
+    return await runtime.session(name)
+
+
+def is_worker(name: str) -> bool:
+    """Whether this is the name of a worker; those have logs, too."""
+    return name.startswith("wrk_")
 
 
 def using_session(name: str, work: Callable[[Session], Coroutine[Any, Any, T]]) -> T:
     """As `using_runtime`, for work on one session."""
 
     async def find(runtime: Runtime) -> T:
-        return await work(await runtime.session(name))
+        return await work(await find_session(runtime, name))
 
     return using_runtime(find)

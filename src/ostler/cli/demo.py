@@ -20,7 +20,7 @@ from ostler.app.demo.play import play
 from ostler.app.demo.report import Report
 from ostler.app.demo.stage import Stage
 from ostler.cli.exits import Exit
-from ostler.cli.output import Format, console, encode, output_options, say
+from ostler.cli.output import Format, console, output_options, put, say
 from ostler.cli.story import DIGEST_CHARS, Story, mark
 from ostler.cli.words import count
 
@@ -55,7 +55,7 @@ def demo(output: Format) -> None:
         shutil.rmtree(stage.folder, ignore_errors=True)
         say("Interrupted. Nothing of it is running any more, and nothing is left.")
         raise click.exceptions.Exit(Exit.INTERRUPTED) from None
-    except (SystemExit, BrokenPipeError):  # nobody reads on
+    except BrokenPipeError:  # nobody reads on
         shutil.rmtree(stage.folder, ignore_errors=True)
         raise
     except Exception:
@@ -71,7 +71,7 @@ def demo(output: Format) -> None:
     if output != "table":
         commands = [command for command, _ in _next(report, store=f"--store {report.store} ")]
         whole = {"is_kept": report.is_kept, **msgspec.structs.asdict(report), "next": commands}
-        click.echo(encode(whole, output))
+        put(whole, output)
     if not report.is_kept:
         say(f"Not as promised: {', '.join(name for name, is_kept in report.promises.items() if not is_kept)}.")
         raise click.exceptions.Exit(Exit.FAILED)

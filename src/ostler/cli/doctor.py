@@ -3,11 +3,15 @@
 import asyncio
 
 import click
+from rich.table import Table
+from rich.text import Text
 
 from ostler.app.doctor import Check, examine
+from ostler.app.settings import ProjectFile, Settings
 from ostler.cli.base import settings
 from ostler.cli.exits import Exit
-from ostler.cli.output import Format, console, emit_lines, encode, output_options, say
+from ostler.cli.output import Format, console, emit_lines, output_options, printing_aside, put, say
+from ostler.kernel.errors import DefinitionInvalid, OstlerError
 
 STYLES = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "bad": ("✗", "bold red")}
 
@@ -19,29 +23,41 @@ def doctor(output: Format) -> None:
 
     Exit code 1 if anything that is needed is broken.
     """
-    known = settings()
+    known, problem = _settings()
 
     async def look() -> list[Check]:
-        return [check async for check in examine(known)]
+        return [check async for check in examine(known, problem)]
 
-    checks = asyncio.run(look())
+    with printing_aside():
+        checks = asyncio.run(look())
     if output == "table":
         _print(checks)
     elif output == "jsonl":
         emit_lines(checks)
     else:
-        click.echo(encode(checks, output))
+        put(checks, output)
     bad = [check.name for check in checks if check.verdict == "bad"]
     if bad:
         say(f"Needed and broken: {', '.join(bad)}.")
         raise click.exceptions.Exit(Exit.FAILED)
 
 
+def _settings() -> tuple[Settings, OstlerError | None]:
+    """The settings; where those of the project cannot be read, the others, and why."""
+    try:
+        return settings(), None
+    except DefinitionInvalid as error:
+        return settings(ProjectFile()), error
+
+
 def _print(checks: list[Check]) -> None:
-    out = console()
+    lines = Table.grid(padding=(0, 1))
+    lines.add_column(no_wrap=True)
+    lines.add_column(no_wrap=True)
+    lines.add_column(overflow="fold")
     for check in checks:
         symbol, style = STYLES[check.verdict]
-        out.print(symbol, style=style, end=" ")
-        out.print(f"{check.name:<15} {check.found}", soft_wrap=True)
+        lines.add_row(Text(symbol, style), check.name, check.found)
         if check.todo:
-            out.print(f"{'':17} → {check.todo}", style="dim", soft_wrap=True)
+            lines.add_row("", "", Text(f"→ {check.todo}", "dim"))
+    console().print(lines)

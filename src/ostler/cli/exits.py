@@ -19,6 +19,7 @@ class Exit(IntEnum):
     DIVERGED = 8
     TIMED_OUT = 124
     INTERRUPTED = 130
+    UNREAD = 141
 
 
 MEANINGS = {
@@ -33,6 +34,7 @@ MEANINGS = {
     Exit.DIVERGED: "a replay diverged, or a log is damaged",
     Exit.TIMED_OUT: "the wait timed out; the session keeps its state",
     Exit.INTERRUPTED: "interrupted; the session keeps its state",
+    Exit.UNREAD: "nobody reads the output any more (a closed pipe)",
 }
 
 _OF_ERRORS: tuple[tuple[type[BaseException], Exit], ...] = (
@@ -43,6 +45,7 @@ _OF_ERRORS: tuple[tuple[type[BaseException], Exit], ...] = (
     (StoreCorrupt, Exit.DIVERGED),
     (TimeoutError, Exit.TIMED_OUT),
     (KeyboardInterrupt, Exit.INTERRUPTED),
+    (BrokenPipeError, Exit.UNREAD),
     (OstlerError, Exit.FAILED),
 )
 

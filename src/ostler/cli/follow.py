@@ -2,16 +2,18 @@
 
 import asyncio
 import sys
+import termios
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import NamedTuple
 
 import ostler
 from ostler.app.service import Runtime, Session
 from ostler.cli.live import happening
-from ostler.cli.output import say
+from ostler.cli.look import question
+from ostler.cli.output import blocks, console, say
 from ostler.cli.signals import tell_troubles
-from ostler.cli.words import arguments, short
+from ostler.cli.words import short
 from ostler.domain.session.state import State, evolve
 from ostler.kernel.event import Record
 from ostler.runtime.worker import WorkerSettings
@@ -82,8 +84,10 @@ async def approve_unseen(session: Session, asked: Approval) -> bool:
 
 
 async def ask_person(session: Session, asked: Approval) -> bool:
-    """Ask on the terminal, until it is answered there or anywhere else."""
-    say(f"{asked.tool} {arguments(asked.arguments)}")
+    """Ask on the terminal, until it is answered there or elsewhere. What was typed before the question is no answer."""
+    console(err=True).print(blocks([question(asked)]))
+    with suppress(termios.error):
+        termios.tcflush(sys.stdin, termios.TCIFLUSH)
     sys.stderr.write(f"Approve call {asked.call} ({short(asked.reason or asked.rule, 160)})? [y]es, [n]o, [l]ater: ")
     sys.stderr.flush()
     line = asyncio.create_task(_line())

@@ -1,17 +1,19 @@
 """One session in depth: inspect, why."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import click
 import msgspec
 from rich.console import Console
+from rich.padding import Padding
 
 from ostler.app.service import Session
 from ostler.cli.base import using_session
 from ostler.cli.look import status
-from ostler.cli.output import Format, console, encode, output_options, table
-from ostler.cli.words import arguments, duration, short, usd
+from ostler.cli.output import Format, Rows, blocks, console, output_options, put
+from ostler.cli.words import arguments, count, duration, short, until, usd, whole
 from ostler.domain import context
 from ostler.domain.constraint import Rule
 from ostler.domain.model import AssistantMessage, Message, ModelRequest, ToolMessage, UserMessage
@@ -24,6 +26,7 @@ from ostler.views.sessions import SessionView, view
 from ostler.views.why import Explanation, why_call, why_state
 
 NEWEST = -1
+PAGE_CHARS = 2000
 
 
 @click.command()
@@ -53,7 +56,7 @@ def inspect(session: str, shows_state: bool, context_at: int | None, output: For
         at = len(facts) if context_at == NEWEST else context_at
         _print_context(context.request(_state_at(facts, at), OpenCall(str(state.steps + 1))), output)
     elif output != "table":
-        click.echo(encode(_inspection(state, calls(facts)), output))
+        put(_inspection(state, calls(facts)), output)
     else:
         _print(console(), state, view(state), calls(facts))
 
@@ -75,7 +78,7 @@ def why(session: str, subject: str | None, output: Format) -> None:
     state = _state_at(facts, len(facts))
     explained = why_state(state, facts) if subject is None else why_call(state, facts, subject)
     if output != "table":
-        click.echo(encode(explained, output))
+        put(explained, output)
         return
     _print_explanation(console(), explained)
 
@@ -105,6 +108,7 @@ def _inspection(state: State, found: list[CallView]) -> dict[str, Any]:
 def _print(out: Console, state: State, shown: SessionView, found: list[CallView]) -> None:
     limits = {name: value for name, value in msgspec.structs.asdict(state.agent.limits).items() if value is not None}
     tokens = state.usage
+    cost = f", cost {usd(shown.cost_microusd)}" if tokens.total_tokens else ""
     header = [
         ("session", shown.id),
         ("status", status(shown)),
@@ -115,22 +119,22 @@ def _print(out: Console, state: State, shown: SessionView, found: list[CallView]
         ("started", f"{shown.started} by {state.by.id}"),
         ("forked from", shown.origin or ""),
         ("workspace", f"{shown.workspace}, sandbox {shown.sandbox}" if shown.workspace else ""),
-        ("usage", f"{shown.steps} steps, {shown.tool_calls} tool calls, cost {usd(shown.cost_microusd)}"),
+        ("usage", f"{count(shown.steps, 'step')}, {count(shown.tool_calls, 'tool call')}{cost}"),
         (
             "tokens",
-            f"{tokens.input_tokens:,} in, {tokens.output_tokens:,} out, {tokens.cache_read_tokens:,} cached",
+            f"{tokens.input_tokens:,} in, {tokens.output_tokens:,} out, {tokens.cache_read_tokens:,} cached"
+            if tokens.total_tokens
+            else "",
         ),
-        ("limits", ", ".join(f"{name} {value:,g}" for name, value in limits.items()) or "none"),
+        ("limits", ", ".join(f"{name} {value:,.15g}" for name, value in limits.items()) or "none"),
         ("policy", f"{state.agent.policy.name}@{state.agent.policy.version}, default {state.agent.policy.default}"),
     ]
     _print_pairs(out, [(name, value) for name, value in header if value])
     if state.agent.policy.rules:
         rows = [_rule(rule, f"{state.agent.policy.name}#{n}") for n, rule in enumerate(state.agent.policy.rules, 1)]
-        out.print(table("rule", "says", "of~", "because~", rows=rows))
+        out.print(Rows("rule", "says", "of~", "because~", rows=rows))
     if found:
-        out.print(
-            table("call", "what…", "stage", "attempts>", "took>", "outcome…", rows=[_row(call) for call in found])
-        )
+        out.print(Rows("call", "what…", "stage", "attempts>", "took>", "outcome…", rows=[_row(call) for call in found]))
     if shown.approval is not None:
         asked = shown.approval
         _print_pairs(
@@ -138,7 +142,7 @@ def _print(out: Console, state: State, shown: SessionView, found: list[CallView]
             [
                 ("waiting", f"call {asked.call}: {asked.tool} {arguments(asked.arguments)}"),
                 ("rule", f"{asked.rule} {asked.reason}".strip()),
-                ("until", asked.expires or "no end"),
+                ("until", until(asked.expires, datetime.now(UTC)) if asked.expires else "no end"),
                 ("answer", f"ostler approve {shown.id}   or   ostler deny {shown.id}"),
             ],
         )
@@ -155,7 +159,7 @@ def _rule(rule: Rule, name: str) -> tuple[str, str, str, str]:
 def _row(call: CallView) -> tuple[str, ...]:
     given = arguments(call.arguments) if call.arguments is not None else call.asked
     what = f"{call.tool} {given}" if call.tool else "model"
-    took = duration(call.ended_us - call.began_us) if call.ended_us is not None and call.began_us is not None else "–"
+    took = duration(call.took_us) if call.took_us is not None else "–"
     outcome = call.reason if call.stage in ("refused", "waiting") else call.outcome
     if call.stage in ("refused", "waiting") and call.rule:
         outcome = f"[{call.rule}] {outcome}"
@@ -171,10 +175,22 @@ def _print_pairs(out: Console, pairs: Sequence[tuple[str, str]]) -> None:
 
 def _print_explanation(out: Console, explained: Explanation) -> None:
     out.print(f"{explained.question}:", style="bold")
-    _print_pairs(out, [(f"  {name}", short(value, 2000)) for name, value in explained.answer])
+    out.print(Padding(blocks([[(name, _legible(value)) for name, value in explained.answer.items()]]), (0, 0, 0, 2)))
     if explained.events:
         numbers = ", ".join(str(seq) for seq in explained.events)
         out.print(f"  Events {numbers}: ostler logs {explained.session}", style="dim", soft_wrap=True)
+
+
+def _legible(text: str) -> str:
+    """What a tool returned as text with its line breaks, rather than as JSON; and no more than a page of it."""
+    try:
+        value = msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        value = text
+    if isinstance(value, dict):
+        value = "\n".join(f"{name}: {whole(part)}" for name, part in value.items())
+    shown = whole(value if isinstance(value, str) else text).rstrip()
+    return shown if len(shown) <= PAGE_CHARS else f"{shown[:PAGE_CHARS]}…"
 
 
 def _print_context(request: ModelRequest, output: Format) -> None:
@@ -186,7 +202,7 @@ def _print_context(request: ModelRequest, output: Format) -> None:
             "tools": request.tools,
             "settings": request.settings,
         }
-        click.echo(encode(shown, output))
+        put(shown, output)
         return
     out = console()
     out.print("system", style="bold")

@@ -1,7 +1,7 @@
 """Commands that prove and move logs: replay, verify, export, import."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import click
 
@@ -12,18 +12,23 @@ from ostler.app.transfer import export as exported
 from ostler.app.transfer import import_ as imported
 from ostler.app.verify import Rehearsed, Verified, rehearse, stream_ids
 from ostler.app.verify import verify as verified
-from ostler.cli.base import using_runtime
+from ostler.cli.base import find_session, is_worker, using_runtime
 from ostler.cli.exits import Exit
-from ostler.cli.output import Format, emit, output_options, say, table
+from ostler.cli.output import Format, Rows, emit, output_options, say
 from ostler.domain.identity import LOCAL_USER
 from ostler.kernel.event import StreamId
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
 
 async def _named(runtime: Runtime, sessions: Sequence[str]) -> list[StreamId]:
-    return [(await runtime.session(name)).stream for name in sessions]
+    return [(await find_session(runtime, name)).stream for name in sessions]
+
+
+async def _logs(runtime: Runtime, names: Sequence[str]) -> list[StreamId]:
+    """As `_named`, and workers as well."""
+    return [
+        StreamId(LOCAL_USER.tenant, name) if is_worker(name) else (await find_session(runtime, name)).stream
+        for name in names
+    ]
 
 
 @click.command()
@@ -44,11 +49,11 @@ def replay(sessions: tuple[str, ...], output: Format) -> None:
     say("Everything came out as it is recorded.")
 
 
-def _rehearsed(done: Sequence[Rehearsed]) -> "Table":
+def _rehearsed(done: Sequence[Rehearsed]) -> Rows:
     rows = [
         (one.session, one.status, str(one.events), str(one.decisions), str(one.adopted), one.digest) for one in done
     ]
-    return table("session", "status", "events>", "decided again>", "adopted>", "digest of the state", rows=rows)
+    return Rows("session", "status", "events>", "decided again>", "adopted>", "digest of the state", rows=rows)
 
 
 @click.command()
@@ -65,7 +70,7 @@ def verify(sessions: tuple[str, ...], is_all: bool, output: Format) -> None:
 
     async def work(runtime: Runtime) -> list[Verified]:
         parts = runtime.parts
-        wanted = await _named(runtime, sessions) if sessions else await stream_ids(parts.store, LOCAL_USER.tenant)
+        wanted = await _logs(runtime, sessions) if sessions else await stream_ids(parts.store, LOCAL_USER.tenant)
         return [await verified(parts.store, parts.blobs, stream) for stream in wanted]
 
     done = using_runtime(work)
@@ -77,11 +82,11 @@ def verify(sessions: tuple[str, ...], is_all: bool, output: Format) -> None:
     say(f"All {len(done)} logs are whole.")
 
 
-def _verified(done: Sequence[Verified]) -> "Table":
+def _verified(done: Sequence[Verified]) -> Rows:
     rows = [
         (one.stream, str(one.events), str(one.blobs), one.head[:16], "; ".join(one.problems) or "whole") for one in done
     ]
-    return table("session", "events>", "bodies>", "head", "verdict~", rows=rows)
+    return Rows("log", "events>", "bodies>", "head", "verdict~", rows=rows)
 
 
 @click.command()
@@ -118,13 +123,13 @@ def import_(file: BinaryIO, resume: bool, output: Format) -> None:
         parts = runtime.parts
         return await imported(parts.journal, parts.blobs, file, now_us=parts.clock.now_us(), resume=resume)
 
-    done = using_runtime(work)
+    done = using_runtime(work, makes_store=True)
     emit(done, output, lambda: _imported(done))
     for one in done:
         if one.is_live and not resume:
             say(f"{one.session} has not ended. If it runs nowhere else, go on with: ostler resume {one.session}")
 
 
-def _imported(done: Sequence[Imported]) -> "Table":
+def _imported(done: Sequence[Imported]) -> Rows:
     rows = [(one.session, one.status, str(one.events), str(one.blobs)) for one in done]
-    return table("session", "status", "events>", "bodies>", rows=rows)
+    return Rows("session", "status", "events>", "bodies>", rows=rows)

@@ -1,6 +1,6 @@
 """Sessions as people watch them: one readable line for every event."""
 
-from typing import NamedTuple, assert_never
+from typing import Any, NamedTuple, assert_never
 
 import msgspec
 from rich.console import Console
@@ -32,6 +32,7 @@ from ostler.domain.session.events import (
     ToolCompleted,
     ToolRequested,
 )
+from ostler.domain.tool import ToolSpec
 from ostler.kernel.event import Record
 
 SAID_CHARS_MAX = 160
@@ -64,6 +65,9 @@ class Live:
         self._started_us: int | None = None
         self._tools: dict[str, str] = {}
         self._begun: dict[str, int] = {}
+        self._defaults: dict[str, dict[str, object]] = {}
+        self._model = "the model"
+        self._said = ""
 
     def show(self, happening: Happening, *, is_silent: bool = False) -> None:
         """Print the line of one event, as wide as the console; `is_silent` only remembers it."""
@@ -86,6 +90,7 @@ class Live:
         text.append(f"{line.symbol} ", style=line.style)
         text.append(f"{line.what:<11} ", style=line.style)
         text.append(line.detail)
+        text.rstrip()
         return text
 
     def line(self, event: SessionEvent, at_us: int) -> Line:
@@ -100,17 +105,22 @@ class Live:
                 self._tools.update({call.id: call.name for call in event.calls})
                 asked = ", ".join(call.name for call in event.calls)
                 style = "yellow" if event.defect else "cyan"
+                self._said = (event.defect or event.text) if event.answer is None else ""
                 return Line("◂", style, "model", " → ".join(part for part in (said, asked) if part) + took)
             case ModelFailed():
                 took = self._took(event.call, at_us)
-                return Line("✗", "red", "model", f"{event.code}: {short(event.message)}{took}")
+                self._said = f"{event.code}: {event.message}"
+                return Line("✗", "red", "model", f"{short(self._said)}{took}")
             case CallRetried():
-                detail = f"{event.call} {self._name(event.call)}, attempt {event.attempt}: {short(event.because)}"
+                wait_us = (event.not_before_us or 0) - at_us
+                when = f" in {duration(wait_us)}" if wait_us > 0 else ""
+                detail = f"{event.call} {self._name(event.call)}, attempt {event.attempt}{when}: {short(event.because)}"
                 return Line("↻", "yellow", "retry", detail)
             case ToolRequested():
                 self._begun[event.call], self._tools[event.call] = at_us, event.tool
                 rule = f" [{event.rule}]" if event.rule else ""
-                return Line("→", "blue", "call", f"{event.call} {event.tool}{rule} {arguments(event.arguments)}")
+                given = self._without_defaults(event.tool, event.arguments)
+                return Line("→", "blue", "call", f"{event.call} {event.tool}{rule} {arguments(given)}")
             case ToolCompleted():
                 symbol, style = ("✓", "green") if event.ok else ("✗", "red")
                 outcome = _outcome(event) if event.ok else f"{event.kind}: {short(event.output)}"
@@ -142,6 +152,8 @@ class Live:
         """The rarer events: what people decide, and the end."""
         match event:
             case AgentStarted():
+                self._model = f"{event.model.provider}:{event.model.name}"
+                self._defaults = {tool.name: _defaults(tool) for tool in event.agent.tools}
                 return Line("▶", "bold", "started", f"{event.agent} on {event.model}: {short(event.goal)}")
             case ApprovalRequested():
                 because = f": {event.reason}" if event.reason else ""
@@ -164,20 +176,35 @@ class Live:
             case CancelRequested():
                 return Line("■", "yellow", "cancelling", _by("", event.by, event.reason))
             case AgentCompleted():
-                return Line("●", "bold green", "completed", short(event.answer))
+                return Line("●", "bold green", "completed", self._unless_said(event.answer))
             case AgentFailed():
-                return Line("●", "bold red", "failed", f"{event.reason}: {short(event.message)}")
+                message = self._unless_said(event.message)
+                return Line("●", "bold red", "failed", event.reason + (f": {message}" if message else ""))
             case AgentCancelled():
                 return Line("●", "bold yellow", "cancelled", f"{event.reason} by {event.by}")
             case _:
                 assert_never(event)
 
     def _name(self, call: str) -> str:
-        return self._tools.get(call, "the model")
+        return self._tools.get(call, self._model)
+
+    def _unless_said(self, text: str) -> str:
+        """The text, if it is not that of the line before."""
+        return "" if text == self._said else short(text)
+
+    def _without_defaults(self, tool: str, given: dict[str, Any]) -> dict[str, Any]:
+        defaults = self._defaults.get(tool, {})
+        return {name: value for name, value in given.items() if name not in defaults or defaults[name] != value}
 
     def _took(self, call: str, at_us: int) -> str:
         begun = self._begun.pop(call, None)
         return "" if begun is None else f" ({duration(at_us - begun)})"
+
+
+def _defaults(tool: ToolSpec) -> dict[str, object]:
+    """The arguments that need not be given, by what they are then."""
+    properties: dict[str, Any] = tool.parameters.get("properties", {})
+    return {name: schema["default"] for name, schema in properties.items() if "default" in schema}
 
 
 def _outcome(event: ToolCompleted) -> str:

@@ -5,11 +5,14 @@ from collections.abc import AsyncIterator
 import click
 import msgspec
 
-from ostler.app.service import Session
-from ostler.cli.base import using_session
+from ostler.app.service import Runtime, Session
+from ostler.cli.base import is_worker, using_runtime, using_session
 from ostler.cli.live import Live, happening
-from ostler.cli.output import Format, console, emit_lines, encode, output_options
-from ostler.kernel.event import Record, to_cloudevent
+from ostler.cli.output import Format, Rows, console, emit, emit_lines, output_options, put
+from ostler.cli.words import arguments
+from ostler.domain.identity import LOCAL_USER
+from ostler.kernel.errors import NotFound
+from ostler.kernel.event import Record, StreamId, to_cloudevent
 from ostler.views.entries import entry
 
 
@@ -21,26 +24,55 @@ from ostler.views.entries import entry
 @click.option("--cloudevents", is_flag=True, help="CloudEvents 1.0 JSON, one a line.")
 @output_options
 def logs(session: str, follow: bool, after: int, raw: bool, cloudevents: bool, output: Format) -> None:
-    """Show the events of a session, in order."""
+    """Show the events of a session (or of a worker), in order."""
     if raw and cloudevents:
         raise click.UsageError("--raw and --cloudevents exclude each other.")
     if follow and output == "json":
         raise click.UsageError("A log that is followed has no end, so it cannot be one JSON value: use -o jsonl.")
 
+    if is_worker(session):
+        if follow:
+            raise click.UsageError("The log of a worker cannot be followed.")
+        records = using_runtime(lambda runtime: _of_worker(runtime, session))
+        _show_worker([record for record in records if record.seq > after], raw, cloudevents, output)
+        return
+
     async def show(found: Session) -> None:
         if raw or cloudevents:
             async for record in found.records(after=after, follow=follow):
-                click.echo(record.data if raw else msgspec.json.encode(to_cloudevent(record)))
+                click.echo(_as_stored(record, raw))
         elif output == "table":
             # From the first event on, because later lines refer to earlier ones.
             await _for_people(found.id, found.records(follow=follow), after)
         elif output == "json":
-            click.echo(encode([entry(record) async for record in found.records(after=after, follow=False)], output))
+            put([entry(record) async for record in found.records(after=after, follow=False)], output)
         else:
             async for record in found.records(after=after, follow=follow):
                 emit_lines([entry(record)], output)
 
     using_session(session, show)
+
+
+def _as_stored(record: Record, raw: bool) -> bytes:
+    return record.data if raw else msgspec.json.encode(to_cloudevent(record))
+
+
+async def _of_worker(runtime: Runtime, name: str) -> list[Record]:
+    records = await runtime.parts.store.read(StreamId(LOCAL_USER.tenant, name))
+    if not records:
+        raise NotFound(f"There is no worker {name}.", hint="`ostler verify` lists every log there is.")
+    return records
+
+
+def _show_worker(records: list[Record], raw: bool, cloudevents: bool, output: Format) -> None:
+    """The log of a worker: when it began, and how it ended."""
+    if raw or cloudevents:
+        for record in records:
+            click.echo(_as_stored(record, raw))
+        return
+    entries = [entry(record) for record in records]
+    rows = [(str(one.seq), one.time, one.type, arguments(one.data)) for one in entries]
+    emit(entries, output, lambda: Rows("seq>", "time", "type", "data~", rows=rows))
 
 
 async def _for_people(name: str, records: AsyncIterator[Record], after: int) -> None:

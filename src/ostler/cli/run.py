@@ -4,18 +4,18 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import click
 
 from ostler.app.project import find_agent, load_tools
 from ostler.app.service import Runtime, Session
 from ostler.app.settings import Settings
-from ostler.cli.base import settings
+from ostler.cli.base import find_session, settings, settings_of_existing
 from ostler.cli.exits import Exit, of_session
 from ostler.cli.follow import Answer, Followed, approve_unseen, ask_person, follow, leave_open
 from ostler.cli.live import Live, happening
-from ostler.cli.output import Format, console, emit_lines, encode, output_options, say
+from ostler.cli.output import Format, console, emit_lines, output_options, printing_aside, put, say
 from ostler.cli.signals import ignore_troubles, on_signals
 from ostler.cli.words import arguments, count, duration, short, usd
 from ostler.kernel.event import Record
@@ -79,7 +79,7 @@ def run(
         say(f"session {session.id} in {workspace.resolve()}, sandbox {sandbox or known.sandbox}")
         return session, 0
 
-    _in_foreground(start, detach=detach, timeout_s=timeout, yes=yes, output=output)
+    _in_foreground(settings(), start, detach=detach, timeout_s=timeout, yes=yes, output=output)
 
 
 @click.command()
@@ -93,23 +93,25 @@ def resume(session: str, detach: bool, timeout: float | None, yes: bool, output:
     """
 
     async def take_up(runtime: Runtime, _: Settings) -> tuple[Session, int]:
-        found = await runtime.session(session)
+        found = await find_session(runtime, session)
         version = await found.version()
         await found.resume()
         say(f"session {found.id}, after event {version}")
         return found, version
 
-    _in_foreground(take_up, detach=detach, timeout_s=timeout, yes=yes, output=output)
+    _in_foreground(settings_of_existing(), take_up, detach=detach, timeout_s=timeout, yes=yes, output=output)
 
 
 Begin = Callable[[Runtime, Settings], Awaitable[tuple[Session, int]]]
 """Finds or starts the session to be followed; with the number of its last event that is known."""
 
 
-def _in_foreground(begin: Begin, *, detach: bool, timeout_s: float | None, yes: bool, output: Format) -> None:
+def _in_foreground(
+    known: Settings, begin: Begin, *, detach: bool, timeout_s: float | None, yes: bool, output: Format
+) -> None:
     """Begin, follow, show how it stands, and exit with the code that says so."""
-    known = settings()
     names: list[str] = []
+    data = sys.stdout
 
     async def work() -> Followed:
         async with Runtime.open(known, worker=False) as runtime:
@@ -120,7 +122,7 @@ def _in_foreground(begin: Begin, *, detach: bool, timeout_s: float | None, yes: 
             if detach:
                 await _say_who_runs_it(runtime, session)
                 return Followed(await session.view(), 0)
-            show = _shower(session, output)
+            show = _shower(session, output, data)
             try:
                 async with asyncio.timeout(timeout_s):
                     return await follow(runtime, session, show, _answer(yes, output), after=after)
@@ -129,14 +131,18 @@ def _in_foreground(begin: Begin, *, detach: bool, timeout_s: float | None, yes: 
                 raise
 
     try:
-        followed = asyncio.run(work())
+        with printing_aside():
+            followed = asyncio.run(work())
     except asyncio.CancelledError:
         _leave(names, Exit.INTERRUPTED, "Interrupted")
     except TimeoutError:
         _leave(names, Exit.TIMED_OUT, f"Not done after {timeout_s:g} s")
     else:
         if detach:
-            click.echo(followed.view.id if output == "table" else encode(followed.view, output))
+            if output == "table":
+                click.echo(followed.view.id)
+            else:
+                put(followed.view, output)
             return
         _conclude(followed.view, followed.span_us, output)
 
@@ -161,7 +167,7 @@ def _leave(names: list[str], code: Exit, why: str) -> None:
 def _conclude(view: SessionView, span_us: int, output: Format) -> None:
     """The answer, or what is to be done; then the exit code."""
     if output != "table":
-        click.echo(encode(view, output))
+        put(view, output)
     elif view.status == "completed":
         click.echo(view.text)
     if view.approval is not None and view.status == "waiting":
@@ -173,15 +179,16 @@ def _conclude(view: SessionView, span_us: int, output: Format) -> None:
     elif view.status in ("failed", "cancelled"):
         say(f"{view.status} ({view.reason}): {view.text}")
         say(f"More: ostler why {view.id}")
-    used = [count(view.steps, "step"), count(view.tool_calls, "tool call"), count(view.tokens, "token")]
-    model = f"{view.model} ({view.model_kind})"
-    say(f"{view.status} in {duration(span_us)}: {', '.join(used)}, cost {usd(view.cost_microusd)}, {model}")
+    used = [count(view.steps, "step"), count(view.tool_calls, "tool call")]
+    if view.tokens:
+        used += [count(view.tokens, "token"), f"cost {usd(view.cost_microusd)}"]
+    say(f"{view.status} in {duration(span_us)}: {', '.join(used)}, {view.model} ({view.model_kind})")
     raise click.exceptions.Exit(of_session(view.status, view.reason))
 
 
-def _shower(session: Session, output: Format) -> Callable[[Record, bool], None]:
+def _shower(session: Session, output: Format, data: TextIO) -> Callable[[Record, bool], None]:
     if output == "jsonl":
-        return lambda record, is_known: None if is_known else emit_lines([entry(record)])
+        return lambda record, is_known: None if is_known else emit_lines([entry(record)], file=data)
     live = Live(console(err=True), session.id, says_how=True)
     return lambda record, is_known: live.show(happening(record), is_silent=is_known)
 

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 import click
 
 from ostler.app.service import Runtime, Session
-from ostler.cli.base import using_runtime
-from ostler.cli.output import Format, encode, output_options, say
+from ostler.cli.base import find_session, using_runtime
+from ostler.cli.output import Format, output_options, put, say
 from ostler.views.sessions import SessionView
 
 Wish = Callable[[Session], Awaitable[str]]
@@ -17,7 +17,7 @@ def _tell(session: str, output: Format, wish: Wish) -> None:
     """Say something to a session, then how it stands and who will act upon it."""
 
     async def work(runtime: Runtime) -> tuple[SessionView, str, bool]:
-        found = await runtime.session(session)
+        found = await find_session(runtime, session)
         said = await wish(found)
         now = runtime.parts.clock.now_us()
         is_attended = any(until_us > now for _, until_us in await runtime.parts.store.workers())
@@ -28,7 +28,7 @@ def _tell(session: str, output: Format, wish: Wish) -> None:
     if view.status in ("queued", "running") and not is_attended:
         say(f"No worker is running: go on with `ostler resume {view.id}`, or start `ostler worker`.")
     if output != "table":
-        click.echo(encode(view, output))
+        put(view, output)
 
 
 @click.command()
@@ -127,9 +127,12 @@ def fork(session: str, seq: int | None, text: str | None, output: Format) -> Non
     """
 
     async def work(runtime: Runtime) -> SessionView:
-        forked = await (await runtime.session(session)).fork(seq=seq, say=text)
+        forked = await (await find_session(runtime, session)).fork(seq=seq, say=text)
         return await forked.view()
 
     view = using_runtime(work)
-    click.echo(view.id if output == "table" else encode(view, output))
+    if output == "table":
+        click.echo(view.id)
+    else:
+        put(view, output)
     say(f"Forked from {view.origin}. Run it with `ostler resume {view.id}`, or leave it to a worker.")

@@ -3,8 +3,8 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO
 
 import click
 
@@ -20,7 +20,7 @@ def reported(ctx: click.Context) -> Iterator[None]:
     """Turn every error inside into a message on standard error and an exit code. `OSTLER_DEBUG=1` lets it through."""
     try:
         yield
-    except (click.exceptions.Exit, BrokenPipeError):
+    except click.exceptions.Exit:
         raise
     except click.ClickException as error:
         if not ctx.meta.get(JSON_ERRORS):
@@ -33,6 +33,17 @@ def reported(ctx: click.Context) -> Iterator[None]:
         if _debugging():
             raise
         tell(error, as_json=bool(ctx.meta.get(JSON_ERRORS)))
+        ctx.exit(of_error(error))
+    except BrokenPipeError as error:
+        _mute(sys.stdout)
+        _mute(sys.stderr)
+        ctx.exit(of_error(error))
+    except OSError as error:
+        if _debugging():
+            raise
+        hint = "The operating system says so; OSTLER_DEBUG=1 shows where."
+        tell(OstlerError(_of_the_system(error), hint=hint), as_json=bool(ctx.meta.get(JSON_ERRORS)))
+        _mute(sys.stdout)
         ctx.exit(of_error(error))
     except Exception as error:
         if _debugging():
@@ -48,7 +59,8 @@ def tell(error: OstlerError, *, as_json: bool = False) -> None:
         _tell_json(error.as_dict())
         return
     click.secho("Error: ", fg="red", nl=False, err=True)
-    click.echo(error.message, err=True)
+    is_open = error.message[-1:].isalnum() and "\n" not in error.message
+    click.echo(error.message + ("." if is_open else ""), err=True)
     if error.hint:
         click.echo(f"  {error.hint}", err=True)
 
@@ -58,6 +70,18 @@ def _tell_json(error: dict[str, Any]) -> None:
 
     json.dump({"error": error}, sys.stderr, default=str, ensure_ascii=False)
     sys.stderr.write("\n")
+
+
+def _of_the_system(error: OSError) -> str:
+    """What the operating system refused, and of which file."""
+    said = error.strerror or str(error) or type(error).__name__
+    return said if error.filename is None else f"{error.filename}: {said}"
+
+
+def _mute(stream: TextIO) -> None:
+    """Let what is still to be written there go nowhere, so that Python does not stumble over it on its way out."""
+    with suppress(OSError, ValueError), open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def _debugging() -> bool:

@@ -15,6 +15,11 @@ def short(text: str, chars_max: int = CHARS_MAX) -> str:
     return plain if is_whole else plain[: chars_max - 1] + "…"
 
 
+def whole(value: object) -> str:
+    """A value with nothing left out, line breaks included. What could steer a terminal is written as an escape."""
+    return "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in _value(value))
+
+
 def arguments(values: dict[str, object]) -> str:
     """Arguments as `name=value`, on one line."""
     return short(" ".join(f"{name}={_value(value)}" for name, value in values.items()))
@@ -34,6 +39,12 @@ def age(moment: str, now: datetime) -> str:
     if not moment:
         return "–"
     return duration(int((now - datetime.fromisoformat(moment)).total_seconds() * 1e6))
+
+
+def until(moment: str, now: datetime) -> str:
+    """How long it is until an RFC 3339 moment, and the moment."""
+    left_us = int((datetime.fromisoformat(moment) - now).total_seconds() * 1e6)
+    return f"{f'in {duration(left_us)}' if left_us > 0 else 'over'} ({moment})"
 
 
 def usd(microusd: int) -> str:

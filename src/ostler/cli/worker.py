@@ -9,7 +9,7 @@ from ostler.app.project import load_tools
 from ostler.app.service import Runtime
 from ostler.cli.base import settings
 from ostler.cli.exits import Exit
-from ostler.cli.output import say
+from ostler.cli.output import printing_aside, say
 from ostler.cli.signals import ignore_troubles, on_signals, tell_troubles
 from ostler.domain.identity import LOCAL_USER
 from ostler.kernel.event import StreamId
@@ -66,7 +66,8 @@ def worker(concurrency: int, lease: float, agents: tuple[str, ...], until_idle: 
         say("Stopped.")
 
     try:
-        asyncio.run(work())
+        with printing_aside():
+            asyncio.run(work())
     except asyncio.CancelledError:
         say("Stopped at once. Sessions keep their state.")
         raise click.exceptions.Exit(Exit.INTERRUPTED) from None

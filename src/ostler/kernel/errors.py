@@ -3,7 +3,8 @@
     OstlerError
     ├── UsageError                what was asked makes no sense as asked
     │   ├── DefinitionInvalid     an agent, tool, rule or settings file: every problem with its path
-    │   └── ConfigurationError    a setting is missing or contradicts another
+    │   ├── ConfigurationError    a setting is missing or contradicts another
+    │   └── NotAStore             what was named as a store is something else
     ├── NotFound                  no such session, agent, call, blob …
     ├── Conflict                  the state of things does not allow it (any more)
     │   ├── StaleWrite            somebody else appended first
@@ -11,7 +12,8 @@
     ├── StoreError
     │   ├── StoreBusy             another process holds the store
     │   ├── StoreFull             no space left
-    │   ├── StoreCorrupt          not a store, or damaged
+    │   ├── StoreReadOnly         it can be read, but not be written to
+    │   ├── StoreCorrupt          damaged
     │   └── UnknownEvent          an event that this version cannot read
     ├── ProviderError             a model could not answer
     │   ├── ProviderUnreachable   no connection, or it broke before a reply began
@@ -86,6 +88,12 @@ class ConfigurationError(UsageError):
     code = "configuration"
 
 
+class NotAStore(UsageError):
+    """This is not an Ostler store; it was not touched."""
+
+    code = "not_a_store"
+
+
 class NotFound(OstlerError):
     """There is no such thing here."""
 
@@ -131,8 +139,14 @@ class StoreFull(StoreError):
     retryable = True
 
 
+class StoreReadOnly(StoreError):
+    """The store can be read, but not be written to; nothing was written."""
+
+    code = "store_read_only"
+
+
 class StoreCorrupt(StoreError):
-    """This is not an intact Ostler store; it was not touched."""
+    """The store is damaged; it was not touched."""
 
     code = "store_corrupt"
 

@@ -24,20 +24,48 @@ from ostler.domain.session.events import (
     ModelCompleted,
     ModelFailed,
     ModelRequested,
-    SessionEvent,
     ToolCompleted,
     ToolRequested,
 )
 from ostler.domain.session.fork import Fact
+from ostler.kernel.event import timestamp
 
 Stage = Literal["asked", "waiting", "approved", "under way", "done", "failed", "refused"]
+
+
+_OfCall = (
+    ModelRequested
+    | ModelCompleted
+    | ModelFailed
+    | CallRetried
+    | ToolRequested
+    | ToolCompleted
+    | ConstraintFailed
+    | ApprovalRequested
+    | ApprovalGranted
+    | ApprovalDenied
+    | ApprovalExpired
+)
+_WITHOUT_CALL = (
+    AgentStarted,
+    InputReceived,
+    AgentPaused,
+    AgentResumed,
+    AgentForked,
+    CancelRequested,
+    AgentCompleted,
+    AgentFailed,
+    AgentCancelled,
+)
+_BEGINNINGS = (ModelRequested, ToolRequested)
+_ENDS = (ModelCompleted, ModelFailed, ToolCompleted, ConstraintFailed, ApprovalDenied, ApprovalExpired)
 
 
 class CallView(msgspec.Struct, omit_defaults=True):
     """One call, folded from the events at `seqs`.
 
     `tool` is empty for a call of the model. `asked` is the JSON text that the model wrote, `arguments` what the gate
-    made of it. `decided_by` is who approved or denied it; `kind` why it has no good outcome.
+    made of it. `decided_by` is who approved or denied it; `kind` why it has no good outcome. Times are RFC 3339.
     """
 
     call: str
@@ -56,68 +84,63 @@ class CallView(msgspec.Struct, omit_defaults=True):
     blob: str = ""
     tokens: int = 0
     cost_microusd: int = 0
-    began_us: int | None = None
-    ended_us: int | None = None
+    began: str = ""
+    ended: str = ""
+    took_us: int | None = None
     seqs: list[int] = []
 
 
 def calls(facts: Iterable[Fact]) -> list[CallView]:
     """Every call of these events of one session, from its first on, in the order in which they were first asked for."""
     found: dict[str, CallView] = {}
+    begun: dict[str, int] = {}
     for seq, (at_us, event) in enumerate(facts, 1):
-        _note(found, seq, at_us, event)
+        if isinstance(event, _WITHOUT_CALL):
+            continue
+        _note(found, seq, event)
+        view = found[event.call]
+        if isinstance(event, _BEGINNINGS):
+            view.began, begun[event.call] = timestamp(at_us), at_us
+        elif isinstance(event, _ENDS):
+            view.ended = timestamp(at_us)
+            view.took_us = at_us - begun[event.call] if event.call in begun else None
     return list(found.values())
 
 
-def _note(found: dict[str, CallView], seq: int, at_us: int, event: SessionEvent) -> None:
-    if isinstance(event, _WITHOUT_CALL):
-        return
+def _note(found: dict[str, CallView], seq: int, event: _OfCall) -> None:
     view = found.setdefault(event.call, CallView(event.call))
     view.seqs.append(seq)
     match event:
         case ModelRequested():
-            view.stage, view.began_us, view.attempts = "under way", at_us, 1
+            view.stage, view.attempts = "under way", 1
         case ModelCompleted():
-            view.stage, view.outcome, view.ended_us = "done", event.text, at_us
+            view.stage, view.outcome = "done", event.text
             view.tokens, view.cost_microusd = event.usage.total_tokens, event.cost_microusd
             view.reason = event.defect or ""
             for call in event.calls:
                 found[call.id] = CallView(call.id, call.name, asked=call.arguments, seqs=[seq])
         case ModelFailed():
-            view.stage, view.kind, view.outcome, view.ended_us = "failed", event.code, event.message, at_us
+            view.stage, view.kind, view.outcome = "failed", event.code, event.message
         case CallRetried():
             view.attempts = event.attempt
             view.retries.append(event.because)
         case ToolRequested():
-            view.stage, view.began_us, view.attempts = "under way", at_us, 1
+            view.stage, view.attempts = "under way", 1
             view.tool, view.arguments, view.rule = event.tool, event.arguments, event.rule or view.rule
         case ToolCompleted():
             view.stage = "done" if event.ok else "failed"
-            view.kind, view.outcome, view.ended_us = event.kind or "", event.output, at_us
+            view.kind, view.outcome = event.kind or "", event.output
             view.blob = event.blob or ""
         case ConstraintFailed():
             view.stage, view.kind, view.rule, view.reason = "refused", event.kind, event.rule, event.reason
-            view.tool, view.ended_us = event.tool, at_us
+            view.tool = event.tool
         case ApprovalRequested():
             view.stage, view.tool, view.arguments = "waiting", event.tool, event.arguments
             view.rule, view.reason = event.rule, event.reason
         case ApprovalGranted():
             view.stage, view.decided_by, view.decision = "approved", event.by, event.reason
         case ApprovalDenied():
-            view.stage, view.kind, view.ended_us = "refused", "denied", at_us
+            view.stage, view.kind = "refused", "denied"
             view.decided_by, view.decision = event.by, event.reason
         case ApprovalExpired():
-            view.stage, view.kind, view.ended_us = "refused", "expired", at_us
-
-
-_WITHOUT_CALL = (
-    AgentStarted,
-    InputReceived,
-    AgentPaused,
-    AgentResumed,
-    AgentForked,
-    CancelRequested,
-    AgentCompleted,
-    AgentFailed,
-    AgentCancelled,
-)
+            view.stage, view.kind = "refused", "expired"

@@ -13,11 +13,11 @@ from ostler.views.calls import CallView, calls
 
 
 class Explanation(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The `question` that is answered and the answer as (what, which) lines; `events` are the numbers it rests on."""
+    """The `question` that is answered and the answer, line by line; `events` are the numbers it rests on."""
 
     session: str
     question: str
-    answer: list[tuple[str, str]]
+    answer: dict[str, str]
     call: CallView | None = None
     events: list[int] = []
 
@@ -47,14 +47,16 @@ def why_state(state: State, facts: Sequence[Fact]) -> Explanation:
         events = waiting.seqs
     else:
         under_way = [call for call in found if call.stage == "under way"]
-        for call in under_way:
-            name = call.tool or "the model"
-            lines.append(("under way", f"{call.call} {name}, attempt {call.attempts}" + _retries(call)))
-        if not under_way:
+        if under_way:
+            told = [
+                f"{call.call} {call.tool or 'the model'}, attempt {call.attempts}{_retries(call)}" for call in under_way
+            ]
+            lines.append(("under way", "; ".join(told)))
+        else:
             lines.append(("reason", "its next step has not been taken yet; a worker takes it when one is running"))
         events = [seq for call in under_way for seq in call.seqs]
     what = "ended so" if state.status in ENDED else f"is {state.status}"
-    return Explanation(state.session, f"Why the session {what}", lines, events=events)
+    return Explanation(state.session, f"Why the session {what}", dict(lines), events=events)
 
 
 def why_call(state: State, facts: Sequence[Fact], name: str) -> Explanation:
@@ -71,14 +73,14 @@ def why_call(state: State, facts: Sequence[Fact], name: str) -> Explanation:
         chosen = next((call for call in found if number in call.seqs), None)
         if chosen is None:
             lines = _event_lines(facts, number)
-            return Explanation(state.session, f"Why event {number}", lines, events=[number])
+            return Explanation(state.session, f"Why event {number}", dict(lines), events=[number])
     else:
         chosen = next((call for call in found if call.call == name), None)
     if chosen is None:
         near = did_you_mean(name, [call.call for call in found])
         hint = f"Did you mean {near}?" if near else f"`ostler inspect {state.session}` lists its calls."
         raise NotFound(f"{state.session} has no call {name}.", hint=hint)
-    return Explanation(state.session, f"Why call {chosen.call}", _lines(chosen), chosen, chosen.seqs)
+    return Explanation(state.session, f"Why call {chosen.call}", dict(_lines(chosen)), chosen, chosen.seqs)
 
 
 def _lines(call: CallView) -> list[tuple[str, str]]:

@@ -271,6 +271,33 @@ def test_a_refused_tool_ends_the_work_with_the_reason_and_untouched_files(tmp_pa
     assert contents(folder) == before
 
 
+UNAVAILABLE = "Isolation needs bubblewrap, and there is no 'bwrap'. Install it: apt-get install bubblewrap."
+
+
+def unable(*, after: int) -> Before:
+    """Nothing can be run any more, after so many programs."""
+    runs = 0
+
+    def before(call: AskedCall, arguments: dict[str, Any]) -> ToolOutcome | None:
+        nonlocal runs
+        runs += call.name == "shell.run"
+        return failed("permanent", UNAVAILABLE) if call.name == "shell.run" and runs > after else None
+
+    return before
+
+
+@pytest.mark.parametrize("after", [0, 1])
+def test_when_nothing_can_be_run_it_says_why_and_quotes_what_helps(tmp_path: Path, after: int) -> None:
+    folder = project(tmp_path, COUNTDOWN)
+    before = contents(folder)
+    session = Session(folder, before=unable(after=after))
+    answer = session.run()
+    assert UNAVAILABLE in answer
+    assert "no tests" not in answer
+    assert len(session.asked("shell.run")) == after + 1
+    assert contents(folder) == before
+
+
 def test_refused_reading_leaves_nothing_to_try(tmp_path: Path) -> None:
     answer = Session(project(tmp_path, COUNTDOWN), before=refusing("files.read")).run()
     assert "I found nothing to try" in answer

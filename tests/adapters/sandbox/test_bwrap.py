@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ostler.adapters.sandbox import bwrap as module
+from ostler.adapters.sandbox import remedy
 from ostler.adapters.sandbox.bwrap import Bubblewrap
 from ostler.adapters.sandbox.process import Limits
 from ostler.kernel.errors import SandboxUnavailable, UsageError
@@ -164,6 +165,18 @@ async def test_no_secret_of_the_environment_is_inside(sandbox, workspace, monkey
 
 
 @real
+async def test_a_command_gets_what_it_is_given_and_nothing_given_replaces_what_all_get(sandbox, workspace):
+    given = {"GIT_AUTHOR_NAME": "Ada L. =\n", "HOME": "/root"}
+    done = await python(
+        sandbox,
+        workspace,
+        "import os; print(repr(os.environ['GIT_AUTHOR_NAME']), os.environ['HOME'])",
+        environment=given,
+    )
+    assert done.output == "'Ada L. =\\n' /tmp\n"
+
+
+@real
 async def test_there_is_no_network_and_no_way_to_a_socket_of_the_host(sandbox, workspace):
     attempt = """
 import socket, sys
@@ -261,9 +274,10 @@ print(count)
 )
 async def test_memory_is_bounded(workspace, program):
     sandbox = Bubblewrap(Limits(memory_bytes=100 * MB, scratch_bytes=50 * MB))
-    done = await python(sandbox, workspace, f"print('began', flush=True); {program}; print('was not bounded')")
+    # said in a way that no traceback can, which may show the line of the program
+    done = await python(sandbox, workspace, f"print('be' + 'gan', flush=True); {program}; print('un' + 'bounded')")
     assert done.output.startswith("began")
-    assert "was not bounded" not in done.output
+    assert "unbounded" not in done.output
 
 
 @real
@@ -409,6 +423,21 @@ async def test_a_bubblewrap_that_cannot_start_says_why(workspace, tmp_path):
     broken.chmod(0o755)
     with pytest.raises(SandboxUnavailable, match="No permissions to create new namespace"):
         await run(Bubblewrap(program=str(broken)), workspace, "true")
+
+
+async def test_a_kernel_that_forbids_namespaces_is_named_with_its_setting(workspace, tmp_path, monkeypatch):
+    broken = tmp_path / "bwrap"
+    broken.write_text("#!/bin/sh\necho 'bwrap: setting up uid map: Permission denied' >&2; exit 1\n")
+    broken.chmod(0o755)
+    setting = tmp_path / "kernel" / "apparmor_restrict_unprivileged_userns"
+    setting.parent.mkdir()
+    monkeypatch.setattr(remedy, "_SETTINGS", tmp_path)
+    for value, is_named in (("1\n", True), ("0\n", False)):
+        setting.write_text(value)
+        with pytest.raises(SandboxUnavailable, match="uid map") as caught:
+            await Bubblewrap(program=str(broken)).probe()
+        assert ("sysctl -w kernel.apparmor_restrict_unprivileged_userns=0" in caught.value.hint) is is_named
+        assert "--sandbox=none" in caught.value.hint
 
 
 @real

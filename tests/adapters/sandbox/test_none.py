@@ -18,8 +18,11 @@ async def run(sandbox, workspace, *argv, wall_s=60.0, keep_bytes=64 * 1024, **mo
 async def test_a_command_runs_in_its_folder_and_sees_no_secret(tmp_path, monkeypatch):
     monkeypatch.setenv("VENDOR_API_KEY", "sk-this-is-secret")
     (tmp_path / "inner").mkdir()
-    done = await run(Unconfined(), tmp_path, "sh", "-c", "pwd; cat; env", cwd="inner", stdin=b"given\n")
+    given = {"GIT_AUTHOR_NAME": "Ada", "PATH": "/nowhere"}
+    script = "pwd; cat; env"
+    done = await run(Unconfined(), tmp_path, "sh", "-c", script, cwd="inner", stdin=b"given\n", environment=given)
     assert done.exit == 0
+    assert "\nGIT_AUTHOR_NAME=Ada\n" in done.output
     assert done.output.startswith(f"{tmp_path}/inner\ngiven\n")
     assert "VENDOR_API_KEY" not in done.output
 
@@ -45,6 +48,7 @@ async def test_what_cannot_be_limited_is_not_claimed():
 
 async def test_without_the_means_to_set_limits_nothing_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda program: None)
-    with pytest.raises(SandboxUnavailable, match="prlimit"):
+    with pytest.raises(SandboxUnavailable, match="prlimit") as caught:
         await run(Unconfined(), tmp_path, "touch", "ran")
+    assert "install util-linux" in caught.value.hint
     assert os.listdir(tmp_path) == []

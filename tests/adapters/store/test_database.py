@@ -1,15 +1,17 @@
 """The file of a store: told from everything else, brought up to date, and never trusted after an I/O error."""
 
+import os
 import resource
 import sqlite3
 import stat
+import subprocess
 from contextlib import closing
 
 import pytest
 
 from ostler.adapters.store import database
 from ostler.adapters.store.database import APPLICATION_ID, MIGRATIONS, Database, connect
-from ostler.kernel.errors import StoreBusy, StoreCorrupt, StoreError
+from ostler.kernel.errors import NotAStore, NotFound, StoreBusy, StoreCorrupt, StoreError, StoreReadOnly, UsageError
 
 INSERT = "INSERT INTO workers (name, until) VALUES (?, ?)"
 
@@ -28,7 +30,7 @@ def open_database():
 
 
 def contents(directory):
-    return {path.name: path.read_bytes() for path in directory.iterdir()}
+    return {path.name: path.is_file() and path.read_bytes() for path in directory.iterdir()}
 
 
 def make_foreign(path):
@@ -65,11 +67,12 @@ def make_malformed(path):
 @pytest.mark.parametrize(
     ("make", "error"),
     [
-        (lambda path: path.write_text("name,price\nhay,4\n"), StoreCorrupt),
-        (lambda path: path.write_bytes(b"SQLite format 3\0"), StoreCorrupt),
-        (lambda path: path.write_bytes(b"\0" * 8192), StoreCorrupt),
-        (make_foreign, StoreCorrupt),
-        (make_foreign_with_a_log, StoreCorrupt),
+        (lambda path: path.write_text("name,price\nhay,4\n"), NotAStore),
+        (lambda path: path.write_bytes(b"SQLite format 3\0"), NotAStore),
+        (lambda path: path.write_bytes(b"\0" * 8192), NotAStore),
+        (lambda path: path.mkdir(), NotAStore),
+        (make_foreign, NotAStore),
+        (make_foreign_with_a_log, NotAStore),
         (make_truncated, StoreCorrupt),
         (make_malformed, StoreCorrupt),
         (make_newer, StoreError),
@@ -86,10 +89,34 @@ def test_what_is_no_store_of_ours_is_refused_and_not_touched(tmp_path, make, err
     assert contents(tmp_path) == before
 
 
-@pytest.mark.parametrize("where", ["absent/ostler.db", "."])
+def test_another_kind_of_file_is_a_mistake_of_usage_and_damage_is_not():
+    assert issubclass(NotAStore, UsageError)
+    assert not issubclass(StoreCorrupt, UsageError)
+
+
+@pytest.mark.parametrize("where", ["absent/ostler.db", "file/ostler.db", "link"])
 def test_a_path_that_cannot_be_a_file_is_explained(tmp_path, where, open_database):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("link")
     with pytest.raises(StoreError, match="cannot be"):
         open_database(tmp_path / where).fetch("SELECT 1")
+
+
+@pytest.mark.parametrize("make", [lambda path: None, lambda path: path.touch()], ids=["no file", "an empty file"])
+def test_what_is_not_to_be_made_is_not_found_and_not_made(tmp_path, make):
+    path = tmp_path / "ostler.db"
+    make(path)
+    before = contents(tmp_path)
+    with pytest.raises(NotFound, match=f"no store at {path}"):
+        Database(path, create=False).fetch("SELECT 1")
+    assert contents(tmp_path) == before
+
+
+def test_a_store_that_is_there_needs_no_making(tmp_path):
+    connect(tmp_path / "ostler.db").close()
+    store = Database(tmp_path / "ostler.db", create=False)
+    assert store.fetch("SELECT count(*) FROM events") == [(0,)]
+    store.close()
 
 
 def test_a_new_file_is_private_and_says_what_it_is(tmp_path):
@@ -200,3 +227,76 @@ def test_closing_empties_the_log_and_ends_all_use(tmp_path, open_database):
     assert [path.name for path in tmp_path.iterdir()] == ["ostler.db"]
     with pytest.raises(StoreError, match="closed"):
         store.fetch("SELECT 1")
+
+
+@pytest.fixture
+def protected(tmp_path):
+    """A folder `store`; what is yielded makes it read-only, or (False) writable again, however one may do that here."""
+    folder = tmp_path / "store"
+    folder.mkdir()
+    if os.geteuid() != 0:
+
+        def protect(how=True):
+            for path in (folder, *folder.iterdir()):
+                path.chmod((0o500 if path.is_dir() else 0o400) | (0 if how else 0o200))
+
+        yield protect
+        protect(False)
+        return
+    if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(folder)], capture_output=True, check=False).returncode:
+        pytest.skip("root can only be kept from writing by a mount, and may not mount here")
+    yield lambda how=True: subprocess.run(["mount", "-o", f"remount,{'ro' if how else 'rw'}", str(folder)], check=True)
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def add(name):
+    return lambda connection: connection.execute(INSERT, (name, 1))
+
+
+@pytest.mark.parametrize("suffixes", [[""], ["", "-wal", "-shm"]], ids=["after a clean end", "as after a crash"])
+def test_a_store_that_is_protected_is_read_and_says_why_it_is_not_written(tmp_path, protected, suffixes):
+    path = tmp_path / "store" / "ostler.db"
+    running = Database(tmp_path / "running.db")
+    running.transaction(add("anna"))
+    if len(suffixes) == 1:
+        running.close()
+    for suffix in suffixes:
+        path.with_name(path.name + suffix).write_bytes((tmp_path / f"running.db{suffix}").read_bytes())
+    running.close()
+    protected()
+    before = contents(path.parent)
+    store = Database(path)
+    for _ in range(2):
+        assert store.fetch("SELECT name FROM workers") == [("anna",)]
+        with pytest.raises(StoreReadOnly, match="can be read, but not be written to"):
+            store.transaction(add("bert"))
+    assert contents(path.parent) == before
+    protected(False)
+    store.transaction(add("bert"))
+    assert store.fetch("SELECT name FROM workers") == [("anna",), ("bert",)]
+    store.close()
+
+
+def test_what_others_write_is_seen_by_those_who_can_only_read(tmp_path, protected):
+    path = tmp_path / "store" / "ostler.db"
+    connect(path).close()
+    protected()
+    reader = Database(path)
+    assert reader.fetch("SELECT count(*) FROM workers") == [(0,)]
+    protected(False)
+    writer = Database(path)
+    for name in ("anna", "bert"):
+        writer.transaction(add(name))
+        assert reader.fetch("SELECT max(name) FROM workers") == [(name,)]
+    writer.close()
+    reader.close()
+
+
+def test_an_older_store_that_cannot_be_brought_up_to_date_says_so(tmp_path, protected, monkeypatch):
+    path = tmp_path / "store" / "ostler.db"
+    with monkeypatch.context() as past:
+        past.setattr(database, "MIGRATIONS", MIGRATIONS[:-1])
+        connect(path).close()
+    protected()
+    with pytest.raises(StoreReadOnly, match="older Ostler"):
+        Database(path).fetch("SELECT 1")

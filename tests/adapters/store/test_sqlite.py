@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ostler.adapters.store.sqlite import SqliteBlobStore, SqliteStore
+from ostler.adapters.store.sqlite import LIST_QUEUE, SqliteBlobStore, SqliteStore
 from ostler.kernel.errors import StoreBusy, StoreCorrupt, StoreError, StoreFull
 from ostler.kernel.event import Record, StreamId, first_broken
 from ostler.ports import Append
@@ -259,7 +259,7 @@ def small_disk(tmp_path):
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("mounting a small disk needs root")
     yield tmp_path
-    subprocess.run(["umount", str(tmp_path)], check=True)
+    subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
 
 
 async def test_a_full_disk_refuses_and_loses_nothing_and_work_goes_on_when_there_is_space(small_disk):
@@ -285,6 +285,24 @@ async def test_opening_on_a_full_disk_says_so(small_disk):
     await (await SqliteStore.open(small_disk / "ostler.db")).close()
 
 
+async def test_on_a_full_disk_everything_can_still_be_read(small_disk):
+    store = await SqliteStore.open(small_disk / "ostler.db")
+    await store.append(addition(ORDER, 0, 9))
+    await store.close()
+    with pytest.raises(OSError, match="space"):
+        (small_disk / "ballast").write_bytes(b"\0" * 2_000_000)
+    store = await SqliteStore.open(small_disk / "ostler.db", create=False)
+    assert (len(await store.read(ORDER)), await store.head()) == (9, 9)
+    assert [info.stream for info in await store.streams("acme")] == [ORDER]
+    assert await store.wait(after=9, timeout_s=0.02) == 9
+    with pytest.raises(StoreFull):
+        await store.append(addition(ORDER, 9))
+    (small_disk / "ballast").unlink()
+    assert await store.append(addition(ORDER, 9)) == 10
+    assert len(await store.read(ORDER)) == 10
+    await store.close()
+
+
 async def fill(store: SqliteStore, stream: StreamId) -> list[int]:
     """Append until there is no space; the numbers of what was acknowledged."""
     for seq in itertools.count(1):
@@ -295,6 +313,20 @@ async def fill(store: SqliteStore, stream: StreamId) -> list[int]:
             break
     assert seq > 1
     return list(range(1, seq))
+
+
+# Lists
+
+
+async def test_sessions_of_one_agent_are_found_without_looking_at_all_others(store):
+    details = [
+        row[-1]
+        for row in store._database.fetch(
+            f"EXPLAIN QUERY PLAN {LIST_QUEUE}",
+            {"tenant": "acme", "first": 1, "before": 9, "prefix": "", "queue": "coder", "limit": 5},
+        )
+    ]
+    assert details == ["SEARCH streams USING INDEX streams_by_queue (tenant=? AND queue=? AND rowid>? AND rowid<?)"]
 
 
 # Damage

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import subprocess
 
 import msgspec
 import pytest
@@ -22,6 +23,10 @@ class Recorder:
     def __init__(self, answer=None):
         self.answer = answer or Completed(0, "")
         self.told = []
+        self.probes = 0
+
+    async def probe(self):
+        self.probes += 1
 
     async def run(self, argv, **how):
         self.told.append((argv, how))
@@ -122,6 +127,79 @@ async def test_a_sandbox_that_is_not_there_is_never_replaced_by_another(tmp_path
     assert other.told == []
 
 
+async def test_whether_commands_can_run_is_said_before_one_is_to(tmp_path):
+    sandbox = Recorder()
+    tools = ShellTools({"bwrap": sandbox, "broken": Bubblewrap(program="no-such-bwrap")})
+    await tools.ready("bwrap")
+    assert (sandbox.probes, sandbox.told) == (1, [])
+    with pytest.raises(SandboxUnavailable, match="no-such-bwrap") as caught:
+        await tools.ready("broken")
+    assert caught.value.hint
+    with pytest.raises(SandboxUnavailable, match="there is: broken, bwrap"):
+        await tools.ready("other")
+
+
+# Who commits
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch):
+    """The user's git settings, in their home; the system's do not count."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    for name in ("GIT_CONFIG_GLOBAL", "GIT_DIR", "XDG_CONFIG_HOME", "GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL"):
+        monkeypatch.delenv(name, raising=False)
+    return home / ".gitconfig"
+
+
+ADA = """
+[user]
+    name = Ada Lovelace
+    email = ada@example.org
+    signingKey = secret-key
+[credential]
+    helper = store
+"""
+
+
+def git(folder, *words):
+    return subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True, text=True).stdout
+
+
+async def environment_in(folder):
+    sandbox = Recorder()
+    await ShellTools({"bwrap": sandbox}).perform(request(folder, "git", "commit"))
+    return sandbox.told[0][1]["environment"]
+
+
+async def test_a_command_knows_who_commits_and_nothing_else_of_the_users_settings(tmp_path, settings):
+    settings.write_text(ADA)
+    assert await environment_in(tmp_path) == {
+        "GIT_AUTHOR_NAME": "Ada Lovelace",
+        "GIT_AUTHOR_EMAIL": "ada@example.org",
+        "GIT_COMMITTER_NAME": "Ada Lovelace",
+        "GIT_COMMITTER_EMAIL": "ada@example.org",
+    }
+
+
+async def test_what_a_repository_says_of_its_committers_wins(tmp_path, settings):
+    settings.write_text(ADA)
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "config", "user.email", "ada@work.example.org")
+    found = await environment_in(tmp_path)
+    assert (found["GIT_AUTHOR_NAME"], found["GIT_AUTHOR_EMAIL"]) == ("Ada Lovelace", "ada@work.example.org")
+
+
+async def test_nobody_is_made_up_who_is_not_named(tmp_path, settings, monkeypatch):
+    assert await environment_in(tmp_path) == {}
+    settings.write_text("[user\n")
+    assert await environment_in(tmp_path) == {}
+    monkeypatch.setenv("PATH", str(tmp_path))  # where there is no git
+    assert await environment_in(tmp_path) == {}
+
+
 class ShellContract(ToolHostContract):
     sandbox = "none"
 
@@ -155,6 +233,15 @@ class TestShellInBubblewrapKeepsTheContract(ShellContract):
         outcome = await host.perform(request(tmp_path, "python3", "-c", "open('a.txt', 'w').write('x')"))
         assert msgspec.json.decode(outcome.output) == {"exit": 0, "output": ""}
         assert (tmp_path / "a.txt").read_text() == "x"
+
+    async def test_a_commit_is_made_by_the_user_whose_settings_are_at_home(self, host, tmp_path, settings):
+        settings.write_text(ADA)
+        folder = tmp_path / "project"
+        folder.mkdir()
+        git(folder, "init", "--quiet")
+        outcome = await host.perform(request(folder, "git", "commit", "--allow-empty", "-m", "Begin"))
+        assert msgspec.json.decode(outcome.output)["exit"] == 0, outcome.output
+        assert git(folder, "log", "--format=%an <%ae> %cn") == "Ada Lovelace <ada@example.org> Ada Lovelace\n"
 
     async def test_many_commands_at_once_keep_apart(self, host, tmp_path):
         calls = [host.perform(request(tmp_path, "echo", str(number))) for number in range(5)]

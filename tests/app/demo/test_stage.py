@@ -106,4 +106,4 @@ async def test_a_missing_sandbox_is_mended_by_one_command(monkeypatch: pytest.Mo
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SandboxUnavailable) as raised:
         await check_sandbox()
-    assert raised.value.hint.endswith("apt-get install bubblewrap")
+    assert raised.value.hint.endswith("apt-get install bubblewrap.")

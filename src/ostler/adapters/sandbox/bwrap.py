@@ -19,9 +19,8 @@ from pathlib import Path
 
 from ostler.adapters.sandbox.cgroup import Cgroup, make_cgroup, sweep_cgroups
 from ostler.adapters.sandbox.process import Child, Completed, Limits, readable, watch
+from ostler.adapters.sandbox.remedy import OTHERWISE, allow_namespaces, install
 from ostler.kernel.errors import SandboxUnavailable, UsageError
-
-_HINT = "Install it (apt-get install bubblewrap), or run without isolation, explicitly: --sandbox=none."
 
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 _ETC = (
@@ -82,33 +81,61 @@ class Bubblewrap:
             sweep_cgroups()
             held = await self._attack()
             if broken := sorted(name for name, what in held.items() if what != "held"):
+                remedy = (allow_namespaces() if "starting" in broken else "") or "Correct what is named."
                 raise SandboxUnavailable(
                     "The sandbox does not hold here: " + "; ".join(f"{name}: {held[name]}" for name in broken) + ".",
-                    hint="Correct what is named, or run without isolation, explicitly: --sandbox=none.",
+                    hint=f"{remedy} {OTHERWISE}",
+                    remedy=remedy,
                 )
             self._held = held
         return self._held
 
     async def run(
-        self, argv: Sequence[str], *, workspace: str, cwd: str = ".", stdin: bytes = b"", wall_s: float, keep_bytes: int
+        self,
+        argv: Sequence[str],
+        *,
+        workspace: str,
+        cwd: str = ".",
+        stdin: bytes = b"",
+        environment: Mapping[str, str] | None = None,
+        wall_s: float,
+        keep_bytes: int,
     ) -> Completed:
         """Run one command in the folder `cwd` of the workspace, and end all that it started when it ends.
 
-        Cancelling ends it, too; nothing of it is alive when that is through. Raises `SandboxUnavailable`.
+        `environment` is what it gets besides what every command gets. Cancelling ends it, too; nothing of it is alive
+        when that is through. Raises `SandboxUnavailable`.
         """
         await self.probe()
-        return await self._run(argv, workspace=workspace, cwd=cwd, stdin=stdin, wall_s=wall_s, keep_bytes=keep_bytes)
+        return await self._run(
+            argv,
+            workspace=workspace,
+            cwd=cwd,
+            stdin=stdin,
+            environment=environment,
+            wall_s=wall_s,
+            keep_bytes=keep_bytes,
+        )
 
-    def command(self, argv: Sequence[str], *, workspace: str, cwd: str = ".", options: Sequence[str] = ()) -> list[str]:
+    def command(
+        self,
+        argv: Sequence[str],
+        *,
+        workspace: str,
+        cwd: str = ".",
+        environment: Mapping[str, str] | None = None,
+        options: Sequence[str] = (),
+    ) -> list[str]:
         """The command line that runs `argv` isolated."""
         workspace = os.path.realpath(workspace)
         as_user = ["--uid", str(_INSIDE_UID), "--gid", str(_INSIDE_UID)] if os.geteuid() == 0 else []
         disable = ["--disable-userns"] if "--disable-userns" in self._options else []
-        environment = [word for pair in self._environment.items() for word in ("--setenv", *pair)]
+        variables = {**(environment or {}), **self._environment}
         return [
             self._program,
             *("--unshare-all", "--unshare-user", *disable, *as_user, "--cap-drop", "ALL"),
-            *("--die-with-parent", "--new-session", "--hostname", "sandbox", "--clearenv", *environment),
+            *("--die-with-parent", "--new-session", "--hostname", "sandbox", "--clearenv"),
+            *(word for pair in variables.items() for word in ("--setenv", *pair)),
             *self._mounts(workspace),
             *("--chdir", os.path.normpath(os.path.join(workspace, cwd)), *options, "--"),
             *self._limits.prefix(processes=True),
@@ -116,14 +143,22 @@ class Bubblewrap:
         ]
 
     async def _run(
-        self, argv: Sequence[str], *, workspace: str, cwd: str, stdin: bytes, wall_s: float, keep_bytes: int
+        self,
+        argv: Sequence[str],
+        *,
+        workspace: str,
+        cwd: str = ".",
+        stdin: bytes = b"",
+        environment: Mapping[str, str] | None = None,
+        wall_s: float,
+        keep_bytes: int,
     ) -> Completed:
         group = self._make_cgroup()
         try:
             child = _Namespaced(
                 lambda options: [
                     *(group.prefix() if group else []),
-                    *self.command(argv, workspace=workspace, cwd=cwd, options=options),
+                    *self.command(argv, workspace=workspace, cwd=cwd, environment=environment, options=options),
                 ],
                 environment=self._environment,  # bubblewrap's own stays readable inside, as /proc/1/environ
                 stdin=stdin,
@@ -170,9 +205,14 @@ class Bubblewrap:
 
     def _find_options(self) -> str:
         if shutil.which(self._program) is None:
-            raise SandboxUnavailable(f"Isolation needs bubblewrap, and there is no {self._program!r}.", hint=_HINT)
+            remedy = install("bubblewrap")
+            raise SandboxUnavailable(
+                f"Isolation needs bubblewrap, and there is no {self._program!r}.",
+                hint=f"{remedy} {OTHERWISE}",
+                remedy=remedy,
+            )
         if not (os.path.exists("/usr/bin/prlimit") or os.path.exists("/bin/prlimit")):
-            raise SandboxUnavailable("Limits cannot be set: there is no prlimit.", hint="apt-get install util-linux")
+            raise SandboxUnavailable("Limits cannot be set: there is no prlimit.", hint=install("util-linux"))
         return subprocess.run([self._program, "--help"], capture_output=True, text=True, check=False).stdout
 
     async def _attack(self) -> dict[str, str]:
@@ -182,8 +222,6 @@ class Bubblewrap:
             done = await self._run(
                 [_PYTHON, "-I", "-S", "-c", _ATTACKS, json.dumps(targets)],
                 workspace=workspace,
-                cwd=".",
-                stdin=b"",
                 wall_s=30.0,
                 keep_bytes=64 * 1024,
             )

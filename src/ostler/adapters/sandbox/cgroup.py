@@ -1,15 +1,14 @@
 """A control group for one command: bounds on the memory and the processes of all of it together."""
 
 import os
+import secrets
 from collections.abc import Mapping
 from contextlib import suppress
-from itertools import count
 from pathlib import Path
 
 _ENTER = 'for group in "$1" "$2"; do echo 0 >"$group/cgroup.procs" || exit 125; done; shift 2; exec "$@"'
 _ROOT = Path("/sys/fs/cgroup")
 _PREFIX = "ostler-"
-_numbers = count(1)
 
 
 class Cgroup:
@@ -47,7 +46,8 @@ def make_cgroup(*, memory_bytes: int, processes: int) -> Cgroup | None:
     if homes is None:
         return None
     version, pids, memory = homes
-    name = f"{_PREFIX}{os.getpid()}-{next(_numbers)}"
+    # Never the name of one that a process of the same number has left: it would count for what that one did.
+    name = f"{_PREFIX}{os.getpid()}-{secrets.token_hex(8)}"
     group = Cgroup(pids / name, memory / name, version)
     limit = "memory.max" if version == 2 else "memory.limit_in_bytes"
     try:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ostler.adapters.sandbox.process import Child, Completed, Limits, watch
+from ostler.adapters.sandbox.remedy import install
 from ostler.kernel.errors import SandboxUnavailable
 
 PASSED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR")
@@ -36,18 +37,29 @@ class Unconfined:
     async def probe(self) -> dict[str, str]:
         """There is nothing to hold. Raises `SandboxUnavailable` if not even limits can be set."""
         if missing := [program for program in ("prlimit", "setpriv") if shutil.which(program) is None]:
-            raise SandboxUnavailable(f"Limits cannot be set without {missing[0]}.", hint="apt-get install util-linux")
+            raise SandboxUnavailable(f"Limits cannot be set without {missing[0]}.", hint=install("util-linux"))
         return {}
 
     async def run(
-        self, argv: Sequence[str], *, workspace: str, cwd: str = ".", stdin: bytes = b"", wall_s: float, keep_bytes: int
+        self,
+        argv: Sequence[str],
+        *,
+        workspace: str,
+        cwd: str = ".",
+        stdin: bytes = b"",
+        environment: Mapping[str, str] | None = None,
+        wall_s: float,
+        keep_bytes: int,
     ) -> Completed:
-        """Run one command in the folder `cwd` of the workspace, and end all that it started when it ends."""
+        """Run one command in the folder `cwd` of the workspace, and end all that it started when it ends.
+
+        `environment` is what it gets besides what every command gets.
+        """
         await self.probe()
         child = _Marked(
             # whoever dies without a word takes the command along
             ["setpriv", "--pdeathsig", "KILL", "--", *self._limits.prefix(processes=False), *argv],
-            environment=self._environment,
+            environment={**(environment or {}), **self._environment},
             folder=os.path.join(workspace, cwd),
             stdin=stdin,
             keep_bytes=keep_bytes,

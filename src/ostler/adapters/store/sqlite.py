@@ -82,13 +82,14 @@ class SqliteStore:
         self._change_mark = database.change_mark()
 
     @classmethod
-    async def open(cls, path: str | Path, *, busy_timeout_s: float = 30.0) -> "SqliteStore":
-        """The store in this file, which is made if there is none.
+    async def open(cls, path: str | Path, *, create: bool = True, busy_timeout_s: float = 30.0) -> "SqliteStore":
+        """The store in this file, which is made if there is none; without `create` that is `NotFound`.
 
-        Raises `StoreCorrupt` if the file is anything else, and leaves it as it is. This and every method raises
-        `StoreBusy` if another process has held the file for `busy_timeout_s`.
+        Raises `NotAStore` if the file is anything else, and leaves it as it is. One that cannot be written to, because
+        the disk is full or protected, can be opened and read; writing raises `StoreFull` or `StoreReadOnly` until it
+        can. This and every method raises `StoreBusy` if another process has held the file for `busy_timeout_s`.
         """
-        database = Database(Path(path))
+        database = Database(Path(path), create=create)
         return await _patiently(lambda: cls(database, busy_timeout_s=busy_timeout_s), busy_timeout_s)
 
     @property

@@ -1,5 +1,7 @@
 """Commands of a session, run in a sandbox."""
 
+import asyncio
+import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Protocol
 
@@ -17,6 +19,9 @@ INLINE_CHARS = 16 * 1024
 """Above this the answer repeats the end of the output at its beginning, where a preview shows it."""
 
 END_CHARS = 2000
+
+GIT_S = 5.0
+"""How long git may take to say who commits."""
 
 
 class Completed(Protocol):
@@ -38,12 +43,25 @@ class Completed(Protocol):
 class Sandbox(Protocol):
     """Where commands run."""
 
+    async def probe(self) -> object:
+        """Find out, once, whether it isolates here as its name says. Raises `SandboxUnavailable` if not."""
+        ...
+
     async def run(
-        self, argv: Sequence[str], *, workspace: str, cwd: str, stdin: bytes, wall_s: float, keep_bytes: int
+        self,
+        argv: Sequence[str],
+        *,
+        workspace: str,
+        cwd: str,
+        stdin: bytes,
+        environment: Mapping[str, str],
+        wall_s: float,
+        keep_bytes: int,
     ) -> Completed:
         """Run one command. When this returns, raises or is cancelled, nothing that it started is alive.
 
-        Raises `SandboxUnavailable` rather than running with less isolation than its name says.
+        `environment` is what the command gets besides the little that every command gets. Raises `SandboxUnavailable`
+        rather than running with less isolation than its name says.
         """
         ...
 
@@ -70,9 +88,17 @@ class ShellTools(FunctionTools):
                 timeout_s: When to stop it, if before this tool's own time is up.
                 stdin: What the program reads from its standard input.
             """
-            return await _run(_chosen(sandboxes, request), request, argv, cwd, timeout_s, stdin)
+            return await _run(_chosen(sandboxes, request.sandbox), request, argv, cwd, timeout_s, stdin)
 
         super().__init__([run])
+        self._sandboxes = sandboxes
+
+    async def ready(self, sandbox: str) -> None:
+        """Whether commands can run in the sandbox of this name: found out by trying it, once in a process.
+
+        Raises `SandboxUnavailable`, with what to do about it.
+        """
+        await _chosen(self._sandboxes, sandbox).probe()
 
 
 async def _run(
@@ -88,7 +114,13 @@ async def _run(
     most_s = max(request.timeout_s - 1.0, request.timeout_s * 0.9)
     wall_s = most_s if timeout_s is None else min(timeout_s, most_s)
     done = await sandbox.run(
-        argv, workspace=request.workspace, cwd=cwd, stdin=stdin.encode(), wall_s=wall_s, keep_bytes=KEEP_BYTES
+        argv,
+        workspace=request.workspace,
+        cwd=cwd,
+        stdin=stdin.encode(),
+        environment=await asyncio.to_thread(_git_identity, request.workspace),
+        wall_s=wall_s,
+        keep_bytes=KEEP_BYTES,
     )
     if done.ended_by == "wall":
         return failed("timeout", f"stopped after {wall_s:g} s; its output ended with:\n{done.output[-END_CHARS:]}")
@@ -108,11 +140,31 @@ def _answer(done: Completed) -> dict[str, Any]:
     return answer
 
 
-def _chosen(sandboxes: Mapping[str, Sandbox], request: ToolRequest) -> Sandbox:
-    sandbox = sandboxes.get(request.sandbox)
+def _git_identity(workspace: str) -> dict[str, str]:
+    """Who commits, as git knows it outside of the sandbox, where the user's own settings can be seen.
+
+    It is all of them that a command gets: the others can name programs to run, and credentials. It is read each time,
+    which costs two milliseconds, because people set it when they see a commit fail.
+    """
+    command = ["git", "-C", workspace, "config", "-z", "--get-regexp", r"^user\.(name|email)$"]
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=GIT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
+    found = dict(entry.partition("\n")[::2] for entry in done.stdout.decode(errors="replace").split("\0"))
+    return {
+        f"GIT_{role}_{what}": value
+        for what, value in (("NAME", found.get("user.name")), ("EMAIL", found.get("user.email")))
+        for role in ("AUTHOR", "COMMITTER")
+        if value
+    }
+
+
+def _chosen(sandboxes: Mapping[str, Sandbox], name: str) -> Sandbox:
+    sandbox = sandboxes.get(name)
     if sandbox is None:
         raise SandboxUnavailable(
-            f"There is no sandbox {request.sandbox!r} here; there is: {', '.join(sorted(sandboxes)) or 'none at all'}.",
+            f"There is no sandbox {name!r} here; there is: {', '.join(sorted(sandboxes)) or 'none at all'}.",
             hint="Start the session with one of these.",
         )
     return sandbox

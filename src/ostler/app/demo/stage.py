@@ -132,27 +132,9 @@ async def check_sandbox() -> list[str]:
     """What the sandbox holds against. Raises `SandboxUnavailable`, with the command that helps where it is known."""
     try:
         held: dict[str, str] = await part(SANDBOXES["bwrap"])().probe()
-    except SandboxUnavailable as error:
-        raise SandboxUnavailable(error.message, hint=_remedy() or error.hint) from error
+    except SandboxUnavailable as error:  # the demonstration is one of isolation: there is no doing without
+        raise SandboxUnavailable(error.message, hint=error.facts.get("remedy", error.hint)) from error
     return list(held)
-
-
-def _remedy() -> str:
-    if shutil.which("bwrap") is None:
-        return f"Install it: {_as_root('apt-get install bubblewrap')}"
-    for setting, forbids, allows in _SWITCHES:
-        path = Path("/proc/sys", *setting.split("."))
-        if path.is_file() and path.read_text().strip() == forbids:
-            return f"This kernel forbids it. Allow it: {_as_root(f'sysctl -w {setting}={allows}')}"
-    return ""
-
-
-_SWITCHES = (
-    ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"),  # Ubuntu since 23.10
-    ("kernel.unprivileged_userns_clone", "0", "1"),  # Debian before 11
-    ("user.max_user_namespaces", "0", "15000"),
-)
-"""Settings of a kernel by which user namespaces are switched off, and their values for no and yes."""
 
 
 def _as_root(command: str) -> str:

@@ -56,8 +56,8 @@ class Survey:
             (seen,) = yield Turn(text, (ask,))
             seen = yield from surely_ran(seen, ask)
             outcome = workshop.ran(seen)
-            if outcome is None and seen.kind not in ("not_found", "permanent", "invalid"):
-                raise Stuck(f"I could not run the tests: {seen.error}")
+            if outcome is None and seen.kind not in ("not_found", "invalid"):
+                raise Stuck(f"I could not run the tests, so I changed nothing. {seen.error}")
             if outcome is None or outcome.exit == workshop.NO_SUCH_PROGRAM:
                 absent = self.command[0]
                 text = f"`{absent}` cannot be run here; I try it otherwise."

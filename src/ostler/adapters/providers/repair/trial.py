@@ -126,6 +126,8 @@ class Trial:
         outcome = workshop.ran(tested)
         if outcome is None and tested.kind == "blocked":
             raise Stuck(f"I may not run the tests any more: {tested.error}.")
+        if outcome is None and tested.kind == "permanent":
+            raise Stuck(f"I cannot run the tests any more: {tested.error}")
         return None if outcome is None else read_report(outcome)
 
     def _expect(self, change: _Change) -> None:
