@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from ostler import Agent, Limits, ModelRef, Price, Principal, Result, Rule, Runtime, Session, tool
+from ostler.app.agents import builtin
 from ostler.app.service import GOAL_BYTES_MAX
 from ostler.domain.model import ModelRequest, UserMessage
 from ostler.domain.session.events import (
@@ -17,7 +18,15 @@ from ostler.domain.session.events import (
     ToolCompleted,
     ToolRequested,
 )
-from ostler.kernel.errors import ConfigurationError, Conflict, DefinitionInvalid, NotAStore, NotFound, UsageError
+from ostler.kernel.errors import (
+    ConfigurationError,
+    Conflict,
+    DefinitionInvalid,
+    NotAStore,
+    NotFound,
+    SandboxUnavailable,
+    UsageError,
+)
 from ostler.ports import Standing
 from ostler.testing import Scripted, calls
 from tests.runtime.watching import events, only, reached, tag
@@ -367,3 +376,15 @@ async def test_waiting_for_a_session_that_nobody_here_can_run_is_told_instead_of
 def test_a_runtime_that_is_opened_without_async_says_how_it_is_done() -> None:
     with pytest.raises(UsageError, match="async with"), Runtime.open("memory:"):
         raise AssertionError("it was entered")
+
+
+async def test_an_agent_that_runs_commands_is_not_started_where_they_cannot_be_isolated(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async with Runtime.open("memory:") as runtime:
+        found = builtin("coder", list(runtime.parts.tools.specs()))
+        assert found is not None
+        monkeypatch.setenv("PATH", str(tmp_path))
+        with pytest.raises(SandboxUnavailable):
+            await runtime.start(found[0], "Make the tests pass.", workspace=tmp_path)
+        assert await runtime.sessions() == []

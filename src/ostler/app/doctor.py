@@ -125,10 +125,10 @@ def _store(settings: Settings) -> Check:
     path = Path(settings.store.removeprefix("sqlite:///"))
     if not settings.store.startswith("sqlite:"):
         return Check("store", "warn", settings.store, "It is gone when the process ends: name a file to keep sessions.")
-    with closing(part("ostler.adapters.store.database:connect")(path)) as connection:
+    with closing(part("ostler.adapters.store.database:Database")(path)) as database:
 
-        def pragma(name: str) -> int:
-            value: int = connection.execute(f"PRAGMA {name}").fetchone()[0]
+        def pragma(name: str) -> Any:
+            ((value,),) = database.fetch(f"PRAGMA {name}")
             return value
 
         mode, version = pragma("journal_mode"), pragma("user_version")

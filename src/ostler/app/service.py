@@ -163,7 +163,11 @@ class Runtime:
         workspace: str | Path | None = None,
         sandbox: str | None = None,
     ) -> "Session":
-        """Start a session; it is durable when this returns. Raises `DefinitionInvalid`, `ConfigurationError`."""
+        """Start a session; it is durable when this returns.
+
+        What would keep it from working is found out before there is one: raises `DefinitionInvalid`,
+        `ConfigurationError` (no model), `SandboxUnavailable` (it may run commands, and they cannot be isolated here).
+        """
         parts = self._open_parts()
         if not isinstance(goal, str):
             raise DefinitionInvalid("the start", [("goal", f"expected text, got {type(goal).__name__}")])
@@ -173,12 +177,15 @@ class Runtime:
         if not isinstance(agent, AgentSpec):
             self._know(agent)
         chosen = await self.choose_model(agent, model)
+        isolation = sandbox or self.settings.sandbox
+        if spec.tool("shell.run") is not None:
+            await parts.shell.ready(isolation)
         now = parts.clock.now_us()
         name = make_id("ses", now // 1000, _chance(parts.entropy))
         folder = str(_workspace(workspace)) if workspace is not None else None
         await parts.journal.start(
             by.tenant,
-            command.Start(now, name, spec, chosen.model, goal, by, folder, sandbox or self.settings.sandbox),
+            command.Start(now, name, spec, chosen.model, goal, by, folder, isolation),
         )
         self._wake()
         return Session(self, StreamId(by.tenant, name))
