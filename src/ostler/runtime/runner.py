@@ -33,10 +33,11 @@ class _Call:
     `stopping` is what to record of it once it was told to stop.
     """
 
-    __slots__ = ("moment", "stopping", "task", "work")
+    __slots__ = ("moment", "state", "stopping", "task", "work")
 
-    def __init__(self, work: Work, moment: float) -> None:
+    def __init__(self, work: Work, state: State, moment: float) -> None:
         self.work = work
+        self.state = state
         self.moment = moment
         self.task: asyncio.Task[None] | None = None
         self.stopping: SessionCommand | None = None
@@ -67,6 +68,7 @@ class Runner:
         self._alarm: asyncio.TimerHandle | None = None
         self._inbox: deque[SessionCommand | None] = deque()
         self._driver: asyncio.Task[None] | None = None
+        self._next: _Call | None = None
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._draining = False
 
@@ -95,12 +97,30 @@ class Runner:
         """Something has come in that is to be recorded, or (None) to be read."""
         self._inbox.append(command)
         if self._driver is None and self.session is not None:
-            self._driver = asyncio.get_running_loop().create_task(self._drive(self.session))
+            self._driver = asyncio.get_running_loop().create_task(self._go(self.session, None))
 
-    async def _drive(self, session: Folded) -> None:
+    async def _go(self, session: Folded, call: _Call | None) -> None:
+        """A task of this session: performs a call, drives on with its outcome, and performs the next one.
+
+        Most sessions have one call at a time, and so one task for all of them, which spares the loop many turns.
+        """
+        while True:
+            if call is not None:
+                command = await self._perform(call)
+                if not self._forget(call):
+                    return
+                self._inbox.append(command)
+                if self._driver is not None:
+                    return
+                self._driver = call.task
+            call = await self._drive(session)
+            if call is None:
+                return
+
+    async def _drive(self, session: Folded) -> _Call | None:
         """Record what has come in and begin what follows from it; there is never more than one driver.
 
-        The task of a call drives on with its own outcome, which spares the loop a turn.
+        Returns the last call that is to begin, for this task to perform.
         """
         try:
             while self._inbox and not self._over.done():  # afterwards the worker lets go, and looks again
@@ -111,9 +131,15 @@ class Runner:
                     await self._execute(session, Proceed(self._clock.now_us()))
                 if not self._begin(session):
                     _settle_future(self._over, None)
-                    return
+                    return None
+            call, self._next = self._next, None
+            if call is None or self._calls.get(call.work.call.id) is not call:  # it was stopped before it began
+                return None
+            call.task = asyncio.current_task()
+            return call
         except BaseException as error:
             _settle_future(self._over, error)
+            return None
         finally:
             self._driver = None
 
@@ -139,38 +165,40 @@ class Runner:
         return True
 
     def _begin_call(self, session: Folded, state: State, work: Work) -> None:
-        """Perform `work` in a task of its own, now or when its time has come."""
+        """See to it that `work` is performed, now or when its time has come."""
         not_before = work.call.not_before_us
         if not_before > self._clock.now_us():
             moment = self._moment_of(not_before)
             if moment - asyncio.get_running_loop().time() <= TIMER_HELD_S:
-                self._calls[work.call.id] = _Call(work, moment)
+                self._calls[work.call.id] = _Call(work, state, moment)
                 self._wake_at(moment)
             return
-        call = self._calls[work.call.id] = _Call(work, 0.0)
-        self._begin_task(session, state, call)
+        call = self._calls[work.call.id] = _Call(work, state, 0.0)
+        if self._next is not None:
+            self._begin_task(session, self._next)
+        self._next = call
+        self._time(call)
 
-    def _begin_task(self, session: Folded, state: State, call: _Call) -> None:
-        loop = asyncio.get_running_loop()
-        call.moment = loop.time() + _timeout_s(state, call.work)
-        call.task = loop.create_task(self._perform(session, state, call))
+    def _begin_task(self, session: Folded, call: _Call) -> None:
+        """Perform a call in a task of its own."""
+        call.task = asyncio.get_running_loop().create_task(self._go(session, call))
+
+    def _time(self, call: _Call) -> None:
+        """From now on the call's time runs."""
+        call.moment = asyncio.get_running_loop().time() + _timeout_s(call.state, call.work)
         self._wake_at(call.moment)
 
-    async def _perform(self, session: Folded, state: State, call: _Call) -> None:
+    async def _perform(self, call: _Call) -> SessionCommand:
+        """What came of the call, or what to record of it if it was told to stop."""
         try:
-            command: SessionCommand = await self._performer.perform(state, call.work)
+            return await self._performer.perform(call.state, call.work)
         except asyncio.CancelledError:
             if call.stopping is None:
                 raise
-            command = call.stopping
-        if not self._forget(call):
-            return
-        if self._driver is None:
-            self._driver = call.task
-            self._inbox.append(command)
-            await self._drive(session)
-        else:
-            self._inbox.append(command)
+            task = asyncio.current_task()
+            assert task is not None
+            task.uncancel()  # it was the call that was to stop, not the task, which goes on with the next
+            return call.stopping
 
     def _forget(self, call: _Call) -> bool:
         """The call is about to have its outcome; False if it has one, and this one comes too late."""
@@ -207,9 +235,10 @@ class Runner:
             if call.stopping is not None:
                 self._settle(call, call.stopping)
             elif call.task is None:
-                self._begin_task(session, state, call)
+                self._time(call)
+                self._begin_task(session, call)
             else:
-                self._stop(call, "timeout", f"stopped after {_timeout_s(state, call.work):g} s")
+                self._stop(call, "timeout", f"stopped after {_timeout_s(call.state, call.work):g} s")
         deadline = deadline_us(state)
         if deadline is not None and self._clock.now_us() >= deadline:
             self._put(Proceed(deadline))
