@@ -82,12 +82,12 @@ $(BIN)/python:
 
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	@echo "Installing Ostler into $(VENV) …" >&2
-	@$(PIP_INSTALL) --editable '.[cli,http]'
+	@$(PIP_INSTALL) --editable '.[cli,http,postgres]'
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	@echo "Installing Ostler and the tools that check it into $(VENV) …" >&2
-	@$(PIP_INSTALL) --editable '.[cli,http,testing,dev]'
+	@$(PIP_INSTALL) --editable '.[cli,http,postgres,redis,nats,kafka,testing,dev]'
 	@touch $(VENV)/.installed $@
 
 sandbox:

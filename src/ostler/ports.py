@@ -6,6 +6,7 @@ from typing import Protocol
 import msgspec
 
 from ostler.domain.model import ModelRequest, Reply
+from ostler.domain.scheduling import NO_CAPS, Caps
 from ostler.domain.tool import ToolOutcome, ToolRequest, ToolSpec
 from ostler.kernel.event import Record, StreamId
 
@@ -14,12 +15,14 @@ class Standing(msgspec.Struct, frozen=True, gc=False):
     """Where a stream stands for those who look for work, kept beside its events and derivable from them.
 
     `queue` is whose workers may take it (the agent's name), `status` what lists filter by, and `due_us` when it next
-    needs a worker: a moment in the past is now, None is not before something is appended.
+    needs a worker: a moment in the past is now, None is not before something is appended. Of what is due, higher
+    `priority` goes first.
     """
 
     queue: str
     status: str
     due_us: int | None
+    priority: int = 0
 
 
 class Append(msgspec.Struct, frozen=True, gc=False):
@@ -48,10 +51,15 @@ class StreamInfo(msgspec.Struct, frozen=True):
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """A worker's hold on a stream. Every claim has a higher `epoch` than the one before."""
+    """A worker's hold on a stream. Every claim has a higher `epoch` than the one before.
+
+    `attempts` counts the claims since the stream was last released or vouched for, this one included: more than one
+    says that workers died or fell silent with it in their hands.
+    """
 
     stream: StreamId
     epoch: int
+    attempts: int = 1
 
 
 class EventStore(Protocol):
@@ -104,6 +112,14 @@ class EventStore(Protocol):
         """
         ...
 
+    async def knocks(self, *, after: int) -> tuple[int, dict[StreamId, int]]:
+        """Which streams were appended to from outside, without a fence, since `after`: their versions then.
+
+        And the position to go on from. That is what a worker must notice; there may be others among them, and they may
+        come in several portions, the last of which is empty.
+        """
+        ...
+
     async def beat(self, worker: str, *, until_us: int) -> None:
         """The worker lives until `until_us`; its claims hold as long."""
         ...
@@ -116,15 +132,22 @@ class EventStore(Protocol):
         limit: int,
         queues: Sequence[str] | None = None,
         only: StreamId | None = None,
+        caps: Caps = NO_CAPS,
+        suspects: int = 1,
     ) -> list[Claim]:
-        """Take streams that are due and held by no living worker, longest due first, of these queues (None: all).
+        """Take streams that are due and held by no living worker, of these queues (None: all), in their order.
 
-        `only` narrows it to one stream.
+        Which of them, and in what order, is what `ostler.domain.scheduling.choose` says; where there are very many
+        tenants or agents, of some of them at a time. Frees what dead workers held. `only` narrows it to one stream.
         """
         ...
 
+    async def vouch(self, worker: str, streams: Sequence[StreamId]) -> None:
+        """These streams, which the worker holds, do well: earlier attempts count no more."""
+        ...
+
     async def release(self, worker: str, streams: Sequence[StreamId]) -> None:
-        """Let go of these claims."""
+        """Let go of these claims in good order."""
         ...
 
     async def workers(self) -> list[tuple[str, int]]:
@@ -137,6 +160,64 @@ class EventStore(Protocol):
 
     async def close(self) -> None:
         """Finish what was begun and let go of the store. Idempotent."""
+        ...
+
+
+class Row(msgspec.Struct, frozen=True, gc=False):
+    """One row of a view. `body` None takes the row away."""
+
+    tenant: str
+    key: str
+    body: bytes | None
+
+
+class ViewStore(Protocol):
+    """Rows of read models, and how far each of them has read the log.
+
+    Whoever reads the log in order, a view or a relay, has a name here and a position; the rows that come of what it
+    read and the position move together or not at all, so that every event counts exactly once.
+    """
+
+    async def position(self, view: str) -> int:
+        """Up to where `view` has read the log; 0 if it has not begun."""
+        ...
+
+    async def advance(self, view: str, *, after: int, position: int, rows: Sequence[Row] = ()) -> None:
+        """Put these rows in place of those with the same key, and move the view from `after` on to `position`.
+
+        Atomic and durable when it returns. Raises `StaleWrite` if the view is not at `after`: somebody else has moved
+        it, and nothing was written.
+        """
+        ...
+
+    async def rows(self, view: str, tenant: str, keys: Sequence[str]) -> dict[str, bytes]:
+        """The bodies of those rows that there are, by key."""
+        ...
+
+    async def page(self, view: str, tenant: str, *, after: str = "", limit: int = 100) -> list[tuple[str, bytes]]:
+        """Keys greater than `after` with their bodies, in the order of their UTF-8 bytes."""
+        ...
+
+    async def forget(self, view: str) -> None:
+        """Delete the rows and the position of a view, so that it begins anew."""
+        ...
+
+
+class EventBus(Protocol):
+    """Where others take events from: a broker, a webhook, or the process itself."""
+
+    async def publish(self, records: Sequence[Record]) -> None:
+        """Hand over these records, in order; each is kept there when this returns.
+
+        Raises a `BusError` if it could not; some of them may be there all the same, and are handed over again. Whoever
+        takes them tells repeated ones by their id. Raises `EventRefused` for one that can never be taken: those before
+        it are there, those after it were not handed over. Either leaves no gap: once repeats are dropped, the order is
+        that of the log (of each stream, where a broker keeps the streams apart).
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of the connection. Idempotent."""
         ...
 
 

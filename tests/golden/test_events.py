@@ -115,5 +115,6 @@ def test_an_event_is_a_cloudevent_whose_data_is_all_that_it_says(name: str) -> N
         "time": "2023-11-14T22:13:20.000001Z",
         "datacontenttype": "application/json",
         "sequence": "7",
+        "position": "42",
         "data": body,
     }

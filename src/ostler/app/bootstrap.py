@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from ostler.app.models import Models
 from ostler.app.plugins import SANDBOXES, STORES, TOOLS, part
-from ostler.app.settings import Settings
+from ostler.app.settings import STORE_HINT, Settings
 from ostler.app.world import SystemClock, SystemEntropy
 from ostler.kernel.errors import ConfigurationError, OstlerError, StoreError
 from ostler.kernel.event import StreamId
-from ostler.ports import BlobStore, Clock, Entropy, EventStore, ToolHost
+from ostler.ports import BlobStore, Clock, Entropy, EventStore, ToolHost, ViewStore
 from ostler.runtime.journal import Journal
 from ostler.runtime.performer import Performer
+from ostler.runtime.projector import Progress, Projector
 from ostler.runtime.worker import Worker, WorkerSettings
+from ostler.views.catalogue import VIEWS
+from ostler.views.fold import AnyView
 
 if TYPE_CHECKING:
     from ostler.adapters.tools.functions import FunctionTools, Tool
@@ -24,9 +27,10 @@ if TYPE_CHECKING:
 class Parts:
     """Everything that one process runs on, made as it is needed. Closing it closes what it made."""
 
-    def __init__(self, settings: Settings, store: EventStore, blobs: BlobStore) -> None:
+    def __init__(self, settings: Settings, store: EventStore, blobs: BlobStore, views: ViewStore) -> None:
         self.store = store
         self.blobs = blobs
+        self.views = views
         self.clock: Clock = SystemClock()
         self.entropy: Entropy = SystemEntropy()
         self.models = Models(settings)
@@ -67,6 +71,16 @@ class Parts:
             trouble=trouble,
         )
 
+    def projector(
+        self,
+        which: Sequence[AnyView] = VIEWS,
+        *,
+        trouble: Callable[[StreamId | None, OstlerError], None] = lambda stream, error: None,
+        progress: Callable[[Progress], None] = lambda progress: None,
+    ) -> Projector:
+        """What keeps these views of the store up to date, while it runs or when it is told to catch up."""
+        return Projector(self.store, self.views, which, trouble=trouble, progress=progress)
+
     async def close(self) -> None:
         await self.models.close()
         if "tools" in self.__dict__:
@@ -79,12 +93,17 @@ async def connect(settings: Settings, *, create: bool = True) -> Parts:
     `NotAStore`, and without `create` `NotFound` if there is none.
     """
     scheme, _, rest = settings.store.partition(":")
+    if scheme in ("postgresql", "postgres"):
+        server = await part(STORES["postgres"], extra="postgres").open(settings.store, create=create)
+        parts = Parts(settings, server, part(STORES["postgres blobs"])(server), part(STORES["postgres views"])(server))
+        parts.clock = server.clock
+        return parts
     if scheme == "memory":
-        return Parts(settings, part(STORES["memory"])(), part(STORES["memory blobs"])())
+        return Parts(settings, part(STORES["memory"])(), part(STORES["memory blobs"])(), part(STORES["memory views"])())
     if scheme != "sqlite" or not rest.startswith("///") or len(rest) == 3:
         raise ConfigurationError(
             f"{settings.store!r} is no store that is known here.",
-            hint="Write sqlite:///relative/path.db, sqlite:////absolute/path.db or memory:",
+            hint=STORE_HINT,
         )
     path = Path(rest[3:])
     try:
@@ -93,4 +112,4 @@ async def connect(settings: Settings, *, create: bool = True) -> Parts:
     except OSError as error:
         raise StoreError(f"The folder {path.parent} cannot be made: {error.strerror}.") from error
     store = await part(STORES["sqlite"]).open(path, create=create)
-    return Parts(settings, store, part(STORES["sqlite blobs"])(store))
+    return Parts(settings, store, part(STORES["sqlite blobs"])(store), part(STORES["sqlite views"])(store))

@@ -21,8 +21,20 @@ STRATEGIES = {
 STORES = {
     "memory": "ostler.adapters.store.memory:MemoryStore",
     "memory blobs": "ostler.adapters.store.memory:MemoryBlobStore",
+    "memory views": "ostler.adapters.store.memory_views:MemoryViewStore",
+    "postgres": "ostler.adapters.store.postgres.store:PostgresStore",
+    "postgres blobs": "ostler.adapters.store.postgres.store:PostgresBlobStore",
+    "postgres views": "ostler.adapters.store.postgres.views:PostgresViewStore",
     "sqlite": "ostler.adapters.store.sqlite:SqliteStore",
     "sqlite blobs": "ostler.adapters.store.sqlite:SqliteBlobStore",
+    "sqlite views": "ostler.adapters.store.sqlite_views:SqliteViewStore",
+}
+
+BUSES = {
+    "kafka": "ostler.adapters.bus.kafka:KafkaBus",
+    "nats": "ostler.adapters.bus.nats:NatsBus",
+    "redis": "ostler.adapters.bus.redis:RedisBus",
+    "webhook": "ostler.adapters.bus.webhook:WebhookBus",
 }
 
 TOOLS = {

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn, Self
 import msgspec
 
 from ostler.app.bootstrap import Parts, connect
+from ostler.app.lists import session_views
 from ostler.app.models import Choice
 from ostler.app.settings import Settings, resolve
 from ostler.domain.agent import AgentSpec
@@ -26,8 +27,6 @@ from ostler.kernel.errors import (
     DefinitionInvalid,
     NotFound,
     OstlerError,
-    StoreCorrupt,
-    UnknownEvent,
     UsageError,
 )
 from ostler.kernel.event import Record, StreamId
@@ -35,7 +34,7 @@ from ostler.kernel.ids import CHANCE_BYTES, make_id
 from ostler.ports import Append, Entropy, StreamInfo
 from ostler.runtime.journal import QUARANTINED, Journal, standing_of
 from ostler.runtime.worker import Worker, WorkerSettings
-from ostler.views.sessions import SessionView, unreadable, view
+from ostler.views.sessions import SessionView, view
 
 if TYPE_CHECKING:
     from ostler.app.agents import Agent
@@ -225,14 +224,7 @@ class Runtime:
         """Sessions, newest first, as of now."""
         parts = self._open_parts()
         found = await parts.store.streams(tenant, prefix="ses_", statuses=statuses, queue=agent, limit=limit)
-        return [await self._view(info) for info in found]
-
-    async def _view(self, info: StreamInfo) -> SessionView:
-        """One session of a list; one that cannot be read must not hide the others."""
-        try:
-            return await Session(self, info.stream).view()
-        except (StoreCorrupt, UnknownEvent) as error:
-            return unreadable(info.stream.name, info.standing.queue, info.standing.status, error.message)
+        return await session_views(parts.journal, parts.views, found)
 
     @property
     def parts(self) -> Parts:

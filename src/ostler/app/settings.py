@@ -10,17 +10,19 @@ from typing import Any, Literal
 import msgspec
 
 from ostler.app import definition
+from ostler.app.targets import RelayTable, RelayTarget, kind_of, problems_in_relays
 from ostler.domain.model import Price
 from ostler.kernel.errors import ConfigurationError, DefinitionInvalid
 
 PROJECT_FILE = "ostler.toml"
+STORE_HINT = "Write sqlite:///relative/path.db, sqlite:////absolute/path.db, postgresql://user@host/database or memory:"
 
 
 class ProjectFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`ostler.toml`: what holds for a folder and everything below it. Paths are relative to the file.
 
     `agents` is the folder of agent files, `tools` Python files whose `@tool` functions agents may use, `prices` maps
-    a model (`anthropic:claude-…`) to its price.
+    a model (`anthropic:claude-…`) to its price, `relays` are where the log is handed on to.
     """
 
     store: str | None = None
@@ -29,6 +31,7 @@ class ProjectFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tools: tuple[str, ...] = ()
     sandbox: Literal["bwrap", "none"] | None = None
     prices: dict[str, Price] = {}
+    relays: dict[str, RelayTable] = {}
 
 
 class Keys(msgspec.Struct, frozen=True):
@@ -57,6 +60,7 @@ class Settings(msgspec.Struct, frozen=True):
     tools: tuple[Path, ...] = ()
     sandbox: str = "bwrap"
     prices: dict[str, Price] = {}
+    relays: dict[str, RelayTarget] = {}
     keys: Keys = Keys()
     is_project: bool = False
     is_store_named: bool = False
@@ -73,7 +77,7 @@ def resolve(
     if store == "":
         raise ConfigurationError(
             "The name of the store is empty.",
-            hint="Write sqlite:///relative/path.db, sqlite:////absolute/path.db or memory:",
+            hint=STORE_HINT,
         )
     project_folder = _project_folder(folder)
     if project is None:
@@ -90,6 +94,7 @@ def resolve(
         tools=tuple(base / tool for tool in project.tools),
         sandbox=project.sandbox or "bwrap",
         prices=project.prices,
+        relays=_relays(project.relays, environ, base),
         keys=_keys(environ),
         is_project=project_folder is not None,
         is_store_named=bool(named),
@@ -104,6 +109,17 @@ def _keys(environ: Mapping[str, str]) -> Keys:
         openai_base_url=environ.get("OPENAI_BASE_URL") or None,
         ollama_host=_with_scheme(environ.get("OLLAMA_HOST") or "127.0.0.1:11434"),
     )
+
+
+def _relays(tables: dict[str, RelayTable], environ: Mapping[str, str], base: Path) -> dict[str, RelayTarget]:
+    if problems := problems_in_relays(tables):
+        raise DefinitionInvalid(str(base / PROJECT_FILE), problems)
+    targets = {}
+    for name, table in tables.items():
+        kind = kind_of(table)
+        assert kind is not None, "its problems were looked for"
+        targets[name] = RelayTarget(name, kind, table, environ.get(table.secret_env) if table.secret_env else None)
+    return targets
 
 
 def _with_scheme(host: str) -> str:

@@ -31,13 +31,16 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "run": Entry("ostler.cli.run:run", "Start a session of an agent and follow it to its end."),
         "resume": Entry("ostler.cli.run:resume", "Go on with a session that is paused or has no worker."),
         "worker": Entry("ostler.cli.worker:worker", "Run the sessions that are due until told to stop."),
+        "relay": Entry("ostler.cli.relay:relay", "Hand the log on to brokers and webhooks until told to stop."),
     },
     "Look": {
         "ps": Entry("ostler.cli.look:ps", "List sessions."),
         "logs": Entry("ostler.cli.logs:logs", "Show the events of a session."),
         "inspect": Entry("ostler.cli.inspect:inspect", "Show everything about a session."),
         "why": Entry("ostler.cli.inspect:why", "Explain a decision, or the state a session is in."),
+        "relays": Entry("ostler.cli.relay:relays", "List the relays, and events that they could not hand over."),
         "approvals": Entry("ostler.cli.look:approvals", "List the calls that wait for a person."),
+        "usage": Entry("ostler.cli.views:usage", "Show what was used, by day, agent or model."),
     },
     "Steer": {
         "approve": Entry("ostler.cli.steer:approve", "Let a call that waits go on."),
@@ -53,6 +56,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "verify": Entry("ostler.cli.keep:verify", "Prove that logs are whole and unaltered."),
         "export": Entry("ostler.cli.keep:export", "Write sessions to a self-contained file."),
         "import": Entry("ostler.cli.keep:import_", "Read sessions from such a file."),
+        "views": Entry("ostler.cli.views:views", "List the read models, or make them anew."),
     },
     "Ostler itself": {
         "doctor": Entry("ostler.cli.doctor:doctor", "Check this installation and say what to do."),

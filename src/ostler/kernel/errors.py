@@ -11,10 +11,13 @@
     │   └── LeaseLost             another worker has taken the session
     ├── StoreError
     │   ├── StoreBusy             another process holds the store
+    │   ├── StoreUnreachable      its server does not answer
     │   ├── StoreFull             no space left
     │   ├── StoreReadOnly         it can be read, but not be written to
     │   ├── StoreCorrupt          damaged
     │   └── UnknownEvent          an event that this version cannot read
+    ├── BusError                  a broker or a webhook does not take events
+    │   └── EventRefused          … and never will take this one
     ├── ProviderError             a model could not answer
     │   ├── ProviderUnreachable   no connection, or it broke before a reply began
     │   ├── ProviderTimeout
@@ -132,6 +135,13 @@ class StoreBusy(StoreError):
     retryable = True
 
 
+class StoreUnreachable(StoreError):
+    """The server of the store does not answer."""
+
+    code = "store_unreachable"
+    retryable = True
+
+
 class StoreFull(StoreError):
     """There is no space left for the store; nothing was written and nothing acknowledged is lost."""
 
@@ -162,6 +172,33 @@ class UnknownEvent(StoreError):
             hint="It was probably written by a newer version of Ostler: upgrade this one.",
             tag=tag,
         )
+
+
+class BusError(OstlerError):
+    """Events could not be handed over."""
+
+    code = "bus"
+    retryable = True
+
+    def __init__(
+        self, message: str = "", *, kept: int = 0, retry_after_s: float | None = None, hint: str = "", **facts: Any
+    ) -> None:
+        """`kept` is the position up to which all of them are there nevertheless, 0 if that is not known."""
+        self.kept = kept
+        self.retry_after_s = retry_after_s
+        super().__init__(message, hint=hint, kept=kept, retry_after_s=retry_after_s, **facts)
+
+
+class EventRefused(BusError):
+    """The receiver does not take this event, however often it is handed over."""
+
+    code = "event_refused"
+    retryable = False
+
+    def __init__(self, message: str = "", *, position: int = 0, hint: str = "") -> None:
+        """`position` is that of the event that is refused; those handed over before it are there."""
+        self.position = position
+        super().__init__(message, hint=hint, position=position)
 
 
 class ProviderError(OstlerError):

@@ -54,7 +54,11 @@ def first_broken(records: list[Record], *, after: int = 0, previous: bytes = GEN
 
 
 def to_cloudevent(record: Record) -> dict[str, Any]:
-    """The record as a CloudEvents 1.0 JSON object (https://github.com/cloudevents/spec, structured mode)."""
+    """The record as a CloudEvents 1.0 JSON object (https://github.com/cloudevents/spec, structured mode).
+
+    Two attributes are extensions: `sequence` is the number within the stream, `position` that in the whole log. Both
+    are texts, because an integer of CloudEvents has 32 bits.
+    """
     body: dict[str, Any] = msgspec.json.decode(record.data)
     kind = body.pop("type")
     return {
@@ -66,6 +70,7 @@ def to_cloudevent(record: Record) -> dict[str, Any]:
         "time": timestamp(record.at_us),
         "datacontenttype": "application/json",
         "sequence": str(record.seq),
+        "position": str(record.position),
         "data": body,
     }
 

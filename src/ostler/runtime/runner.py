@@ -234,6 +234,8 @@ class Runner:
                 continue
             if call.stopping is not None:
                 self._settle(call, call.stopping)
+            elif call is self._next:
+                self._time(call)  # the driver is about to begin it, as soon as what came in meanwhile is recorded
             elif call.task is None:
                 self._time(call)
                 self._begin_task(session, call)

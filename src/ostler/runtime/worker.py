@@ -1,13 +1,13 @@
 """A worker: claims sessions that are due, runs them side by side, and says that it lives."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 
 import msgspec
 
 from ostler.domain.session.commands import Fail
 from ostler.kernel.errors import OstlerError, StoreCorrupt, StoreError, UnknownEvent
-from ostler.kernel.event import Record, StreamId
+from ostler.kernel.event import StreamId
 from ostler.kernel.ids import CHANCE_BYTES, make_id
 from ostler.ports import Clock, Entropy, EventStore
 from ostler.runtime.journal import Journal
@@ -170,7 +170,7 @@ class Worker:
             await _wait_for(self._look, POLL_S)
 
     async def _listen(self) -> None:
-        """Notice what other processes append: to sessions held here, and to sessions that are due now."""
+        """Notice what comes from outside: to sessions held here, and to sessions that are due now."""
         position = await self._store.head()
         while True:
             try:
@@ -178,19 +178,21 @@ class Worker:
                 if await self._store.wait(after=position, timeout_s=POLL_S, foreign=True) == position:
                     position = head  # all of it was written here
                     continue
-                while records := await self._store.tail(after=position):
-                    position = records[-1].position
-                    self._notice(records)
+                while True:
+                    position, knocks = await self._store.knocks(after=position)
+                    if not knocks:
+                        break
+                    self._notice(knocks)
             except StoreError as error:
                 self._trouble(None, error)
                 await asyncio.sleep(POLL_S)
 
-    def _notice(self, records: Sequence[Record]) -> None:
-        for record in records:
-            runner = self._runners.get(record.stream)
+    def _notice(self, knocks: Mapping[StreamId, int]) -> None:
+        for stream, version in knocks.items():
+            runner = self._runners.get(stream)
             if runner is None:
                 self._look.set()
-            elif runner.session is None or runner.session.seq < record.seq:
+            elif runner.session is None or runner.session.seq < version:
                 runner.poke()
 
     def _run(self, stream: StreamId, epoch: int) -> None:

@@ -1,10 +1,10 @@
 """Group commit: what is written at the same time becomes durable together, at the price of one commit."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, TypeVar
 
-from ostler.kernel.errors import StoreBusy
+from ostler.kernel.errors import StoreBusy, StoreError
 
 Work = TypeVar("Work")
 
@@ -62,17 +62,22 @@ class Group(Generic[Work]):
         else:
             asyncio.get_running_loop().call_soon(self._gather, size, rounds + 1, quiet)
 
-    def _flush(self) -> None:
+    def _take(self) -> "Sequence[tuple[Work, asyncio.Future[Any]]]":
+        """The next group, taken from the queue."""
         waiting = [entry for entry in self._queue if not entry[1].done()]
         group, self._queue = waiting[:GROUP_MAX], waiting[GROUP_MAX:]
         self._in_company = len(group) > 1
+        return group
+
+    def _flush(self) -> None:
+        group = self._take()
         if not group:
             return
         try:
             outcomes = self._commit([work for work, _ in group])
             self.commits += 1
         except StoreBusy as error:
-            self._queue = group + self._queue
+            self._queue = [*group, *self._queue]
             self._retry(error)
             return
         except Exception as error:
@@ -98,7 +103,50 @@ class Group(Generic[Work]):
     @staticmethod
     def _settle(group: Sequence[tuple[Work, asyncio.Future[Any]]], outcomes: Sequence[Any]) -> None:
         for (_, future), outcome in zip(group, outcomes, strict=True):
+            if future.done():  # whoever waited has gone
+                continue
             if isinstance(outcome, Exception):
                 future.set_exception(outcome)
             else:
                 future.set_result(outcome)
+
+
+class RemoteGroup(Group[Work]):
+    """The same with a store that is elsewhere: while a group is on its way, those who come form the next one.
+
+    `commit` is tried once, being patient is its own affair.
+    """
+
+    def __init__(self, commit: Callable[[Sequence[Work]], Awaitable[Sequence[Any]]]) -> None:
+        super().__init__(_never, busy_timeout_s=0)
+        self._commit_there = commit
+        self._under_way: asyncio.Task[None] | None = None
+
+    async def drain(self) -> None:
+        while self._queue or self._under_way is not None:
+            waiting = [self._under_way] if self._under_way is not None else [future for _, future in self._queue]
+            await asyncio.wait(waiting)
+
+    def _flush(self) -> None:
+        if self._under_way is not None:
+            return
+        group = self._take()
+        if group:
+            self._under_way = asyncio.get_running_loop().create_task(self._send(group))
+
+    async def _send(self, group: Sequence[tuple[Work, asyncio.Future[Any]]]) -> None:
+        outcomes: Sequence[Any] = [StoreError("The store was left before this was written.")] * len(group)
+        try:
+            outcomes = await self._commit_there([work for work, _ in group])
+            self.commits += 1
+        except Exception as error:
+            outcomes = [error] * len(group)
+        finally:
+            self._under_way = None
+            self._settle(group, outcomes)
+            if self._queue:
+                self._gather(len(self._queue), 0, 0)
+
+
+def _never(works: Sequence[Any]) -> Sequence[Any]:
+    raise AssertionError("a remote group commits elsewhere")

@@ -1,12 +1,14 @@
 """Streams and blobs in memory: the whole contract but durability, for tests and for what need not be kept."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 
 import msgspec
 
 from ostler.adapters.store.rules import check, first_standing, stale
 from ostler.adapters.store.waiters import Waiters
+from ostler.domain.scheduling import NO_CAPS, Candidate, Caps, back_off_us, choose
 from ostler.kernel.errors import NotFound, StoreError
 from ostler.kernel.event import Record, StreamId
 from ostler.ports import Append, Claim, Standing, StreamInfo
@@ -15,7 +17,7 @@ from ostler.ports import Append, Claim, Standing, StreamInfo
 class _Stream:
     """What is known of one stream."""
 
-    __slots__ = ("epoch", "name", "number", "records", "standing", "worker")
+    __slots__ = ("attempts", "claimed_us", "epoch", "name", "number", "records", "standing", "worker")
 
     def __init__(self, name: StreamId, number: int, standing: Standing) -> None:
         self.name = name
@@ -24,6 +26,8 @@ class _Stream:
         self.records: list[Record] = []
         self.worker: str | None = None
         self.epoch = 0
+        self.attempts = 0
+        self.claimed_us = 0
 
 
 class MemoryStore:
@@ -38,6 +42,7 @@ class MemoryStore:
         self._due: dict[StreamId, _Stream] = {}
         self._log: list[Record] = []
         self._workers: dict[str, int] = {}
+        self._hands: dict[str, dict[StreamId, _Stream]] = {}
         self._waiters = Waiters()
         self._is_closed = False
 
@@ -108,6 +113,9 @@ class MemoryStore:
             return len(self._log)
         return await self._waiters.wait(after=after, timeout_s=timeout_s, foreign=False, stream=stream)
 
+    async def knocks(self, *, after: int) -> tuple[int, dict[StreamId, int]]:
+        return len(self._log), {record.stream: record.seq for record in self._log[after:]}
+
     async def beat(self, worker: str, *, until_us: int) -> None:
         self._workers[worker] = until_us
 
@@ -119,37 +127,74 @@ class MemoryStore:
         limit: int,
         queues: Sequence[str] | None = None,
         only: StreamId | None = None,
+        caps: Caps = NO_CAPS,
+        suspects: int = 1,
     ) -> list[Claim]:
-        def is_free(stream: _Stream) -> bool:
-            return (
-                _due(stream) <= now_us
-                and (queues is None or stream.standing.queue in queues)
-                and (stream.worker is None or self._workers.get(stream.worker, now_us) <= now_us)
-            )
-
-        candidates: Iterable[_Stream] = self._due.values()
-        if only is not None:
-            candidates = [self._due[only]] if only in self._due else []
-        free = sorted(filter(is_free, candidates), key=lambda stream: (_due(stream), stream.number))[:limit]
-        for stream in free:
-            stream.worker = worker
+        self._free_the_dead(now_us)
+        due = [self._due[only]] if only in self._due else [] if only is not None else self._due.values()
+        candidates = {
+            stream.number: (stream, _candidate(stream))
+            for stream in due
+            if stream.worker is None
+            and _due(stream) <= now_us
+            and stream.claimed_us + back_off_us(stream.attempts) <= now_us
+            and (queues is None or stream.standing.queue in queues)
+        }
+        chosen = choose(
+            [candidate for _, candidate in candidates.values()],
+            self._held if len(candidates) > 1 or caps else {},
+            limit=limit,
+            caps=caps,
+            suspects=suspects,
+        )
+        taken = [candidates[candidate.number][0] for candidate in chosen]
+        for stream in taken:
+            self._hold(stream, worker)
             stream.epoch += 1
-        return [Claim(stream.name, stream.epoch) for stream in free]
+            stream.attempts += 1
+            stream.claimed_us = now_us
+        return [Claim(stream.name, stream.epoch, stream.attempts) for stream in taken]
+
+    async def vouch(self, worker: str, streams: Sequence[StreamId]) -> None:
+        for stream in self._in_hand(worker, streams):
+            stream.attempts = 0
 
     async def release(self, worker: str, streams: Sequence[StreamId]) -> None:
-        for name in streams:
-            stream = self._streams.get(name)
-            if stream is not None and stream.worker == worker:
-                stream.worker = None
+        for stream in self._in_hand(worker, streams):
+            self._hold(stream, None)
+            stream.attempts = 0
+
+    def _in_hand(self, worker: str, streams: Sequence[StreamId]) -> list[_Stream]:
+        """Those of these streams that the worker holds."""
+        return [self._hands[worker][name] for name in dict.fromkeys(streams) if name in self._hands.get(worker, ())]
+
+    def _hold(self, stream: _Stream, worker: str | None) -> None:
+        if stream.worker is not None:
+            del self._hands[stream.worker][stream.name]
+        stream.worker = worker
+        if worker is not None:
+            self._hands.setdefault(worker, {})[stream.name] = stream
+
+    def _free_the_dead(self, now_us: int) -> None:
+        for worker in [name for name in self._hands if self._workers.get(name, now_us) <= now_us]:
+            self._free(worker)
+
+    def _free(self, worker: str) -> None:
+        for stream in self._hands.pop(worker, {}).values():
+            stream.worker = None
+
+    @property
+    def _held(self) -> Counter[tuple[str, str]]:
+        """How many streams are in the hands of workers, by tenant and queue."""
+        held = (stream for hand in self._hands.values() for stream in hand.values())
+        return Counter((stream.name.tenant, stream.standing.queue) for stream in held)
 
     async def workers(self) -> list[tuple[str, int]]:
         return sorted(self._workers.items())
 
     async def retire(self, worker: str) -> None:
         self._workers.pop(worker, None)
-        for stream in self._streams.values():
-            if stream.worker == worker:
-                stream.worker = None
+        self._free(worker)
 
     async def close(self) -> None:
         self._is_closed = True
@@ -176,6 +221,13 @@ class MemoryBlobStore:
             return self._bodies[tenant, digest]
         except KeyError as error:
             raise NotFound(f"There is no blob {digest!r} here.", digest=digest) from error
+
+
+def _candidate(stream: _Stream) -> Candidate:
+    standing = stream.standing
+    return Candidate(
+        stream.name.tenant, standing.queue, standing.priority, _due(stream), stream.number, stream.attempts
+    )
 
 
 def _due(stream: _Stream) -> int:

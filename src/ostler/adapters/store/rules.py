@@ -19,11 +19,16 @@ def check(append: Append) -> None:
 def first_standing(append: Append) -> Standing:
     """Where a new stream stands. Raises `UsageError` if its first append does not say so."""
     if append.standing is None:
-        raise UsageError(
-            f"The first append of {append.stream.name!r} does not say where the stream stands.",
-            hint="Give the first append of every stream a `standing`.",
-        )
+        raise without_standing(append)
     return append.standing
+
+
+def without_standing(append: Append) -> UsageError:
+    """The refusal of a first append that does not say where its stream stands."""
+    return UsageError(
+        f"The first append of {append.stream.name!r} does not say where the stream stands.",
+        hint="Give the first append of every stream a `standing`.",
+    )
 
 
 def stale(append: Append, *, version: int, epoch: int) -> StaleWrite:
@@ -35,4 +40,14 @@ def stale(append: Append, *, version: int, epoch: int) -> StaleWrite:
         version=version,
         expected_epoch=append.epoch,
         epoch=epoch,
+    )
+
+
+def stale_view(view: str, *, after: int) -> StaleWrite:
+    """The refusal to move a view on from a place where it is not."""
+    return StaleWrite(
+        f"The view {view} is not at position {after}: somebody else has moved it.",
+        hint="Read its position and its rows again.",
+        view=view,
+        after=after,
     )

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ostler.adapters.store import writer
+from ostler.adapters.store import claims, writer
 from ostler.adapters.store.database import Database
 from ostler.adapters.store.group import RETRY_FIRST_S, RETRY_GROWTH, RETRY_MAX_S, Group
 from ostler.adapters.store.rules import check
 from ostler.adapters.store.waiters import Waiters
+from ostler.domain.scheduling import NO_CAPS, Caps
 from ostler.kernel.errors import NotFound, StoreBusy, StoreCorrupt, StoreError
 from ostler.kernel.event import Record, StreamId
 from ostler.ports import Append, Claim, Standing, StreamInfo
@@ -40,7 +41,7 @@ TAIL = """
     WHERE position > ? ORDER BY position LIMIT ?
 """
 LIST = """
-    SELECT tenant, name, key, version, queue, status, due, worker FROM streams INDEXED BY {index}
+    SELECT tenant, name, key, version, queue, status, due, priority, worker FROM streams INDEXED BY {index}
     WHERE tenant = :tenant AND key >= :first AND key < :before AND name >= :prefix AND name < :prefix || char(1114111)
       AND {status} AND {queue}
     ORDER BY key DESC LIMIT :limit
@@ -79,6 +80,7 @@ class SqliteStore:
         self._waiters = Waiters()
         self._poll: asyncio.TimerHandle | None = None
         self._foreign_head = 0
+        self._lane = claims.FIRST_LANE
         self._change_mark = database.change_mark()
 
     @classmethod
@@ -167,8 +169,12 @@ class SqliteStore:
             self._poll = asyncio.get_running_loop().call_later(POLL_S, self._look)
         return await self._waiters.wait(after=after, timeout_s=timeout_s, foreign=foreign, stream=stream)
 
+    async def knocks(self, *, after: int) -> tuple[int, dict[StreamId, int]]:
+        records = await self.tail(after=after)
+        return records[-1].position if records else after, {record.stream: record.seq for record in records}
+
     async def beat(self, worker: str, *, until_us: int) -> None:
-        await self._group.add(writer.beat(worker, until_us))
+        await self._group.add(claims.beat(worker, until_us))
 
     async def claim(
         self,
@@ -178,18 +184,24 @@ class SqliteStore:
         limit: int,
         queues: Sequence[str] | None = None,
         only: StreamId | None = None,
+        caps: Caps = NO_CAPS,
+        suspects: int = 1,
     ) -> list[Claim]:
-        claims: list[Claim] = await self._group.add(writer.claim(worker, now_us, limit, queues, only))
-        return claims
+        wish = claims.Wish(worker, now_us, limit, queues, only, caps, suspects)
+        taken, self._lane = await self._group.add(claims.claim(wish, self._lane))
+        return list(taken)
+
+    async def vouch(self, worker: str, streams: Sequence[StreamId]) -> None:
+        await self._group.add(claims.vouch(worker, streams))
 
     async def release(self, worker: str, streams: Sequence[StreamId]) -> None:
-        await self._group.add(writer.release(worker, streams))
+        await self._group.add(claims.release(worker, streams))
 
     async def workers(self) -> list[tuple[str, int]]:
         return await self._fetch(WORKERS)
 
     async def retire(self, worker: str) -> None:
-        await self._group.add(writer.retire(worker))
+        await self._group.add(claims.retire(worker))
 
     async def close(self) -> None:
         await self._group.drain()
@@ -207,6 +219,14 @@ class SqliteStore:
         """The body under this digest, as it is stored; for `SqliteBlobStore`."""
         rows = await self._fetch(GET, (tenant, digest))
         return rows[0][0] if rows else None
+
+    async def write(self, operation: writer.Operation) -> None:
+        """Do this in one of the commits, all or nothing; for what else is kept in the file."""
+        await self._group.add(operation)
+
+    async def fetch(self, query: str, parameters: Any = ()) -> list[Any]:
+        """All rows of one query, which is to be a bounded one; for what else is kept in the file."""
+        return await self._fetch(query, parameters)
 
     def _commit(self, works: Sequence[writer.Work]) -> Sequence[Any]:
         outcomes = self._writer.commit(works)
@@ -289,5 +309,5 @@ async def _patiently(attempt: Callable[[], T], timeout_s: float) -> T:
 
 
 def _info(row: Sequence[Any]) -> StreamInfo:
-    tenant, name, number, version, queue, status, due_us, worker = row
-    return StreamInfo(StreamId(tenant, name), number, version, Standing(queue, status, due_us), worker)
+    tenant, name, number, version, *standing, worker = row
+    return StreamInfo(StreamId(tenant, name), number, version, Standing(*standing), worker)

@@ -15,6 +15,11 @@ class Waiters:
     def __bool__(self) -> bool:
         return bool(self._after)
 
+    @property
+    def are_foreign(self) -> bool:
+        """Whether all of them wait for what others write only."""
+        return all(foreign for _, foreign, _ in self._after.values())
+
     async def wait(self, *, after: int, timeout_s: float, foreign: bool, stream: StreamId | None) -> int:
         """The head once it is greater than `after`, or `after` at timeout."""
         waiter: asyncio.Future[int] = asyncio.get_running_loop().create_future()

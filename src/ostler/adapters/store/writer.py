@@ -1,6 +1,5 @@
 """Writes groups of works to a SQLite database, each group in one transaction."""
 
-import json
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
@@ -9,7 +8,7 @@ from ostler.adapters.store.database import Database, is_of_the_store, translated
 from ostler.adapters.store.rules import first_standing, stale
 from ostler.kernel.errors import StaleWrite, StoreError
 from ostler.kernel.event import StreamId
-from ostler.ports import Append, Claim
+from ostler.ports import Append, Standing
 
 Operation = Callable[[sqlite3.Connection], object]
 Work = Append | Operation
@@ -19,30 +18,15 @@ KEYS_MAX = 10_000
 
 FIND = "SELECT key FROM streams WHERE tenant = ? AND name = ?"
 STATE = "SELECT version, epoch FROM streams WHERE tenant = ? AND name = ?"
-CREATE = "INSERT INTO streams (tenant, name, version, queue, status, due) VALUES (?, ?, ?, ?, ?, ?)"
+CREATE = "INSERT INTO streams (tenant, name, version, queue, status, due, priority) VALUES (?, ?, ?, ?, ?, ?, ?)"
 # Two ways to move a stream on, because naming a column here touches its indexes even if its value stays.
 MOVE = "UPDATE streams SET version = ? WHERE key = ? AND version = ? AND epoch = coalesce(?, epoch)"
 STAND = """
-    UPDATE streams SET queue = ?, status = ?, due = ?, version = ?
+    UPDATE streams SET queue = ?, status = ?, due = ?, priority = ?, version = ?
     WHERE key = ? AND version = ? AND epoch = coalesce(?, epoch)
 """
 INSERT = "INSERT INTO events (stream, seq, at, data, hash) VALUES (?, ?, ?, ?, ?)"
 HEAD = "SELECT coalesce(max(position), 0) FROM events"
-CLAIM = """
-    UPDATE streams SET worker = :worker, epoch = epoch + 1 WHERE key IN (
-        SELECT key FROM streams WHERE due <= :now {only}
-          AND (worker IS NULL OR worker NOT IN (SELECT name FROM workers WHERE until > :now))
-          AND (:queues IS NULL OR queue IN (SELECT value FROM json_each(:queues)))
-        ORDER BY due, key LIMIT :limit
-    )
-    RETURNING due, key, tenant, name, epoch
-"""
-CLAIM_ANY = CLAIM.format(only="")
-CLAIM_ONLY = CLAIM.format(only="AND tenant = :tenant AND name = :name")
-RELEASE = "UPDATE streams SET worker = NULL WHERE tenant = ? AND name = ? AND worker = ?"
-BEAT = "INSERT INTO workers (name, until) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET until = excluded.until"
-FREE = "UPDATE streams SET worker = NULL WHERE worker = ?"
-RETIRE = "DELETE FROM workers WHERE name = ?"
 
 
 class Writer:
@@ -112,8 +96,7 @@ class Writer:
             elif standing is None:
                 moves.append((version, key, append.expected, append.epoch))
             else:
-                place = (standing.queue, standing.status, standing.due_us)
-                stands.append((*place, version, key, append.expected, append.epoch))
+                stands.append((*_place(standing), version, key, append.expected, append.epoch))
             rows += [(key, record.seq, record.at_us, record.data, record.hash) for record in append.records]
             ends.append(len(rows))
         moved = connection.executemany(MOVE, moves).rowcount if moves else 0
@@ -138,56 +121,11 @@ class Writer:
     def _create(self, connection: sqlite3.Connection, append: Append) -> int:
         if append.expected or append.epoch:
             raise stale(append, version=0, epoch=0)
-        standing = first_standing(append)
-        place = (standing.queue, standing.status, standing.due_us)
+        place = _place(first_standing(append))
         key = connection.execute(CREATE, (*append.stream, len(append.records), *place)).lastrowid
         assert key is not None, "SQLite numbers every row"
         self._new_keys[append.stream] = key
         return key
-
-
-def claim(
-    worker: str, now_us: int, limit: int, queues: Sequence[str] | None, only: StreamId | None
-) -> Callable[[sqlite3.Connection], list[Claim]]:
-    """The operation that takes what is due, in one statement."""
-    query = CLAIM_ANY if only is None else CLAIM_ONLY
-    tenant, name = only or (None, None)
-    wanted = {
-        "worker": worker,
-        "now": now_us,
-        "limit": limit,
-        "queues": None if queues is None else json.dumps(list(queues)),
-        "tenant": tenant,
-        "name": name,
-    }
-
-    def take(connection: sqlite3.Connection) -> list[Claim]:
-        # Sorted, because RETURNING promises no order.
-        rows = sorted(connection.execute(query, wanted).fetchall())
-        return [Claim(StreamId(tenant, name), epoch) for _, _, tenant, name, epoch in rows]
-
-    return take
-
-
-def release(worker: str, streams: Sequence[StreamId]) -> Operation:
-    """The operation that lets go of a worker's claims on these streams."""
-    rows = [(tenant, name, worker) for tenant, name in streams]
-    return lambda connection: connection.executemany(RELEASE, rows)
-
-
-def beat(worker: str, until_us: int) -> Operation:
-    """The operation that says until when a worker lives."""
-    return lambda connection: connection.execute(BEAT, (worker, until_us))
-
-
-def retire(worker: str) -> Operation:
-    """The operation that forgets a worker and frees what it held."""
-
-    def forget(connection: sqlite3.Connection) -> None:
-        connection.execute(FREE, (worker,))
-        connection.execute(RETIRE, (worker,))
-
-    return forget
 
 
 def _batches(works: Sequence[Work]) -> Iterator[dict[StreamId, Append] | Operation]:
@@ -206,6 +144,10 @@ def _batches(works: Sequence[Work]) -> Iterator[dict[StreamId, Append] | Operati
             batch[work.stream] = work
     if batch:
         yield batch
+
+
+def _place(standing: Standing) -> tuple[str, str, int | None, int]:
+    return standing.queue, standing.status, standing.due_us, standing.priority
 
 
 def _stale(connection: sqlite3.Connection, appends: Collection[Append]) -> StaleWrite:

@@ -1,0 +1,182 @@
+"""Processes killed and processes stopped for too long: what came of the calls that were under way.
+
+The session's tool adds a line to a file outside, which nothing takes back, and returns a token that stands in the line.
+So the file says what was done, and the history that a process returns says what it believes was done.
+"""
+
+import asyncio
+import contextlib
+import random
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from benchmarks.peers.contenders import Contender
+from benchmarks.peers.gauge import Gauge
+from benchmarks.peers.load import ANSWER, Task
+from benchmarks.peers.process import PeerFailed, Process, peer
+
+STEPS = 12
+LEASE_S = 2
+LOOK_S = 0.0005
+"""How often the file is looked at."""
+STEP_S = 0.012
+"""About how long a step takes, over which the moments of the kills are spread."""
+LONG_PAUSE_S = 0.04
+"""How long the tool of a process that is to be stopped is busy before and after its effect, so that it is stopped there
+and not while it holds the lock of the store.
+"""
+PATIENCE_S = 30.0
+LATE_S = 8.0
+"""How long a process that was stopped is given, once it goes on."""
+
+Store = Callable[[Contender, str], AbstractAsyncContextManager[Gauge]]
+
+
+class Tally(msgspec.Struct):
+    """Over all runs: those never finished, effects done twice, effects never done, outcomes recorded as unknown, and
+    histories that a process returned and that are not the one that was kept. `late` effects are those of a process
+    that went on after another had taken its place.
+    """
+
+    contender: Contender
+    runs: int = 0
+    unfinished: int = 0
+    twice: int = 0
+    never: int = 0
+    unknown: int = 0
+    late: int = 0
+    conflicts: int = 0
+    problems: list[str] = []
+
+
+class Effects:
+    """The file outside."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def lines(self) -> list[list[str]]:
+        with contextlib.suppress(FileNotFoundError):
+            return [line.split() for line in self.path.read_text().splitlines()]
+        return []
+
+    async def reach(self, count: int) -> None:
+        """Return when there are so many lines."""
+        async with asyncio.timeout(PATIENCE_S):
+            while len(self.lines()) < count:
+                await asyncio.sleep(LOOK_S)
+
+    def tally(self, into: Tally, outputs: list[str]) -> None:
+        counts = Counter(sku for sku, _, _ in self.lines())
+        into.twice += sum(count - 1 for count in counts.values())
+        into.never += sum(f"0.{number}" not in counts for number in range(1, STEPS + 1))
+        into.unknown += outputs.count("unknown")
+
+
+async def kill(contender: Contender, store: Store, python: Path, folder: Path, runs: int, seed: int) -> Tally:
+    """`runs` runs, each killed once with SIGKILL, at moments spread over the whole run, and gone on with."""
+    tally, chance = Tally(contender, problems=[]), random.Random(seed)
+    for number in range(runs):
+        effects = Effects(folder / f"{_file(contender)}-killed-{number}")
+        async with store(contender, f"kill_{number}") as gauge:
+            task = Task(gauge.url, 1, STEPS, effects=str(effects.path), lease_s=LEASE_S, tool=contender.tool)
+            async with _both(contender, task, python) as (first, second):
+                first.go()
+                await effects.reach(number % STEPS)
+                await asyncio.sleep(chance.uniform(0, STEP_S))
+                first.send(signal.SIGKILL)
+                await first.end()
+                outputs = await _finish(second, tally)
+        tally.runs += 1
+        if outputs is not None:
+            effects.tally(tally, outputs)
+    return tally
+
+
+async def stop(contender: Contender, store: Store, python: Path, folder: Path, runs: int) -> Tally:
+    """`runs` runs, each stopped with SIGSTOP for longer than its lease, taken over by another process, and continued."""
+    tally = Tally(contender, problems=[])
+    for number in range(runs):
+        effects = Effects(folder / f"{_file(contender)}-stopped-{number}")
+        async with store(contender, f"stop_{number}") as gauge:
+            task = Task(
+                *(gauge.url, 1, STEPS),
+                effects=str(effects.path),
+                lease_s=LEASE_S,
+                tool=contender.tool,
+                pause_s=LONG_PAUSE_S,
+            )
+            async with _both(contender, task, python) as (first, second):
+                first.go()
+                await effects.reach(1 + number % (STEPS - 2))
+                # By turns just after an effect, and before the next one.
+                await asyncio.sleep(LONG_PAUSE_S * (0.3 if number % 2 else 1.5))
+                first.send(signal.SIGSTOP)
+                await asyncio.sleep(LEASE_S + 1)
+                kept = await _finish(second, tally)
+                before = len(effects.lines())
+                first.send(signal.SIGCONT)
+                believed = await _late(first)
+                tally.late += len(effects.lines()) - before
+            if kept is not None:
+                effects.tally(tally, kept)
+                stored = await _read(contender, task, python, tally)
+                tally.conflicts += sum(history not in (None, stored) for history in (kept, believed))
+        tally.runs += 1
+    return tally
+
+
+@contextlib.asynccontextmanager
+async def _both(contender: Contender, task: Task, python: Path) -> AsyncIterator[tuple[Process, Process]]:
+    """The process that begins the session and the one that is to go on with it, both with everything imported."""
+    async with peer(contender, task, python) as first, peer(contender, _recovering(task), python) as second:
+        await asyncio.gather(first.says("ready"), second.says("ready"))
+        yield first, second
+
+
+def _recovering(task: Task) -> Task:
+    return Task(**{**task.__dict__, "recover": True, "pause_s": 0.002})
+
+
+async def _finish(process: Process, tally: Tally) -> list[str] | None:
+    """What the process says came of the session's calls; None if it did not finish it."""
+    process.go()
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            return _outputs(await process.says("result"))
+    except (PeerFailed, TimeoutError) as error:
+        tally.unfinished += 1
+        tally.problems.append(str(error) or f"not finished after {PATIENCE_S:.0f} s")
+        return None
+
+
+async def _late(process: Process) -> list[str] | None:
+    """As `_finish`, for a process that may well give up or never end."""
+    with contextlib.suppress(PeerFailed, TimeoutError):
+        async with asyncio.timeout(LATE_S):
+            return _outputs(await process.says("result"))
+    return None
+
+
+async def _read(contender: Contender, task: Task, python: Path, tally: Tally) -> list[str] | None:
+    """The history that the store has, as a process says that comes last."""
+    async with peer(contender, _recovering(task), python) as third:
+        await third.says("ready")
+        return await _finish(third, tally)
+
+
+def _outputs(said: dict[str, Any]) -> list[str]:
+    (session,) = said["sessions"]
+    if session["answer"] != ANSWER:
+        raise PeerFailed(f"the session ended with {session['answer']!r}")
+    return [str(output) for output in session["outputs"]]
+
+
+def _file(contender: Contender) -> str:
+    return "".join(letter if letter.isalnum() else "-" for letter in contender.title)

@@ -1,0 +1,74 @@
+"""What is handed over of a record, and how a target is named without its credentials."""
+
+import re
+from typing import NamedTuple
+from urllib.parse import quote, unquote, urlsplit
+
+import msgspec
+
+from ostler.kernel.event import Record, to_cloudevent
+
+CONTENT_TYPE = "application/cloudevents+json"
+"""Structured mode: the whole event is the body, so that it is the same on every broker and survives any bridge."""
+
+_PREFIX = "dev.ostler."
+
+
+class Envelope(NamedTuple):
+    """A record as it travels: `id` is the same however often it is handed over, and that of no other record."""
+
+    position: int
+    id: str
+    type: str
+    body: bytes
+
+
+def envelope(record: Record) -> Envelope:
+    """The record in its envelope."""
+    event = to_cloudevent(record)
+    tenant, name = record.stream
+    own = f"{quote(tenant, safe='')}/{quote(name, safe='')}/{record.seq}"
+    return Envelope(record.position, own, event["type"].removeprefix(_PREFIX), msgspec.json.encode(event))
+
+
+class Address(NamedTuple):
+    """Where a server is. `shown` is what may be printed of it."""
+
+    scheme: str
+    host: str
+    port: int | None
+    path: str
+    user: str
+    password: str
+
+    @property
+    def shown(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}{f':{self.port}' if self.port else ''}{self.path}"
+
+    def hide(self, text: str, *secrets: str) -> str:
+        """`text` without the credentials of this address, or any of these secrets."""
+        for secret in (self.password, quote(self.password, safe=""), *secrets):
+            if secret:
+                text = text.replace(secret, "[secret]")
+        # What stands before the @ of an address, in whatever spelling a library repeats it.
+        return re.sub(r"(?<=://)[^/\s@]*@", "", text)
+
+
+def address(url: str) -> Address:
+    """The parts of a URL. Raises `ValueError`, which does not show it, if it is none."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ValueError("is not a URL") from error
+    if not parts.scheme or not parts.hostname:
+        raise ValueError("is not a URL with a host")
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    return Address(parts.scheme, parts.hostname, port, parts.path, user, password)
+
+
+def reason(error: BaseException) -> str:
+    """What a library says went wrong, as the middle of a sentence."""
+    said = str(error).strip().rstrip(".") or type(error).__name__
+    return said if len(said) <= 300 else f"{said[:300]} …"

@@ -1,0 +1,115 @@
+"""Putting due streams into the hands of workers."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ostler.adapters.store.postgres.server import Server
+from ostler.domain.scheduling import Candidate, Caps, back_off_us, choose
+from ostler.kernel.event import StreamId
+from ostler.ports import Claim
+
+LANES_MAX = 256
+"""Tenants, agents and priorities looked at for one claim; the next claim goes on behind them."""
+LANE_MIN = 16
+"""Streams looked at in each lane, at least."""
+
+Lane = tuple[str, str, int]
+FIRST_LANE: Lane = ("", "", 0)
+
+# The heads of the lanes behind a given one; a walk that leaps from lane to lane through the index.
+IN_LANES = """
+    WITH RECURSIVE lanes (tenant, queue, rank) AS (
+        (SELECT tenant, queue, -priority FROM @schema.streams
+         WHERE due IS NOT NULL AND worker IS NULL AND (tenant, queue, -priority) > ($1, $2, $3)
+         ORDER BY tenant, queue, -priority LIMIT 1)
+        UNION ALL
+        SELECT later.* FROM lanes CROSS JOIN LATERAL (
+            SELECT tenant, queue, -priority FROM @schema.streams
+            WHERE due IS NOT NULL AND worker IS NULL
+              AND (tenant, queue, -priority) > (lanes.tenant, lanes.queue, lanes.rank)
+            ORDER BY tenant, queue, -priority LIMIT 1
+        ) AS later
+    ), walked AS MATERIALIZED (SELECT * FROM lanes LIMIT $4),
+    size AS (SELECT greatest($5, 2 * $6 / greatest(1, count(*))) + $5 AS streams FROM walked)
+    SELECT walked.tenant, walked.queue, -rank, due, key, attempts, claimed
+    FROM walked LEFT JOIN LATERAL (
+        SELECT due, key, attempts, claimed FROM @schema.streams AS found
+        WHERE found.tenant = walked.tenant AND found.queue = walked.queue AND -priority = rank
+          AND due <= $7 AND worker IS NULL
+          AND (walked.queue = ANY ($8::text[])) IS NOT FALSE
+        ORDER BY due, key LIMIT (SELECT streams FROM size)
+    ) AS head ON true
+"""
+ONLY = """
+    SELECT tenant, queue, priority, due, key, attempts, claimed FROM @schema.streams
+    WHERE tenant = $1 AND name = $2 AND due <= $3 AND worker IS NULL
+"""
+HELD = "SELECT tenant, queue, count(*) FROM @schema.streams WHERE worker IS NOT NULL GROUP BY tenant, queue"
+TAKE = """
+    SELECT tenant, name, taken.epoch, taken.attempts
+    FROM @schema.take($1, $2, $3) AS taken JOIN unnest($1) WITH ORDINALITY AS wanted (key, number) USING (key)
+    JOIN @schema.streams USING (key) ORDER BY number
+"""
+
+
+class Claimer:
+    """Claims for one process. Remembers which lanes it has looked at, where there are too many to look at all."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._lane = FIRST_LANE
+
+    async def claim(
+        self,
+        worker: str,
+        *,
+        now_us: int,
+        limit: int,
+        queues: Sequence[str] | None,
+        only: StreamId | None,
+        caps: Caps,
+        suspects: int,
+    ) -> list[Claim]:
+        """See `EventStore.claim`. Claims take turns, so that none exceeds a cap because another was looking too."""
+        sql = self._server.sql
+
+        async def take(connection: Any) -> list[Claim]:
+            await connection.fetch(sql("SELECT @schema.lock_claims(), @schema.free_the_dead($1)"), now_us)
+            if only is not None:
+                rows = await connection.fetch(sql(ONLY), *only, now_us)
+                rows = [row for row in rows if queues is None or row[1] in queues]
+            else:
+                rows = await self._in_lanes(connection, now_us, limit, queues)
+            candidates = [Candidate(*row[:6]) for row in rows if row[6] + back_off_us(row[5]) <= now_us]
+            held = {}
+            if caps or len({candidate.tenant for candidate in candidates}) > 1:
+                held = {(tenant, queue): count for tenant, queue, count in await connection.fetch(sql(HELD))}
+            chosen = choose(candidates, held, limit=limit, caps=caps, suspects=suspects)
+            if not chosen:
+                return []
+            keys = [candidate.number for candidate in chosen]
+            return [
+                Claim(StreamId(tenant, name), epoch, attempts)
+                for tenant, name, epoch, attempts in await connection.fetch(sql(TAKE), keys, worker, now_us)
+            ]
+
+        return await self._server.patiently(lambda: self._server.transact(take))
+
+    async def _in_lanes(
+        self, connection: Any, now_us: int, limit: int, queues: Sequence[str] | None
+    ) -> list[tuple[str, str, int, int, int, int, int]]:
+        wanted = None if queues is None else list(queues)
+        begin, rows = self._lane, []
+        while True:
+            found = await connection.fetch(
+                self._server.sql(IN_LANES), *begin, LANES_MAX, LANE_MIN, limit, now_us, wanted
+            )
+            rows += [row for row in found if row[3] is not None]
+            lanes = sorted({(tenant, queue, -priority) for tenant, queue, priority, *_ in found})
+            if len(lanes) == LANES_MAX:
+                self._lane = lanes[-1]
+                return rows
+            self._lane = FIRST_LANE
+            if begin == FIRST_LANE:
+                return rows
+            begin = FIRST_LANE

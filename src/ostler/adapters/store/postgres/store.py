@@ -1,0 +1,256 @@
+"""Streams in PostgreSQL."""
+
+import hashlib
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+from ostler.adapters.store.group import RemoteGroup
+from ostler.adapters.store.postgres.appends import Appender
+from ostler.adapters.store.postgres.claims import Claimer
+from ostler.adapters.store.postgres.clock import ServerClock, monotonic_us
+from ostler.adapters.store.postgres.notices import Notices
+from ostler.adapters.store.postgres.schema import Schema, migrations
+from ostler.adapters.store.postgres.server import PATIENCE_S, Server, address
+from ostler.adapters.store.rules import check
+from ostler.domain.scheduling import NO_CAPS, Caps
+from ostler.kernel.errors import NotFound, StoreCorrupt
+from ostler.kernel.event import Record, StreamId
+from ostler.ports import Append, Claim, Standing, StreamInfo
+
+PAGE = 1000
+"""Rows fetched before others get a turn."""
+
+NOW = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+HEAD = "SELECT @schema.head()"
+READ = """
+    SELECT seq, at, data, hash, position FROM @schema.events
+    WHERE stream = (SELECT key FROM @schema.streams WHERE tenant = $1 AND name = $2) AND seq > $3 ORDER BY seq LIMIT $4
+"""
+TAIL = """
+    SELECT tenant, name, seq, at, data, hash, position
+    FROM (SELECT * FROM @schema.events WHERE position > $1 ORDER BY position LIMIT $2) AS page
+    JOIN @schema.streams ON key = stream ORDER BY position
+"""
+KNOCKS = """
+    SELECT tenant, name, seq, position
+    FROM (SELECT * FROM @schema.events WHERE NOT fenced AND position > $1 ORDER BY position LIMIT $2) AS page
+    JOIN @schema.streams ON key = stream ORDER BY position
+"""
+LIST = """
+    SELECT tenant, name, key, coalesce((SELECT max(seq) FROM @schema.events WHERE stream = key), 0),
+        queue, status, due, priority, worker
+    FROM @schema.streams WHERE {conditions} ORDER BY key DESC LIMIT $2
+"""
+NAMED = "name >= ${0} AND name < ${0} || chr(1114111)"
+WORKERS = "SELECT name, until FROM @schema.workers ORDER BY name"
+BEAT = f"""
+    INSERT INTO @schema.workers (name, until) VALUES ($1, $2)
+    ON CONFLICT (name) DO UPDATE SET until = excluded.until RETURNING {NOW}
+"""
+VOUCH = """
+    UPDATE @schema.streams AS stream SET attempts = 0 FROM unnest($2::text[], $3::text[]) AS given (tenant, name)
+    WHERE (stream.tenant, stream.name) = (given.tenant, given.name) AND worker = $1 AND attempts > 0
+"""
+RELEASE = "SELECT @schema.release($1, $2, $3)"
+RETIRE = "SELECT @schema.retire($1)"
+PUT = "INSERT INTO @schema.blobs (tenant, digest, body) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"
+GET = "SELECT body FROM @schema.blobs WHERE tenant = $1 AND digest = $2"
+
+
+class PostgresStore:
+    """An `EventStore` in one schema of a PostgreSQL database. Made by `open`; belongs to one event loop.
+
+    Appends that arrive while others are on their way are written together, in one statement that is its own
+    transaction. `clock` is the server's, which all who use it share. When the server does not answer, everything is
+    tried again for a while, and what was sent and not answered is found again rather than written twice.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        sender = secrets.token_hex(4)
+        self._appender = Appender(server, sender)
+        self._group: RemoteGroup[Append] = RemoteGroup(self._write)
+        self._claimer = Claimer(server)
+        self._notices = Notices(server, sender, self.head)
+        self._head_seen = 0
+        self.clock = ServerClock()
+
+    @classmethod
+    async def open(cls, url: str, *, create: bool = True, patience_s: float = PATIENCE_S) -> "PostgresStore":
+        """The store at `postgresql://user@host:port/database?schema=ostler&pgbouncer=true`, made if there is none.
+
+        Raises `ConfigurationError`, `NotFound` without `create`, `NotAStore` if the schema holds something else, and
+        this and every method `StoreUnreachable` if the server does not answer for `patience_s`.
+        """
+        server = Server(address(url), patience_s=patience_s)
+        try:
+            await Schema(server, migrations()).prepare(create=create)
+            store = cls(server)
+            asked_us = monotonic_us()
+            ((now_us,),) = await server.fetch(f"SELECT {NOW}")
+            store.clock.set(now_us, asked_us=asked_us)
+        except BaseException:
+            await server.close()
+            raise
+        return store
+
+    @property
+    def commits(self) -> int:
+        """How many groups of appends this object has committed."""
+        return self._group.commits
+
+    async def append(self, append: Append) -> int:
+        check(append)
+        position: int = await self._group.add(append)
+        return position
+
+    async def read(self, stream: StreamId, *, after: int = 0, limit: int | None = None) -> list[Record]:
+        query, records = self.server.sql(READ), list[Record]()
+        while limit is None or len(records) < limit:
+            size = PAGE if limit is None else min(PAGE, limit - len(records))
+            rows = await self.server.fetch(query, *stream, records[-1].seq if records else after, size)
+            records += [Record(stream, *row) for row in rows]
+            if len(rows) < size:
+                break
+        return records
+
+    async def tail(self, *, after: int = 0, limit: int = 1000) -> list[Record]:
+        query, records = self.server.sql(TAIL), list[Record]()
+        while len(records) < limit:
+            size = min(PAGE, limit - len(records))
+            rows = await self.server.fetch(query, records[-1].position if records else after, size)
+            records += [Record(StreamId(tenant, name), *row) for tenant, name, *row in rows]
+            if len(rows) < size:
+                break
+        return records
+
+    async def head(self) -> int:
+        ((head,),) = await self.server.fetch(self.server.sql(HEAD))
+        if head < self._head_seen:
+            raise StoreCorrupt(
+                f"{self.server.address} has lost events: it was at {self._head_seen} and is at {head} now.",
+                hint="Was a standby promoted that lagged behind? Stop all workers, and decide which is true.",
+            )
+        self._head_seen = head
+        return int(head)
+
+    async def streams(
+        self,
+        tenant: str,
+        *,
+        prefix: str = "",
+        statuses: Sequence[str] = (),
+        queue: str | None = None,
+        before: int | None = None,
+        limit: int = 100,
+    ) -> list[StreamInfo]:
+        conditions, arguments = ["tenant = $1"], [tenant, limit]
+        wishes: list[tuple[str, Any]] = [
+            (NAMED, prefix or None),
+            ("status = ANY (${0}::text[])", list(statuses) or None),
+            ("queue = ${0}", queue),
+            ("key < ${0}", before),
+        ]
+        for condition, wanted in wishes:
+            if wanted is not None:
+                arguments.append(wanted)
+                conditions.append(condition.format(len(arguments)))
+        query = self.server.sql(LIST.format(conditions=" AND ".join(conditions)))
+        return [_info(row) for row in await self.server.fetch(query, *arguments)]
+
+    async def wait(self, *, after: int, timeout_s: float, foreign: bool = False, stream: StreamId | None = None) -> int:
+        return await self._notices.wait(after=after, timeout_s=timeout_s, foreign=foreign, stream=stream)
+
+    async def knocks(self, *, after: int) -> tuple[int, dict[StreamId, int]]:
+        head = await self.head()
+        rows = await self.server.fetch(self.server.sql(KNOCKS), after, PAGE)
+        end = rows[-1][3] if len(rows) == PAGE else max(head, after)
+        return end, {StreamId(tenant, name): seq for tenant, name, seq, _ in rows}
+
+    async def beat(self, worker: str, *, until_us: int) -> None:
+        asked_us = monotonic_us()
+        ((now_us,),) = await self.server.fetch(self.server.sql(BEAT), worker, until_us)
+        self.clock.set(now_us, asked_us=asked_us)
+
+    async def claim(
+        self,
+        worker: str,
+        *,
+        now_us: int,
+        limit: int,
+        queues: Sequence[str] | None = None,
+        only: StreamId | None = None,
+        caps: Caps = NO_CAPS,
+        suspects: int = 1,
+    ) -> list[Claim]:
+        return await self._claimer.claim(
+            worker, now_us=now_us, limit=limit, queues=queues, only=only, caps=caps, suspects=suspects
+        )
+
+    async def vouch(self, worker: str, streams: Sequence[StreamId]) -> None:
+        if streams:
+            await self.server.fetch(self.server.sql(VOUCH), worker, *_columns(streams))
+
+    async def release(self, worker: str, streams: Sequence[StreamId]) -> None:
+        if streams:
+            await self.server.fetch(self.server.sql(RELEASE), worker, *_columns(streams))
+
+    async def workers(self) -> list[tuple[str, int]]:
+        return [(name, until_us) for name, until_us in await self.server.fetch(self.server.sql(WORKERS))]
+
+    async def retire(self, worker: str) -> None:
+        await self.server.fetch(self.server.sql(RETIRE), worker)
+
+    async def close(self) -> None:
+        await self._group.drain()
+        await self._notices.close()
+        await self.server.close()
+
+    async def _write(self, appends: Sequence[Append]) -> Sequence[Any]:
+        self._notices.begins(sum(len(append.records) for append in appends))
+        outcomes = await self._appender.write(appends)
+        written = {
+            append.stream: len(append.records)
+            for append, outcome in zip(appends, outcomes, strict=True)
+            if not isinstance(outcome, Exception)
+        }
+        head = max((outcome for outcome in outcomes if not isinstance(outcome, Exception)), default=0)
+        self._head_seen = max(self._head_seen, head)
+        self._notices.wrote(head, sum(written.values()), written)
+        return outcomes
+
+
+class PostgresBlobStore:
+    """A `BlobStore` beside a `PostgresStore`."""
+
+    def __init__(self, store: PostgresStore) -> None:
+        self._server = store.server
+
+    async def put(self, tenant: str, body: bytes) -> str:
+        digest = hashlib.sha256(body)
+        await self._server.fetch(self._server.sql(PUT), tenant, digest.digest(), body)
+        return digest.hexdigest()
+
+    async def get(self, tenant: str, digest: str) -> bytes:
+        try:
+            rows = await self._server.fetch(self._server.sql(GET), tenant, bytes.fromhex(digest))
+        except ValueError:
+            rows = []
+        if not rows:
+            raise NotFound(f"There is no blob {digest!r} here.", digest=digest)
+        body = bytes(rows[0][0])
+        if hashlib.sha256(body).hexdigest() != digest:
+            raise StoreCorrupt(
+                f"The blob {digest} is no longer what was stored.", hint="Restore it from a backup.", digest=digest
+            )
+        return body
+
+
+def _columns(streams: Sequence[StreamId]) -> tuple[list[str], list[str]]:
+    return [stream.tenant for stream in streams], [stream.name for stream in streams]
+
+
+def _info(row: Sequence[Any]) -> StreamInfo:
+    tenant, name, number, version, *standing, worker = row
+    return StreamInfo(StreamId(tenant, name), number, version, Standing(*standing), worker)

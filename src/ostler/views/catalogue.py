@@ -1,0 +1,7 @@
+"""Every view that is kept up to date in a store."""
+
+from ostler.views.fold import AnyView
+from ostler.views.session_rows import SESSIONS
+from ostler.views.usage import USAGE
+
+VIEWS: tuple[AnyView, ...] = (SESSIONS, USAGE)
