@@ -16,7 +16,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
-.PHONY: help demo test check format-check lint types contracts docs reference bench format hooks test-all build sandbox clean distclean
+.PHONY: help demo test check format-check lint types contracts docs reference bench bench-peers format hooks test-all build sandbox clean distclean
 
 help: ## Say what can be made (this)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ reference: $(VENV)/.installed-dev ## Write the pages of docs/reference anew, fro
 
 bench: $(VENV)/.installed sandbox ## Measure what a step costs, beside a bare floor
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-peers: $(VENV)/.installed-dev .make/peers/.installed sandbox ## Measure it beside its peers (some 20 minutes) and write the page
+	@$(BIN)/python -m benchmarks.peers --write $(ARGS)
 
 format: $(VENV)/.installed-dev ## Format the code and mend what can be mended
 	@$(BIN)/ruff check --fix --quiet --exit-zero $(CODE)
@@ -89,6 +92,12 @@ $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	@echo "Installing Ostler and the tools that check it into $(VENV) …" >&2
 	@$(PIP_INSTALL) --editable '.[cli,http,postgres,redis,nats,kafka,testing,dev]'
 	@touch $(VENV)/.installed $@
+
+.make/peers/.installed: benchmarks/peers/requirements.txt
+	@scripts/make-venv .make/peers $(PYTHON)
+	@echo "Installing the peers into .make/peers …" >&2
+	@.make/peers/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
 
 sandbox:
 	@command -v bwrap >/dev/null || scripts/install-package bubblewrap "bubblewrap, in which agents run commands"

@@ -25,7 +25,10 @@ from benchmarks.peers.measure import Place, Row, side_by_side
 from benchmarks.peers.page import Results, page, plain, write
 from benchmarks.peers.picture import picture
 from benchmarks.peers.process import ENVIRONMENT
-from benchmarks.peers.sweep import Tally, kill, stop
+from benchmarks.peers.sweep import Tally, kill, spread, stop
+from benchmarks.store import Rate
+from benchmarks.store import measure as measure_store
+from ostler import OstlerError
 
 LONE = Task("", 1, 400, text="english")
 TOGETHER = Task("", 200, 50, text="english")
@@ -39,7 +42,8 @@ AT_ONCE = 2
 """Sweeps that run side by side; nothing is timed there."""
 LOCAL = "postgresql://postgres@127.0.0.1:5432/postgres"
 DOCS = Path(__file__).parents[2] / "docs" / "reference"
-PARTS = ("lone", "together", "loops", "kills", "stops")
+PARTS = ("lone", "together", "loops", "store", "kills", "stops")
+APPENDERS = (200, 1000)
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -47,6 +51,8 @@ class Choice(msgspec.Struct, frozen=True):
 
     place: Place
     rounds: int
+    kills: int
+    stops: int
     parts: tuple[str, ...]
     only: tuple[str, ...]
     is_quick: bool
@@ -65,10 +71,11 @@ class Choice(msgspec.Struct, frozen=True):
 async def run(choice: Choice) -> Results:
     began = time.monotonic()
     versions: dict[str, str] = {}
+    choice, settings = await _with_server(choice)
     results = Results(
         command=f"python -m benchmarks.peers {shlex.join(sys.argv[1:])}".strip(),
         machine=f"{os.cpu_count()} CPUs, {platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        server=await postgres_settings(choice.place.server) if choice.place.server else {},
+        server=settings,
         versions=versions,
     )
     lone, together = LONE, TOGETHER
@@ -87,12 +94,39 @@ async def run(choice: Choice) -> Results:
         for steps in IN_TURN[:1] if choice.is_quick else IN_TURN:
             task = Task("", max(1, IN_TURN_STEPS // steps), steps, text="english", in_turn=True)
             results.loops += await measure(known.LOOPS, task)
+    if "store" in choice.parts:
+        results.rates = await measure_stores(choice)
     if "kills" in choice.parts:
         results.kills = await sweep(choice, "kill")
     if "stops" in choice.parts:
         results.stops = await sweep(choice, "stop")
     results.minutes = (time.monotonic() - began) / 60
     return results
+
+
+async def measure_stores(choice: Choice) -> list[Rate]:
+    """Group commit of each store."""
+    rates = []
+    for url in ("sqlite:", choice.place.server):
+        for appenders in APPENDERS if url else ():
+            say(f"group commit of {appenders} appenders: {url}")
+            try:
+                rates.append(await measure_store(url, appenders, rounds=choice.rounds))
+            except (OSError, OstlerError) as error:
+                say(f"failed: group commit: {error}")
+    return rates
+
+
+async def _with_server(choice: Choice) -> tuple[Choice, dict[str, str]]:
+    """The choice, without PostgreSQL if there is none to be had, and the settings of the server."""
+    place = choice.place
+    if not place.server:
+        return choice, {}
+    try:
+        return choice, await postgres_settings(place.server)
+    except (OSError, ImportError) as error:
+        say(f"without PostgreSQL: {error}")
+        return msgspec.structs.replace(choice, place=msgspec.structs.replace(place, server="")), {}
 
 
 async def sweep(choice: Choice, what: str) -> list[Tally]:
@@ -104,9 +138,8 @@ async def sweep(choice: Choice, what: str) -> list[Tally]:
             folder = Path(tempfile.mkdtemp(dir=place.folder))
             try:
                 if what == "kill":
-                    runs = 2 if choice.is_quick else KILLS
-                    return await kill(contender, place.store, place.python, folder, runs, SEED)
-                return await stop(contender, place.store, place.python, folder, 1 if choice.is_quick else STOPS)
+                    return await kill(contender, place.store, place.python, folder, spread(choice.kills, SEED))
+                return await stop(contender, place.store, place.python, folder, choice.stops)
             except Exception as error:  # whatever ails one of them, the others are measured and this is reported
                 say(f"failed: {contender.title}: {error!r}")
                 return Tally(contender, problems=[f"the sweep broke off: {error!r}"])
@@ -121,7 +154,11 @@ def say(line: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.peers", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="runs of each; medians are shown")
-    parser.add_argument("--postgres", default=os.environ.get("OSTLER_TEST_POSTGRES", LOCAL), help="a server, or nothing")
+    parser.add_argument(
+        "--postgres", default=os.environ.get("OSTLER_TEST_POSTGRES", LOCAL), help="a server, or nothing"
+    )
+    parser.add_argument("--kills", type=int, default=KILLS, help="processes killed, of each")
+    parser.add_argument("--stops", type=int, default=STOPS, help="processes stopped, of each")
     parser.add_argument("--python", type=Path, default=ENVIRONMENT / "bin" / "python", help="that of the peers")
     parser.add_argument("--part", action="append", choices=PARTS, help="only this part (may be repeated)")
     parser.add_argument("--only", action="append", help="only this contender, by its module (may be repeated)")
@@ -137,7 +174,9 @@ def main() -> None:
             server = "" if options.quick else options.postgres
             place = Place(Path(folder), server, options.python)
             parts = tuple(options.part or (PARTS[:3] if options.quick else PARTS))
-            choice = Choice(place, options.rounds, parts, tuple(options.only or ()), options.quick)
+            choice = Choice(
+                place, options.rounds, options.kills, options.stops, parts, tuple(options.only or ()), options.quick
+            )
             results = asyncio.run(run(choice))
     if options.json:
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode(results)))

@@ -1,6 +1,6 @@
 """Absurd: a task whose model calls and tool calls are steps, each a checkpoint in PostgreSQL.
 
-Its tables and functions come from `absurd.sql` of its repository, which the package lacks: `ABSURD_SQL` says where it is.
+Its tables and functions come from `absurd.sql` of its repository, which the package lacks: `ABSURD_SQL` is the path.
 """
 
 import asyncio
@@ -50,9 +50,12 @@ def define(app: AsyncAbsurd, bench: Bench, ended: dict[str, asyncio.Event]) -> N
 
 def install(store: str) -> None:
     """The schema, unless it is there."""
+    path = Path(os.environ.get("ABSURD_SQL", ""))
+    if not path.is_file():
+        raise SystemExit("ABSURD_SQL does not say where absurd.sql is")
     with psycopg.connect(store, autocommit=True) as connection:
         if connection.execute("SELECT to_regnamespace('absurd')").fetchone() == (None,):
-            connection.execute(Path(os.environ["ABSURD_SQL"]).read_bytes())
+            connection.execute(path.read_bytes())
             connection.execute("SELECT absurd.create_queue(%s)", (QUEUE,))
 
 

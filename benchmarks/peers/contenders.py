@@ -68,8 +68,8 @@ MORTALS = [
 """Those whose processes are killed and stopped."""
 
 PROMISES = {
-    "ostler": "`once`: at most once, and a call cut off is recorded as unknown; `reconcilable`: the tool is asked first",
-    "langgraph": "a node that was cut off runs again: at least once. No leases: whoever resumes a thread runs it",
-    "dbos": "a step that was cut off runs again: at least once; a finished step never. Recovered when its executor starts",
-    "absurd": "a step that was cut off runs again: at least once; a finished step never. Leases, extended by every step",
+    "ostler": "`once`: at most once, a call cut off is recorded as unknown; `reconcilable`: the tool is asked first",
+    "langgraph": "a node cut off runs again: at least once. No leases: whoever resumes a thread runs it",
+    "dbos": "a step cut off runs again: at least once; a finished one never. Goes on when its executor starts",
+    "absurd": "a step cut off runs again: at least once; a finished one never. Leases, extended by every step",
 }

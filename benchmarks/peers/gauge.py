@@ -79,9 +79,10 @@ class PostgresDatabase:
 
 @contextlib.asynccontextmanager
 async def postgres_database(server: str, name: str) -> AsyncIterator[PostgresDatabase]:
-    """A database that is made now and dropped afterwards; the server has nothing left to write back when it is given."""
+    """A database of this process that is made now and dropped afterwards; the server has nothing left to write back then."""
     import asyncpg  # an extra, needed only here
 
+    name = f"{name}_{os.getpid()}"
     admin = await asyncpg.connect(server)
     url = f"{server.rpartition('/')[0]}/{name}"
     try:

@@ -103,9 +103,7 @@ async def peer(bench: Bench) -> None:
             else:
                 if bench.task.recover and graph.get_state(config).values:
                     begins = None
-                state = await loop.run_in_executor(
-                    threads, lambda: graph.invoke(begins, config, durability="sync")
-                )
+                state = await loop.run_in_executor(threads, lambda: graph.invoke(begins, config, durability="sync"))
             found = [message.content for message in state["messages"] if message.type == "tool"]
             bench.judge(goal, found, state["messages"][-1].content)
 

@@ -27,6 +27,8 @@ WARM = "0warm"
 TOOL_BYTES = 200
 SAID_BYTES = 60
 SEED = 2026
+BEGUN = ".begun"
+"""The end of the name of the file, beside that of the effects, in which calls have a line before their effect."""
 TEXTS = 4096
 """So many different texts there are; a session meets each of them once at most."""
 
@@ -39,8 +41,8 @@ class Task:
     random, which no store can compress much). `in_turn` runs the sessions one after another. With `effects`, the one
     session's tool adds a line to that file, and `recover` goes on with a session that another process has left behind;
     `lease_s` is how long a silent process counts as alive, where there is such a thing, and `pause_s` how long the tool
-    is busy before its effect and again after it. `counts` counts the commits of SQLite and so is not to be timed. `tool`
-    and `variant` mean what the peer says.
+    is busy before its effect and again after it. `counts` counts the commits of SQLite and so is not to be timed.
+    `tool` and `variant` mean what the peer says.
     """
 
     store: str
@@ -98,10 +100,9 @@ class Bench:
     def _do(self, sku: str) -> str:
         """The tool of the crash tests: a line in a file outside, which no second call takes back."""
         token = os.urandom(8).hex()
+        _add(self.task.effects + BEGUN, f"{sku} {os.getpid()} {token}\n")
         time.sleep(self.task.pause_s)
-        file = os.open(self.task.effects, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
-        os.write(file, f"{sku} {os.getpid()} {token}\n".encode())
-        os.close(file)
+        _add(self.task.effects, f"{sku} {os.getpid()} {token}\n")
         time.sleep(self.task.pause_s)
         return token
 
@@ -140,17 +141,18 @@ class Bench:
 
     def _count_commits(self) -> None:
         """Have every connection that is opened from now on tell of its statements."""
-        connect = sqlite3.connect
+        connect: Any = sqlite3.connect
 
         def told(statement: str) -> None:
             self.commits += statement.strip().upper().startswith("COMMIT")
 
-        def open_and_listen(*args: Any, **options: Any) -> sqlite3.Connection:
+        def open_and_listen(*args: Any, **options: Any) -> Any:
             connection = connect(*args, **options)
             connection.set_trace_callback(told)
             return connection
 
-        sqlite3.connect = sqlite3.dbapi2.connect = open_and_listen
+        for module in (sqlite3, sqlite3.dbapi2):
+            vars(module)["connect"] = open_and_listen
 
     def judge(self, goal: str, outputs: Sequence[str], answer: str) -> None:
         """Keep what a session has to show: the outputs of its calls, in order, and its answer."""
@@ -187,7 +189,9 @@ def digest(outputs: Sequence[str]) -> str:
 def english() -> tuple[list[str], list[str]]:
     """What the model says and what the tool finds: words at random, the same in every process."""
     chance = random.Random(SEED)
-    syllables = [first + vowel + last for first in "bcdfglmnprstvw" for vowel in "aeiou" for last in ("", "n", "r", "st")]
+    syllables = [
+        first + vowel + last for first in "bcdfglmnprstvw" for vowel in "aeiou" for last in ("", "n", "r", "st")
+    ]
     words = ["".join(chance.choices(syllables, k=chance.randint(1, 3))) for _ in range(5000)]
 
     def text(size: int) -> str:
@@ -214,6 +218,13 @@ async def _await(work: Awaitable[None]) -> None:
 
 def say(line: dict[str, object]) -> None:
     os.write(1, json.dumps(line).encode() + b"\n")
+
+
+def _add(path: str, line: str) -> None:
+    """Add a line to a file, as a whole."""
+    file = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+    os.write(file, line.encode())
+    os.close(file)
 
 
 def _place(goal: str, number: int) -> int:

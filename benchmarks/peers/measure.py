@@ -6,6 +6,7 @@ import shutil
 import statistics
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -63,7 +64,9 @@ class Place(msgspec.Struct, frozen=True):
     async def store(self, contender: Contender, name: str) -> AsyncIterator[Gauge]:
         """A store that nothing has been written to."""
         if contender.store == "postgres":
-            async with postgres_database(self.server, f"bench_{contender.module}{contender.variant}_{name}") as database:
+            async with postgres_database(
+                self.server, f"bench_{contender.module}{contender.variant}_{name}"
+            ) as database:
                 yield database
         elif contender.store == "sqlite":
             file = SqliteFile(self.folder / f"{contender.module}-{contender.tool}-{contender.variant}-{name}.db")
@@ -132,13 +135,15 @@ async def side_by_side(
             progress(f"{task.sessions} × {task.steps} steps, round {number + 1} of {rounds}: {contender.title}")
             try:
                 cost, found = await run(place, contender, _task_of(contender, task, place))
-            except (PeerFailed, OSError) as error:
-                failures[contender] = str(error)
-                progress(f"failed: {contender.title}: {error}")
+            except Exception as error:  # whatever ails one of them, the others are measured and this is reported
+                failures[contender] = str(error) or repr(error)
+                progress(f"failed: {contender.title}: {failures[contender]}")
                 continue
             known.append(cost)
             versions |= found
-    return [await _row(place, contender, task, costs[contender], failures.get(contender, "")) for contender in contenders]
+    return [
+        await _row(place, contender, task, costs[contender], failures.get(contender, "")) for contender in contenders
+    ]
 
 
 def _task_of(contender: Contender, task: Task, place: Place) -> Task:
@@ -151,7 +156,8 @@ def _task_of(contender: Contender, task: Task, place: Place) -> Task:
 async def _row(place: Place, contender: Contender, task: Task, costs: list[Cost], failure: str) -> Row:
     if failure or not costs:
         return Row(contender, task.sessions, task.steps, len(costs), None, failure)
-    middle = Cost(*(_median([getattr(cost, name) for cost in costs]) for name in Cost.__struct_fields__))
+    medians: list[Any] = [_median([getattr(cost, name) for cost in costs]) for name in Cost.__struct_fields__]
+    middle = Cost(*medians)
     if contender.store == "sqlite" and contender.module != "floor" and not task.in_turn:
         middle = msgspec.structs.replace(middle, commits=await _counted(place, contender, task))
     if contender.module == "floor":
@@ -163,7 +169,10 @@ async def _counted(place: Place, contender: Contender, task: Task) -> float | No
     """The commits of a step, counted in a shorter run of its own because counting costs time."""
     steps = COUNTED_STEPS if task.sessions == 1 else COUNTED_TOGETHER
     short = Task(**{**task.__dict__, "steps": min(steps, task.steps), "counts": True})
-    cost, _ = await run(place, contender, _task_of(contender, short, place))
+    try:
+        cost, _ = await run(place, contender, _task_of(contender, short, place))
+    except PeerFailed:
+        return None
     return cost.commits
 
 

@@ -8,6 +8,7 @@ import msgspec
 from benchmarks.peers.contenders import PROMISES, STORES, Contender
 from benchmarks.peers.measure import Cost, Row
 from benchmarks.peers.sweep import LEASE_S, STEPS, Tally
+from benchmarks.store import Rate
 
 BEGIN, END = "<!-- begin: peers -->", "<!-- end: peers -->"
 
@@ -25,6 +26,7 @@ class Results(msgspec.Struct):
     loops: list[Row] = []
     kills: list[Tally] = []
     stops: list[Tally] = []
+    rates: list[Rate] = []
 
 
 class Aim(msgspec.Struct, frozen=True):
@@ -43,8 +45,9 @@ def page(results: Results) -> str:
     """The section, in Markdown."""
     parts = [
         _opening(results),
-        _durable("One session of 400 tool-calling steps", results.lone),
-        _durable("200 sessions of 50 steps at once", results.together),
+        _durable(results.lone),
+        _durable(results.together),
+        _groups(results.rates),
         _loops(results.loops),
         _kills(results.kills),
         _stops(results.stops),
@@ -58,6 +61,7 @@ def plain(results: Results) -> str:
     blocks = [
         _costs(results.lone),
         _costs(results.together),
+        _rate_table(results.rates),
         _loop_table(results.loops),
         _tally_table(results.kills),
         _tally_table(results.stops),
@@ -91,12 +95,17 @@ def aims(results: Results) -> list[Aim]:
         Aim("lone, SQLite: our speed over LangGraph's", 12, sqlite("langgraph", "", _speed)),
         Aim("… through its async interface", 12, sqlite("langgraph", "async", _speed)),
         Aim("lone, SQLite: bytes of LangGraph over ours", 200, sqlite("langgraph", "", _disk)),
-        Aim("lone, PostgreSQL: bytes (tables and WAL) of LangGraph over ours", 50, postgres("langgraph", "", _all_bytes)),
+        Aim(
+            "lone, PostgreSQL: bytes (tables and WAL) of LangGraph over ours", 50, postgres("langgraph", "", _all_bytes)
+        ),
         Aim("lone, PostgreSQL: our speed over Absurd's", 1, postgres("absurd", "", _speed)),
         Aim("200 at once: CPU of LangGraph over ours", 30, least("langgraph", _cpu)),
         Aim("200 at once: CPU of DBOS over ours", 30, least("dbos", _cpu)),
         Aim("200 at once: our speed over Absurd's", 4, both[1]("absurd", "", _speed)),
     ]
+    for kind in ("sqlite", "postgres"):
+        found = [rate.store / rate.raw["executemany"] for rate in results.rates if rate.kind == kind]
+        listed.append(Aim(f"group commit, {STORES[kind]}: of raw `executemany`", 0.5, min(found, default=None)))
     for steps in sorted({row.steps for row in results.loops}):
         rows = [row for row in results.loops if row.steps == steps]
         own = next((row.cost for row in rows if _is_ours(row.contender) and row.cost), None)
@@ -152,23 +161,30 @@ def _opening(results: Results) -> str:
 ![CPU of a step, beside its peers, on a logarithmic scale](benchmarks.svg)
 
 The same agent loop for all: a model in the same process that answers at once and asks for one call a turn, a tool that
-returns 200 bytes of random words, a final answer; what every session saw is compared with what it was given. One machine,
-one run of {results.minutes:.0f} minutes, turn about, medians (a run of more than 20 s is not repeated): {results.machine};
-{stores}. {versions}.
+returns 200 bytes of random words, a final answer; what every session saw is compared with what it was given. One
+machine, one run of {results.minutes:.0f} minutes, turn about, medians (what takes more than 20 s is run once):
+{results.machine}; {stores}. {versions}.
 
 ```sh
-make bench-peers   # {results.command}
+ABSURD_SQL=… make bench-peers   # {results.command}
 ```
 
-Every peer is used as its documentation says for durability: LangGraph with `durability="sync"`, DBOS and Absurd with the
-model call and the tool call as a step each. *CPU* is that of the worker's process, *server* that of all processes of
-PostgreSQL; *disk* is what the tables or the file have grown by, *written* what went into PostgreSQL's WAL, or into SQLite's
-files altogether. *Raw inserts* are the rows of Ostler's log, written by hand into the same store in as many commits.
-× is the ratio to Ostler on the same store: of CPU and server together, of speed, and of disk."""
+Every peer is used as its documentation says for durability: LangGraph with `durability="sync"`, DBOS and Absurd with
+the model call and the tool call as a step each. *CPU* is that of the worker's process, *server* that of all processes
+of PostgreSQL; *disk* is what the tables or the file have grown by, *written* what went into PostgreSQL's WAL, or into
+SQLite's files altogether. *Raw inserts* are the rows of Ostler's log, written by hand into the same store with two
+commits a step of all sessions. × is the ratio to Ostler on the same store: of CPU and server together, of speed, and of
+disk. Each peer is one worker process, driven through its blocking interface, the cheaper one, unless the row says
+otherwise; LangGraph's `DeltaChannel`, which keeps what a step adds instead of the whole list, is in beta. On SQLite
+DBOS has settings of its own: a rollback journal."""
 
 
-def _durable(title: str, rows: Sequence[Row]) -> str:
-    return f"### {title}\n\n{_costs(rows)}" if rows else ""
+def _durable(rows: Sequence[Row]) -> str:
+    if not rows:
+        return ""
+    sessions, steps = rows[0].sessions, rows[0].steps
+    title = f"One session of {steps} steps" if sessions == 1 else f"{sessions} sessions of {steps} steps at once"
+    return f"### {title}\n\n{_costs(rows)}"
 
 
 def _costs(rows: Sequence[Row]) -> str:
@@ -179,7 +195,9 @@ def _costs(rows: Sequence[Row]) -> str:
         "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
-        own = next((one.cost for one in rows if _is_ours(one.contender) and one.contender.store == row.contender.store), None)
+        own = next(
+            (one.cost for one in rows if _is_ours(one.contender) and one.contender.store == row.contender.store), None
+        )
         lines.append(_line(row, own))
     return "\n".join(lines)
 
@@ -209,6 +227,29 @@ def _number(value: float | None) -> str:
 
 def _times(value: float) -> str:
     return f"{value:,.0f}" if value >= 20 else f"{value:.2g}" if value < 1 else f"{value:.1f}"
+
+
+def _groups(rates: Sequence[Rate]) -> str:
+    if not rates:
+        return ""
+    return f"""\
+### Group commit
+
+Events per second of the store alone, beside raw inserts of the same rows into the same store in as many commits, which
+check nothing, look after no streams and answer nobody. In brackets: what the store reaches of each.
+
+{_rate_table(rates)}"""
+
+
+def _rate_table(rates: Sequence[Rate]) -> str:
+    if not rates:
+        return ""
+    lines = ["| store | appenders | events a commit | Ostler | raw inserts |", "|---|---:|---:|---:|---|"]
+    for rate in rates:
+        raw = ", ".join(f"{name} {value:,.0f} ({rate.store / value:.0%})" for name, value in rate.raw.items())
+        cells = [STORES[rate.kind], str(rate.appenders), _number(rate.in_commit), _number(rate.store), raw]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def _loops(rows: Sequence[Row]) -> str:
@@ -248,17 +289,14 @@ def _loop_cell(row: Row | None) -> str:
 def _kills(tallies: Sequence[Tally]) -> str:
     if not tallies:
         return ""
-    promises = "\n".join(
-        f"* {next(one.contender.name for one in tallies if one.contender.module == module).partition(',')[0]}: {promise}."
-        for module, promise in PROMISES.items()
-        if any(one.contender.module == module for one in tallies)
-    )
+    names = {tally.contender.module: tally.contender.name.partition(",")[0] for tally in tallies}
+    promises = "\n".join(f"* {names[module]}: {promise}." for module, promise in PROMISES.items() if module in names)
     return f"""\
 ### Killed
 
-A session of {STEPS} steps whose tool adds a line to a file outside, which nothing takes back. The process is killed with
-SIGKILL once in each run, at moments spread over the whole session, and another goes on with it as the documentation says.
-What each promises of a call that was under way:
+A session of {STEPS} steps whose tool adds a line to a file outside, which nothing takes back. The process is killed
+with SIGKILL once in each run, at moments spread over the whole session, and another goes on with it as the
+documentation says. What each promises of a call that was under way:
 
 {promises}
 
@@ -271,9 +309,9 @@ def _stops(tallies: Sequence[Tally]) -> str:
     return f"""\
 ### Stopped and continued
 
-The process is stopped with SIGSTOP just after an effect, or just before one, for longer than the lease of {LEASE_S} s (where
-there are leases); another takes over and finishes; then the first goes on. *Late* are effects of the first after that; a
-*conflict* is a history that a process returned and that is not the one in the store.
+The process is stopped with SIGSTOP just after an effect, or just before one, for longer than the lease of {LEASE_S} s
+(where there are leases); another takes over and finishes; then the first goes on. *Late* are effects of the first after
+that; a *conflict* is a history that a process returned and that is not the one in the store.
 
 {_tally_table(tallies)}"""
 

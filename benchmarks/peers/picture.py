@@ -7,7 +7,7 @@ from html import escape
 from benchmarks.peers.measure import Row
 from benchmarks.peers.page import Results
 
-WIDTH, LABEL, RIGHT = 860, 250, 70
+WIDTH, LABEL, RIGHT = 880, 280, 70
 BAR, GAP, TITLE = 16, 6, 34
 STYLE = """
     text { font: 13px system-ui, sans-serif; fill: #1f2328 }

@@ -32,16 +32,20 @@ class Process:
     @classmethod
     async def of(cls, contender: Contender, task: Task, python: Path) -> Self:
         complaints = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the process has ended
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable if contender.is_here else python, "-m", f"benchmarks.peers.{contender.module}"),
-            json.dumps(task.__dict__),
-            cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path) if contender.is_here else ""},
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=complaints,
-            limit=2**24,
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable if contender.is_here else python, "-m", f"benchmarks.peers.{contender.module}"),
+                json.dumps(task.__dict__),
+                cwd=ROOT,
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path) if contender.is_here else ""},
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=complaints,
+                limit=2**24,
+            )
+        except OSError:
+            complaints.close()
+            raise
         return cls(process, complaints)
 
     async def says(self, word: str) -> dict[str, Any]:
@@ -60,12 +64,14 @@ class Process:
         self._process.stdin.write(b"go\n")
 
     def send(self, what: signal.Signals) -> None:
-        self._process.send_signal(what)
+        if self._process.returncode is None:
+            # Not `send_signal`: it looks whether the process has ended, and would take the news from whoever waits.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, what)
 
     async def end(self) -> None:
         """Kill it if it is still there."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        self.send(signal.SIGKILL)
         await self._process.wait()
         self._complaints.close()
 

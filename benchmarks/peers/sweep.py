@@ -9,7 +9,7 @@ import contextlib
 import random
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import msgspec
 
 from benchmarks.peers.contenders import Contender
 from benchmarks.peers.gauge import Gauge
-from benchmarks.peers.load import ANSWER, Task
+from benchmarks.peers.load import ANSWER, BEGUN, Task
 from benchmarks.peers.process import PeerFailed, Process, peer
 
 STEPS = 12
@@ -27,9 +27,9 @@ LOOK_S = 0.0005
 """How often the file is looked at."""
 STEP_S = 0.012
 """About how long a step takes, over which the moments of the kills are spread."""
-LONG_PAUSE_S = 0.04
-"""How long the tool of a process that is to be stopped is busy before and after its effect, so that it is stopped there
-and not while it holds the lock of the store.
+LONG_PAUSE_S = 0.1
+"""How long the tool of a process that is to be stopped is busy before its effect and again after it, so that it is
+stopped there and not while it holds a lock of the store.
 """
 PATIENCE_S = 30.0
 LATE_S = 8.0
@@ -68,8 +68,16 @@ class Effects:
 
     async def reach(self, count: int) -> None:
         """Return when there are so many lines."""
+        await self._until(lambda: len(self.lines()) >= count)
+
+    async def begin(self, count: int) -> None:
+        """Return when so many calls have begun, and the last of them has not yet had its effect."""
+        begun = Path(f"{self.path}{BEGUN}")
+        await self._until(lambda: begun.exists() and len(begun.read_text().splitlines()) >= count)
+
+    async def _until(self, holds: Callable[[], bool]) -> None:
         async with asyncio.timeout(PATIENCE_S):
-            while len(self.lines()) < count:
+            while not holds():  # noqa: ASYNC110 - another process makes it hold
                 await asyncio.sleep(LOOK_S)
 
     def tally(self, into: Tally, outputs: list[str]) -> None:
@@ -79,17 +87,19 @@ class Effects:
         into.unknown += outputs.count("unknown")
 
 
-async def kill(contender: Contender, store: Store, python: Path, folder: Path, runs: int, seed: int) -> Tally:
-    """`runs` runs, each killed once with SIGKILL, at moments spread over the whole run, and gone on with."""
-    tally, chance = Tally(contender, problems=[]), random.Random(seed)
-    for number in range(runs):
+async def kill(contender: Contender, store: Store, python: Path, folder: Path, moments: Sequence[float]) -> Tally:
+    """Runs that are each killed once with SIGKILL, and gone on with: the n-th after its n-th effect and so many seconds
+    more (the first before any effect, and round again after the last).
+    """
+    tally = Tally(contender, problems=[])
+    for number, moment in enumerate(moments):
         effects = Effects(folder / f"{_file(contender)}-killed-{number}")
         async with store(contender, f"kill_{number}") as gauge:
             task = Task(gauge.url, 1, STEPS, effects=str(effects.path), lease_s=LEASE_S, tool=contender.tool)
             async with _both(contender, task, python) as (first, second):
                 first.go()
                 await effects.reach(number % STEPS)
-                await asyncio.sleep(chance.uniform(0, STEP_S))
+                await asyncio.sleep(moment)
                 first.send(signal.SIGKILL)
                 await first.end()
                 outputs = await _finish(second, tally)
@@ -99,8 +109,16 @@ async def kill(contender: Contender, store: Store, python: Path, folder: Path, r
     return tally
 
 
+def spread(runs: int, seed: int) -> list[float]:
+    """Moments spread over a step."""
+    chance = random.Random(seed)
+    return [chance.uniform(0, STEP_S) for _ in range(runs)]
+
+
 async def stop(contender: Contender, store: Store, python: Path, folder: Path, runs: int) -> Tally:
-    """`runs` runs, each stopped with SIGSTOP for longer than its lease, taken over by another process, and continued."""
+    """`runs` runs, each stopped with SIGSTOP for longer than its lease, by turns just after an effect and just before
+    one; then another process takes its place and finishes, and then it goes on.
+    """
     tally = Tally(contender, problems=[])
     for number in range(runs):
         effects = Effects(folder / f"{_file(contender)}-stopped-{number}")
@@ -114,9 +132,7 @@ async def stop(contender: Contender, store: Store, python: Path, folder: Path, r
             )
             async with _both(contender, task, python) as (first, second):
                 first.go()
-                await effects.reach(1 + number % (STEPS - 2))
-                # By turns just after an effect, and before the next one.
-                await asyncio.sleep(LONG_PAUSE_S * (0.3 if number % 2 else 1.5))
+                await (effects.begin if number % 2 else effects.reach)(2 + number % (STEPS - 4))
                 first.send(signal.SIGSTOP)
                 await asyncio.sleep(LEASE_S + 1)
                 kept = await _finish(second, tally)

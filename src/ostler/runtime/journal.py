@@ -5,16 +5,18 @@ import msgspec
 from ostler.domain.identity import Principal
 from ostler.domain.session.commands import SessionCommand, Start
 from ostler.domain.session.decide import decide
-from ostler.domain.session.events import SESSION_CODEC, SessionEvent
+from ostler.domain.session.events import SESSION_CODEC, AgentPaused, SessionEvent
 from ostler.domain.session.fork import Fact, fork
 from ostler.domain.session.state import State, due_us, evolve, is_under_way
 from ostler.kernel.errors import LeaseLost, NotFound, StaleWrite, StoreCorrupt
 from ostler.kernel.event import GENESIS, Record, StreamId, first_broken, link
-from ostler.ports import Append, EventStore, Standing
+from ostler.ports import Append, Claim, EventStore, Standing
 
 PAGE = 1000
 QUARANTINED = "quarantined"
 """The status of a session whose log is damaged."""
+NOWHERE = 2**31 - 1
+"""A version that no stream is at: an append that expects it is refused, and the refusal names the epoch."""
 CONFLICTS_MAX = 100
 """A command that loses to others this often in a row gives up; each loss means that somebody else went on."""
 
@@ -134,6 +136,22 @@ class Journal:
         await self.store.append(Append(forked.stream, 0, records, forked.standing))
         return forked
 
+    async def assert_held(self, claim: Claim) -> None:
+        """Raises `LeaseLost` if the claim is not the last one to its stream. Writes nothing."""
+        try:
+            await self.store.append(Append(claim.stream, NOWHERE, (), None, claim.epoch))
+        except StaleWrite as stale:
+            if stale.facts["epoch"] != claim.epoch:
+                raise LeaseLost(f"Another worker has taken {claim.stream.name}.") from stale
+
+    async def park(self, claim: Claim, reason: str, *, at_us: int) -> None:
+        """Pause a session without loading it, because that may be what its workers die of."""
+        for info in await self.store.streams(claim.stream.tenant, prefix=claim.stream.name, limit=1):
+            (last,) = await self.store.read(claim.stream, after=info.version - 1)
+            records = chain(claim.stream, last.seq, last.hash, at_us, [AgentPaused("ostler", reason)])
+            standing = msgspec.structs.replace(info.standing, status="paused", due_us=None)
+            await self.store.append(Append(claim.stream, last.seq, records, standing, claim.epoch))
+
     async def quarantine(self, session: StreamId) -> None:
         """Take a damaged session out of the queue; nothing is appended to it and no worker will touch it again."""
         for info in await self.store.streams(session.tenant, prefix=session.name, limit=1):
@@ -159,4 +177,4 @@ def standing_of(state: State, *, at_us: int, before: Standing | None) -> Standin
     if due == 0:
         stays = before is not None and before.due_us is not None and before.due_us <= at_us
         due = before.due_us if before is not None and stays else at_us
-    return Standing(state.agent.name, state.status, due)
+    return Standing(state.agent.name, state.status, due, state.priority)

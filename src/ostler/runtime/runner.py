@@ -4,14 +4,22 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from ostler.domain.session.commands import Proceed, ReplyFailed, SessionCommand, TakeOver, ToolReturned
+from ostler.domain.session.commands import (
+    Proceed,
+    ReplyFailed,
+    ReplyReceived,
+    SessionCommand,
+    TakeOver,
+    ToolReturned,
+)
 from ostler.domain.session.events import CallRetried, ModelRequested, ToolRequested
 from ostler.domain.session.state import State, ToolWork, Work, deadline_us, pending
 from ostler.domain.tool import FailureKind, failed
 from ostler.kernel.errors import LeaseLost, OstlerError, StoreError
 from ostler.kernel.event import StreamId
-from ostler.ports import Clock
+from ostler.ports import Claim, Clock
 from ostler.runtime.journal import Folded, Journal
+from ostler.runtime.lease import Lease
 from ostler.runtime.performer import Performer
 
 TIMER_HELD_S = 10.0
@@ -48,20 +56,21 @@ class Runner:
 
     def __init__(
         self,
-        stream: StreamId,
-        epoch: int,
+        claim: Claim,
         *,
         journal: Journal,
         performer: Performer,
         clock: Clock,
+        lease: Lease,
         trouble: Callable[[StreamId, OstlerError], None],
     ) -> None:
-        self.stream = stream
+        self.claim = claim
+        self.stream = claim.stream
         self.session: Folded | None = None
-        self._epoch = epoch
         self._journal = journal
         self._performer = performer
         self._clock = clock
+        self._lease = lease
         self._trouble = trouble
         self._own: set[str] = set()
         self._calls: dict[str, _Call] = {}
@@ -80,6 +89,10 @@ class Runner:
         """Begin no further call; those under way may finish."""
         self._draining = True
         self._put(None)
+
+    def lose(self) -> None:
+        """The session is somebody else's now: stop everything, and record nothing."""
+        _settle_future(self._over, LeaseLost(f"Another claim was laid to {self.stream.name}."))
 
     async def run(self) -> None:
         """Run until the session waits for something that is not a call, has ended, or is taken away."""
@@ -106,6 +119,8 @@ class Runner:
         """
         while True:
             if call is not None:
+                if self._lease.has_run_out and not await self._is_still_ours():
+                    return
                 command = await self._perform(call)
                 if not self._forget(call):
                     return
@@ -116,6 +131,15 @@ class Runner:
             call = await self._drive(session)
             if call is None:
                 return
+
+    async def _is_still_ours(self) -> bool:
+        """Make sure, after a silence, that nobody else has taken the session."""
+        try:
+            await self._lease.renew()
+            await self._journal.assert_held(self.claim)
+        except OstlerError as error:
+            _settle_future(self._over, error)
+        return not self._over.done()
 
     async def _drive(self, session: Folded) -> _Call | None:
         """Record what has come in and begin what follows from it; there is never more than one driver.
@@ -270,8 +294,12 @@ class Runner:
         delay_s, longest_s = STORE_RETRY_S
         while True:
             try:
-                events = await self._journal.execute(session, command, epoch=self._epoch, may_begin=not self._draining)
+                events = await self._journal.execute(
+                    session, command, epoch=self.claim.epoch, may_begin=not self._draining
+                )
                 self._own.update([event.call for event in events if isinstance(event, _INTENTS)])
+                if self.claim.attempts > 1 and isinstance(command, ReplyReceived | ToolReturned):
+                    self.claim = await self._lease.vouch(self.claim)
                 return
             except StoreError as error:
                 self._trouble(self.stream, error)

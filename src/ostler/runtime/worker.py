@@ -5,29 +5,34 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
+from ostler.domain.scheduling import ATTEMPTS_MAX, NO_CAPS, SUSPECT_ATTEMPTS, Caps
 from ostler.domain.session.commands import Fail
 from ostler.kernel.errors import OstlerError, StoreCorrupt, StoreError, UnknownEvent
 from ostler.kernel.event import StreamId
 from ostler.kernel.ids import CHANCE_BYTES, make_id
-from ostler.ports import Clock, Entropy, EventStore
+from ostler.ports import Claim, Clock, Entropy, EventStore
 from ostler.runtime.journal import Journal
+from ostler.runtime.lease import Lease
 from ostler.runtime.life import Life
+from ostler.runtime.pace import Pace
 from ostler.runtime.performer import Performer
 from ostler.runtime.runner import Runner
-
-POLL_S = 1.0
-"""How often a worker looks for sessions that have become due by time alone."""
 
 
 class WorkerSettings(msgspec.Struct, frozen=True):
     """`queues` are the agents whose sessions it takes (None: all), `only` one session that it is there for.
 
-    Its claims hold for `lease_s` after its last sign of life, which it gives three times as often. On `stop` it waits
-    `grace_s` for calls under way.
+    It holds up to `concurrency` sessions, and takes no more than `claims_per_s` on, so that a restart of everything is
+    no stampede. `caps` are for all workers together. Its claims hold for `lease_s` after its last sign of life, which
+    it gives three times as often; every `sweep_s` it looks for sessions that have become due by time alone, or whose
+    worker died. On `stop` it waits `grace_s` for calls under way.
     """
 
     concurrency: int = 1000
+    claims_per_s: float = 1000.0
+    caps: Caps = NO_CAPS
     lease_s: float = 30.0
+    sweep_s: float = 1.0
     grace_s: float = 20.0
     queues: tuple[str, ...] | None = None
     only: StreamId | None = None
@@ -55,12 +60,13 @@ class Worker:
         self._trouble = trouble
         self._runners: dict[StreamId, Runner] = {}
         self._held: dict[StreamId, asyncio.Task[None]] = {}
+        self._pace = Pace(settings.claims_per_s)
         self._queues = settings.queues
         self._loops: list[asyncio.Task[None]] = []
         self._look = asyncio.Event()
-        self._lives_until_us = 0
         self._life = Life(self._store, clock, make_id("wrk", clock.now_us() // 1000, entropy.chance(CHANCE_BYTES)))
         self.name = self._life.name
+        self._lease = Lease(self._store, clock, self.name, duration_s=settings.lease_s)
         self.on_hold: Callable[[StreamId, bool], None] = lambda stream, holds: None
         """Told of every session that it takes, and of every one that it lets go."""
 
@@ -70,7 +76,7 @@ class Worker:
         return len(self._runners)
 
     async def start(self) -> None:
-        await self._give_sign_of_life()
+        await self._lease.renew()
         await self._life.begin(self._settings.version)
         self._loops = [
             asyncio.create_task(self._beat(), name="beat"),
@@ -127,47 +133,55 @@ class Worker:
             self._queues = (*self._queues, queue)
             self._look.set()
 
-    def _until_us(self) -> int:
-        return self._clock.now_us() + int(self._settings.lease_s * 1_000_000)
-
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(self._settings.lease_s / 3)
             try:
-                await self._give_sign_of_life()
+                await self._lease.renew()
                 await self._life.bury_the_dead()
             except StoreError as error:
                 self._trouble(None, error)
 
-    async def _give_sign_of_life(self) -> None:
-        until_us = self._until_us()
-        await self._store.beat(self.name, until_us=until_us)
-        self._lives_until_us = until_us
-
     async def _claim(self) -> None:
-        """Take due sessions whenever something may have become due.
-
-        Whoever was silent for too long says first that it lives: others, and it itself, take it for dead otherwise.
-        """
+        """Take due sessions whenever something may have become due."""
         while True:
             self._look.clear()
             try:
-                if self._clock.now_us() >= self._lives_until_us:
-                    await self._give_sign_of_life()
-                free = self._settings.concurrency - len(self._runners)
-                if free > 0:
-                    claims = await self._store.claim(
-                        self.name,
-                        now_us=self._clock.now_us(),
-                        limit=free,
-                        queues=self._queues,
-                        only=self._settings.only,
-                    )
-                    for claim in claims:
-                        self._run(claim.stream, claim.epoch)
+                await self._claim_some()
             except StoreError as error:
                 self._trouble(None, error)
-            await _wait_for(self._look, POLL_S)
+            rest_s = self._pace.rest_s(asyncio.get_running_loop().time())
+            if rest_s:
+                await asyncio.sleep(rest_s)
+            else:
+                await _wait_for(self._look, self._settings.sweep_s)
+
+    async def _claim_some(self) -> None:
+        """Take as many as there is room for.
+
+        Whoever was silent for too long says first that it lives: others, and it itself, take it for dead otherwise.
+        """
+        now = asyncio.get_running_loop().time()
+        limit = min(self._settings.concurrency - len(self._runners), self._pace.allowed(now))
+        if limit <= 0:
+            return
+        if self._lease.has_run_out:
+            await self._lease.renew()
+        has_suspect = any(runner.claim.attempts > SUSPECT_ATTEMPTS for runner in self._runners.values())
+        claims = await self._store.claim(
+            self.name,
+            now_us=self._clock.now_us(),
+            limit=limit,
+            queues=self._queues,
+            only=self._settings.only,
+            caps=self._settings.caps,
+            suspects=0 if has_suspect else 1,
+        )
+        self._pace.take(len(claims), now)
+        for claim in claims:
+            self._run(claim)
+        if claims:
+            self._look.set()
 
     async def _listen(self) -> None:
         """Notice what comes from outside: to sessions held here, and to sessions that are due now."""
@@ -175,7 +189,7 @@ class Worker:
         while True:
             try:
                 head = await self._store.head()
-                if await self._store.wait(after=position, timeout_s=POLL_S, foreign=True) == position:
+                if await self._store.wait(after=position, timeout_s=self._settings.sweep_s, foreign=True) == position:
                     position = head  # all of it was written here
                     continue
                 while True:
@@ -185,7 +199,7 @@ class Worker:
                     self._notice(knocks)
             except StoreError as error:
                 self._trouble(None, error)
-                await asyncio.sleep(POLL_S)
+                await asyncio.sleep(self._settings.sweep_s)
 
     def _notice(self, knocks: Mapping[StreamId, int]) -> None:
         for stream, version in knocks.items():
@@ -195,29 +209,43 @@ class Worker:
             elif runner.session is None or runner.session.seq < version:
                 runner.poke()
 
-    def _run(self, stream: StreamId, epoch: int) -> None:
-        runner = Runner(
-            stream,
-            epoch,
+    def _run(self, claim: Claim) -> None:
+        stream, before = claim.stream, self._held.get(claim.stream)
+        if before is not None:  # others took this worker for dead, and it was faster than they to claim it again
+            self._runners[stream].lose()
+        runner = self._runners[stream] = Runner(
+            claim,
             journal=self._journal,
             performer=self._performer,
             clock=self._clock,
+            lease=self._lease,
             trouble=self._trouble,
         )
-        self._runners[stream] = runner
         self.on_hold(stream, True)
-        self._held[stream] = asyncio.create_task(self._tend(runner, epoch), name=stream.name)
+        self._held[stream] = asyncio.create_task(self._tend(runner, before), name=stream.name)
 
-    async def _tend(self, runner: Runner, epoch: int) -> None:
+    async def _tend(self, runner: Runner, before: asyncio.Task[None] | None) -> None:
         """Run one session, and let go of it whatever happens."""
         try:
-            await runner.run()
+            if before is not None:
+                await asyncio.wait([before])
+            if runner.claim.attempts > ATTEMPTS_MAX:
+                await self._park(runner.claim)
+            else:
+                await runner.run()
         except Exception as error:
-            await self._meet(runner, epoch, error)
+            await self._meet(runner, error)
         finally:
-            await self._release(runner.stream)
+            await self._release(runner)
 
-    async def _meet(self, runner: Runner, epoch: int, error: Exception) -> None:
+    async def _park(self, claim: Claim) -> None:
+        """Try no more: its workers died, again and again, and this one shall not."""
+        died = claim.attempts - 1
+        reason = f"parked: {died} workers in a row died or fell silent with it in their hands; `resume` tries again"
+        await self._journal.park(claim, reason, at_us=self._clock.now_us())
+        self._trouble(claim.stream, OstlerError(reason))
+
+    async def _meet(self, runner: Runner, error: Exception) -> None:
         """Deal with what keeps a session from going on, so that it is not taken up again just to meet the same."""
         stream, message = runner.stream, f"{type(error).__name__}: {error}"
         trouble = error if isinstance(error, StoreError) else OstlerError(f"A defect of Ostler: {message}")
@@ -228,19 +256,22 @@ class Worker:
                 await self._journal.quarantine(stream)
             elif is_defect and runner.session is not None:
                 command = Fail(self._clock.now_us(), "internal_error", message)
-                await self._journal.execute(runner.session, command, epoch=epoch)
+                await self._journal.execute(runner.session, command, epoch=runner.claim.epoch)
         except OstlerError as another:
             self._trouble(stream, another)
 
-    async def _release(self, stream: StreamId) -> None:
+    async def _release(self, runner: Runner) -> None:
         """Let go, and look again: what was appended meanwhile may have made the session due."""
+        stream = runner.stream
+        if self._runners.get(stream) is not runner:
+            return
         try:
             await self._store.release(self.name, [stream])
         except StoreError as error:
             self._trouble(stream, error)
         finally:
-            self._runners.pop(stream, None)
-            self._held.pop(stream, None)
+            if self._runners.get(stream) is runner:
+                del self._runners[stream], self._held[stream]
             self._look.set()
             self.on_hold(stream, False)
 

@@ -45,8 +45,9 @@ class Feed:
         await self._bus.close()
 
     async def records(self, *, after: int | None = None) -> AsyncGenerator[Record, None]:
-        """Every record with `position > after` (None: from now on), in order, each once, and then as they come.
+        """Every record with `position > after`, in order, each once, and then as they come.
 
+        None is the end of the log when the first is asked for.
         A reader may take its time; who falls behind is served from the store until it has caught up. Raises the
         `StoreError` that ended the feed.
         """

@@ -1,11 +1,13 @@
 """NATS JetStream as a bus: one stream, and a subject for each tenant and type of event."""
 
 import asyncio
-import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
+import msgspec
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.errors import AuthorizationError, Error, InvalidUserCredentialsError, NoServersError
 from nats.js import JetStreamContext
 from nats.js.api import StreamConfig
@@ -19,7 +21,21 @@ PORT = 4222
 REPEATS_S = 120.0
 """For how long a stream that we make recognises a repeated event. Later ones are there twice, with the same id."""
 
+CLOSE_S = 1.0
+WRONG_LAST_MESSAGE = 10070
+"""JetStream's number for it."""
+
 _CONNECTION = (Error, OSError, TimeoutError)
+
+
+class _Failure(msgspec.Struct):
+    code: int
+    err_code: int = 0
+    description: str = ""
+
+
+class _Answer(msgspec.Struct):
+    error: _Failure | None = None
 
 
 class NatsBus:
@@ -45,7 +61,8 @@ class NatsBus:
         self._password = password or self._address.password
         self._timeout_s = timeout_s
         self._client: Client | None = None
-        self._jetstream: JetStreamContext | None = None
+        self._inbox = ""
+        self._answers: dict[str, asyncio.Future[None]] = {}
         self._lost = asyncio.Event()
         self._said = ""
 
@@ -56,16 +73,17 @@ class NatsBus:
         kept = 0
         try:
             async with asyncio.timeout(self._timeout_s):
-                jetstream, size_max = await self._connected()
-                fitting, refused = self._fitting(envelopes, size_max)
-                done = await self._all_at_once(jetstream, fitting)
-                # Usually nothing is left. Otherwise the first of these says what is wrong, when it is tried alone.
-                for one in fitting[done:]:
-                    kept = fitting[done - 1].position if done else 0
-                    await jetstream.publish(
-                        self._subject_of(one), one.body, timeout=self._timeout_s, headers=self._headers(one)
-                    )
-                    done += 1
+                client = await self._connected()
+                rest, refused = self._fitting(envelopes, client.max_payload)
+                while rest:
+                    failures = await self._all_at_once(client, rest)
+                    done = min(failures, default=len(rest))
+                    kept = rest[done - 1].position if done else kept
+                    rest = rest[done:]
+                    # Somebody else has written to the stream in between: go on behind that. The first of a batch is
+                    # bound to nothing, so that each time at least one more is there.
+                    if rest and not (done and _is_interrupted(failures[done])):
+                        raise failures[done]
         except _CONNECTION as error:
             await self._drop()
             raise self._translated(error, kept) from error
@@ -75,7 +93,7 @@ class NatsBus:
         if refused is not None:
             raise EventRefused(
                 f"The event at position {refused.position} has {len(refused.body)} bytes, and NATS at "
-                f"{self._address.shown} takes {size_max}.",
+                f"{self._address.shown} takes {client.max_payload} with headers.",
                 position=refused.position,
                 hint="Raise `max_payload` of the server.",
             )
@@ -91,30 +109,29 @@ class NatsBus:
                 return envelopes[:number], one
         return envelopes, None
 
-    async def _all_at_once(self, jetstream: JetStreamContext, envelopes: Sequence[Envelope]) -> int:
-        """Publish without waiting in between; returns how many, from the first on, are there."""
-        answers: list[asyncio.Future[Any]] = []
+    async def _all_at_once(self, client: Client, envelopes: Sequence[Envelope]) -> dict[int, Exception]:
+        """Publish without waiting in between, and wait for every answer; returns which failed, and why."""
+        answers: list[asyncio.Future[None]] = []
         before: Envelope | None = None
         try:
-            for one in envelopes:
+            for number, one in enumerate(envelopes):
+                answers.append(asyncio.get_running_loop().create_future())
+                self._answers[str(number)] = answers[-1]
                 headers = self._headers(one, after=before)
-                answers.append(await jetstream.publish_async(self._subject_of(one), one.body, headers=headers))
+                await client.publish(self._subject_of(one), one.body, f"{self._inbox}.{number}", headers)
                 before = one
             await self._answered(answers)
+            failures = {number: answer.exception() for number, answer in enumerate(answers)}
         finally:
+            self._answers.clear()
             for answer in answers:
                 answer.cancel()
-        done = 0
-        for answer in answers:
-            if answer.cancelled() or answer.exception() is not None:
-                break
-            done += 1
-        return done
+        return {number: error for number, error in failures.items() if isinstance(error, Exception)}
 
-    async def _answered(self, answers: Sequence[asyncio.Future[Any]]) -> None:
-        """Wait for all answers, or until the connection is lost: then the rest will never come."""
-        lost: asyncio.Future[Any] = asyncio.ensure_future(self._lost.wait())
-        everything: asyncio.Future[Any] = asyncio.gather(*answers, return_exceptions=True)
+    async def _answered(self, answers: Sequence[asyncio.Future[None]]) -> None:
+        """Wait for all answers. If the connection is lost, the rest will never come."""
+        lost = asyncio.create_task(self._lost.wait())
+        everything = asyncio.create_task(asyncio.wait(answers))
         try:
             await asyncio.wait([lost, everything], return_when=asyncio.FIRST_COMPLETED)
             if not everything.done():
@@ -123,25 +140,40 @@ class NatsBus:
             lost.cancel()
             everything.cancel()
 
+    async def _on_answer(self, message: Msg) -> None:
+        """Take what the server says of one event. (`publish_async` of the library drops it if it is an error.)"""
+        answer = self._answers.get(message.subject.rpartition(".")[2])
+        if answer is None or answer.done():
+            return
+        if (message.headers or {}).get("Status") == "503":
+            answer.set_exception(NoStreamResponseError())
+            return
+        said = msgspec.json.decode(message.data, type=_Answer)
+        if said.error is None:
+            answer.set_result(None)
+        else:
+            answer.set_exception(APIError(said.error.code, said.error.description, said.error.err_code))
+
     def _subject_of(self, one: Envelope) -> str:
-        tenant = re.sub(r"[^\w-]", lambda found: f"%{ord(found.group()):02X}", one.id.partition("/")[0])
+        tenant = one.id.partition("/")[0].replace(".", "%2E")
         return f"{self._subject}.{tenant}.{one.type}"
 
     def _headers(self, one: Envelope, *, after: Envelope | None = None) -> dict[str, str]:
         headers = {"Nats-Msg-Id": one.id, "Nats-Expected-Stream": self._stream, "Content-Type": CONTENT_TYPE}
         return headers if after is None else headers | {"Nats-Expected-Last-Msg-Id": after.id}
 
-    async def _connected(self) -> tuple[JetStreamContext, int]:
-        """The open connection, or a new one, and how large a message it takes."""
+    async def _connected(self) -> Client:
+        """The open connection, or a new one."""
         if self._client is not None and self._client.is_closed:
             await self._drop()
         if self._client is None:
             self._client, self._lost = Client(), asyncio.Event()
             await self._connect(self._client, self._lost)
-            self._jetstream = self._client.jetstream(timeout=self._timeout_s)
-            await self._make_stream(self._jetstream)
-        assert self._jetstream is not None
-        return self._jetstream, self._client.max_payload
+            # A new inbox, so that answers to what an earlier connection has sent are not taken for ours.
+            self._inbox = self._client.new_inbox()
+            await self._client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
+            await self._make_stream(self._client.jetstream(timeout=self._timeout_s))
+        return self._client
 
     async def _connect(self, client: Client, lost: asyncio.Event) -> None:
         async def on_closed() -> None:
@@ -182,9 +214,12 @@ class NatsBus:
                 await jetstream.stream_info(self._stream)
 
     async def _drop(self) -> None:
-        client, self._client, self._jetstream = self._client, None, None
+        client, self._client = self._client, None
         if client is not None and not client.is_closed:
-            await client.close()
+            # It tries to send what is left, for which nobody waits long any more.
+            with suppress(TimeoutError, Error, OSError):
+                async with asyncio.timeout(CLOSE_S):
+                    await client.close()
 
     def _translated(self, error: Exception, kept: int) -> BusError:
         where = self._address.shown
@@ -212,3 +247,8 @@ class NatsBus:
             case _:
                 pass
         return BusError(self._address.hide(said, self._password) + ".", hint=hint, kept=kept)
+
+
+def _is_interrupted(error: Exception) -> bool:
+    """Whether it says that the event before is no longer the last of the stream."""
+    return isinstance(error, APIError) and error.err_code == WRONG_LAST_MESSAGE

@@ -5,7 +5,6 @@ import base64
 import binascii
 import hashlib
 import hmac
-import re
 from collections.abc import Sequence
 
 import httpx2
@@ -19,6 +18,7 @@ SECRET_PREFIX = "whsec_"
 KEY_BYTES = (24, 64)
 """How long a key may be, says the specification."""
 ANSWER_BYTES_MAX = 1000
+WORDS_MAX = 300
 _AGAIN_LATER = (408, 425, 429)
 
 
@@ -159,7 +159,8 @@ async def _beginning(answer: httpx2.Response) -> str:
         if len(body) >= ANSWER_BYTES_MAX:
             break
     text = body[:ANSWER_BYTES_MAX].decode("utf-8", "replace")
-    return "" if text.lstrip().startswith("<") else re.sub(r"[^\x20-\x7e\xa0-\U0010ffff]+", " ", text).strip()[:300]
+    words = " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
+    return "" if words.startswith("<") else words[:WORDS_MAX]
 
 
 def _retry_after_s(answer: httpx2.Response) -> float | None:

@@ -24,6 +24,7 @@ class Start(msgspec.Struct, frozen=True, gc=False):
     by: Principal
     workspace: str | None = None
     sandbox: str = "bwrap"
+    priority: int = 0
 
 
 class Proceed(msgspec.Struct, frozen=True, gc=False):

@@ -30,10 +30,12 @@ from ostler.domain.session.events import (
     ToolCompleted,
     ToolRequested,
 )
-from ostler.domain.session.state import OpenCall, Question, State, deadline_us, evolve
+from ostler.domain.session.state import LOST, OpenCall, Question, State, deadline_us, evolve
 from ostler.domain.tool import FailureKind, ToolOutcome
 from ostler.kernel.errors import ConfigurationError, Conflict, DefinitionInvalid, NotFound
 
+LOSSES_MAX = 20
+"""A session whose workers were lost so often in the middle of its calls waits for a person, even if it gets on."""
 MIN_REPLY_TOKENS = 16
 """A budget that leaves less than this for the reply is spent."""
 
@@ -144,6 +146,7 @@ def _start(asked: command.Start) -> Decision:
         by=asked.by,
         workspace=asked.workspace,
         sandbox=asked.sandbox,
+        priority=asked.priority,
     )
     decision = Decision(evolve(None, started, asked.at_us), asked.at_us)
     decision.events.append(started)
@@ -209,8 +212,13 @@ def _tool_returned(decision: Decision, call: str, outcome: ToolOutcome) -> None:
 def _take_over(decision: Decision) -> None:
     """Every open intent may have been performed by a worker that is gone: the effect class says what may follow."""
     state = decision.state
+    is_hopeless = state.losses >= LOSSES_MAX and state.cancelling_by is None
     for call in state.open:
-        if state.cancelling_by is not None:
+        if is_hopeless:
+            _close(
+                decision, call, "unknown", f"given up: workers were lost during {state.losses} calls of this session"
+            )
+        elif state.cancelling_by is not None:
             _close(decision, call, "unknown", "the worker was lost while it was being cancelled")
         elif call.not_before_us and _effect(state, call) != "once":
             # Nobody was lost: whoever waits for long lets go. A worker that is lost after this is counted as ever.
@@ -225,7 +233,9 @@ def _take_over(decision: Decision) -> None:
             if state.agent.on_unknown == "pause":
                 decision.emit(AgentPaused("ostler", f"nobody knows whether call {call.id} ({call.tool}) happened"))
         else:
-            decision.emit(CallRetried(call.id, call.attempt + 1, "worker lost"))
+            decision.emit(CallRetried(call.id, call.attempt + 1, LOST))
+    if is_hopeless:
+        decision.emit(AgentPaused("ostler", f"parked: workers were lost during {state.losses} calls; `resume` goes on"))
     _advance(decision)
 
 

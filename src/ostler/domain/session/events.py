@@ -13,7 +13,8 @@ from ostler.kernel.event import Event
 class AgentStarted(Event, tag="agent.started"):
     """The session exists. Everything that determines how it runs is here, so that its log explains itself.
 
-    `origin` is the session that this one was forked from.
+    `origin` is the session that this one was forked from. Of the sessions of a tenant that are due, those of higher
+    `priority` go first.
     """
 
     session: str
@@ -24,6 +25,7 @@ class AgentStarted(Event, tag="agent.started"):
     workspace: str | None = None
     sandbox: str = "bwrap"
     origin: str | None = None
+    priority: int = 0
 
 
 class ModelRequested(Event, tag="model.requested"):

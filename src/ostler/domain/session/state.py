@@ -33,6 +33,8 @@ from ostler.domain.session.events import (
 from ostler.domain.tool import ToolOutcome, ToolSpec, failed, observation
 from ostler.domain.transcript import Transcript
 
+LOST = "worker lost"
+"""Why another attempt is made of a call whose worker is gone."""
 Status = Literal["queued", "running", "waiting", "paused", "completed", "failed", "cancelled"]
 ENDED = ("completed", "failed", "cancelled")
 
@@ -74,6 +76,7 @@ class State(msgspec.Struct, frozen=True, gc=False):
     """A session, folded.
 
     `asked` are the calls of this turn that the gate has not let pass or refused yet, in order; `open` those under way.
+    `losses` counts how often a worker was lost in the middle of a call, since somebody last resumed it.
     `waiting_since_us` is set while only a person can move the session on, `waited_us` is how long that was before.
     """
 
@@ -88,6 +91,7 @@ class State(msgspec.Struct, frozen=True, gc=False):
     origin: str | None
     transcript: Transcript
     transcript_bytes: int
+    priority: int = 0
     steps: int = 0
     tool_calls: int = 0
     usage: Usage = Usage()
@@ -102,6 +106,7 @@ class State(msgspec.Struct, frozen=True, gc=False):
     granted_digest: str | None = None
     pause: str | None = None
     cancelling_by: str | None = None
+    losses: int = 0
     waiting_since_us: int | None = None
     waited_us: int = 0
     end: End | None = None
@@ -205,7 +210,10 @@ def evolve(state: State | None, event: SessionEvent, at_us: int) -> State:
         case ToolCompleted():
             outcome = ToolOutcome(event.ok, event.output, event.kind, event.is_json, event.blob, event.size)
             call = next(call for call in state.open if call.id == event.call)
-            return _observed(state, event.call, call.tool, outcome, open=_without(state.open, event.call))
+            still_open = _without(state.open, event.call)
+            if event.kind == "unknown":
+                return _observed(state, event.call, call.tool, outcome, open=still_open, losses=state.losses + 1)
+            return _observed(state, event.call, call.tool, outcome, open=still_open)
         case ModelRequested():
             return _model_requested(state, event)
         case ModelCompleted():
@@ -232,7 +240,7 @@ def evolve(state: State | None, event: SessionEvent, at_us: int) -> State:
                 else call
                 for call in state.open
             )
-            return _replace(state, open=retried)
+            return _replace(state, open=retried, losses=state.losses + (event.because == LOST))
         case _:
             return _evolve_people(state, event, at_us)
 
@@ -275,7 +283,7 @@ def _evolve_people(
         case AgentPaused():
             return _clocked(_replace(state, pause=event.reason or f"paused by {event.by}"), at_us)
         case AgentResumed():
-            return _clocked(_replace(state, pause=None), at_us)
+            return _clocked(_replace(state, pause=None, losses=0), at_us)
         case CancelRequested():
             return _replace(state, cancelling_by=event.by)
         case AgentForked():
@@ -310,6 +318,7 @@ def _started(event: AgentStarted, at_us: int) -> State:
         origin=event.origin,
         transcript=Transcript([UserMessage(event.goal)]),
         transcript_bytes=len(event.goal),
+        priority=event.priority,
     )
 
 

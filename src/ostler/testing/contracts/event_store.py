@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ostler.adapters.store.memory import MemoryStore
+from ostler.domain.scheduling import Caps
 from ostler.kernel.errors import OstlerError, StaleWrite, StoreError, UsageError
 from ostler.kernel.event import GENESIS, Record, StreamId, first_broken, link
 from ostler.ports import Append, Claim, EventStore, Standing
@@ -428,6 +429,90 @@ class EventStoreContract(ABC):
         await store.beat("anna", until_us=100)
         assert taken(await store.claim("bert", now_us=10, limit=2)) == streams
 
+    async def test_tenants_take_turns(self, store: EventStore) -> None:
+        hot = await add_due(store, *range(1, 31))
+        calm = [StreamId("calm", f"late-{number}") for number in range(2)]
+        for number, stream in enumerate(calm):
+            await store.append(addition(stream, 0, stands=standing(due_us=90 + number)))
+        await store.beat("anna", until_us=1_000)
+        assert taken(await store.claim("anna", now_us=100, limit=3)) == [hot[0], calm[0], hot[1]]
+        assert taken(await store.claim("anna", now_us=100, limit=3)) == [calm[1], hot[2], hot[3]]
+
+    async def test_priority_goes_before_age_within_a_tenant(self, store: EventStore) -> None:
+        for number, priority in enumerate((0, -1, 5, 5)):
+            place = Standing("stable", "queued", 10 - number, priority)
+            await store.append(addition(stream_due(number), 0, stands=place))
+        claims = await store.claim("anna", now_us=100, limit=9)
+        assert taken(claims) == [stream_due(number) for number in (3, 2, 0, 1)]
+        assert [info.standing.priority for info in await store.streams("acme")] == [5, 5, -1, 0]
+
+    async def test_caps_count_what_all_workers_hold(self, store: EventStore) -> None:
+        streams = await add_due(store, 1, 2, 3, 4)
+        await store.beat("anna", until_us=1_000)
+        assert taken(await store.claim("anna", now_us=10, limit=1)) == streams[:1]
+        two = Caps(tenants={"acme": 2})
+        assert taken(await store.claim("bert", now_us=10, limit=9, caps=two)) == streams[1:2]
+        await store.beat("bert", until_us=1_000)
+        assert await store.claim("bert", now_us=10, limit=9, caps=Caps(queues={"*": 2})) == []
+        assert taken(await store.claim("bert", now_us=10, limit=9, caps=Caps({"else": 0}, {"stable": 3}))) == streams[2:3]
+        assert taken(await store.claim("carl", now_us=1_000, limit=9, caps=two)) == streams[:2]
+
+    async def test_attempts_count_until_a_stream_is_let_go_or_vouched_for(self, store: EventStore) -> None:
+        (stream,) = await add_due(store, 1)
+        seconds = 0
+
+        async def attempt() -> int | None:
+            claims = await store.claim("anna", now_us=1 + seconds * 1_000_000, limit=1)
+            return claims[0].attempts if claims else None
+
+        assert [await attempt(), await attempt()] == [1, 2]
+        assert await attempt() is None  # it rests for a second, the next time for two
+        seconds = 1
+        assert [await attempt(), await attempt()] == [3, None]
+        seconds = 2
+        assert await attempt() is None
+        seconds = 3
+        assert await attempt() == 4
+        await store.vouch("bert", [stream])
+        await store.vouch("anna", [OTHER, stream])
+        assert await attempt() == 1
+        await store.release("anna", [stream])
+        assert await attempt() == 1
+
+    async def test_suspects_are_claimed_up_to_their_number(self, store: EventStore) -> None:
+        suspects = await add_due(store, 1, 2, 3)
+        for _ in range(2):
+            await store.claim("anna", now_us=10, limit=3)
+        late = 10_000_000
+        fresh = StreamId("acme", "fresh")
+        await store.append(addition(fresh, 0, stands=standing(due_us=9)))
+        assert taken(await store.claim("bert", now_us=late, limit=9, suspects=0)) == [fresh]
+        assert taken(await store.claim("carl", now_us=late, limit=9, suspects=2)) == [*suspects[:2], fresh]
+
+    async def test_knocks_are_appends_without_a_fence(self, store: EventStore) -> None:
+        (stream,) = await add_due(store, 1)
+        (claim,) = await store.claim("anna", now_us=10, limit=1)
+        end, knocks = await store.knocks(after=0)
+        assert (end, knocks) == (await store.head(), {stream: 1})
+        await store.append(addition(stream, 1, epoch=claim.epoch))
+        await store.append(addition(OTHER, 0, 3))
+        await store.append(addition(stream, 2))
+        later, knocks = await store.knocks(after=end)
+        assert (later, knocks) == (await store.head(), {stream: 3, OTHER: 3})
+        assert await store.knocks(after=later) == (later, {})
+
+    async def test_many_knocks_come_in_portions_until_there_are_no_more(self, store: EventStore) -> None:
+        for start in range(0, 2_500, 250):
+            names = [StreamId("acme", f"knock-{number}") for number in range(start, start + 250)]
+            await asyncio.gather(*(store.append(addition(name, 0)) for name in names))
+        position, heard = 0, set[StreamId]()
+        while True:
+            position, knocks = await store.knocks(after=position)
+            if not knocks:
+                break
+            heard |= knocks.keys()
+        assert (len(heard), position) == (2_500, await store.head())
+
     async def test_no_stream_is_claimed_by_two_workers_at_once(self, open_store: Opener) -> None:
         handles = [await open_store(), await open_store()]
         streams = await add_due(handles[0], *range(1, 31))
@@ -493,7 +578,12 @@ STREAMS = [StreamId(tenant, name) for tenant in ("acme", "rival") for name in ("
 SOME_STREAM = st.sampled_from(STREAMS)
 WORKER = st.sampled_from(["anna", "bert"])
 MOMENT = st.integers(1, 5)
-STANDING = st.builds(Standing, st.sampled_from("qr"), st.sampled_from("st"), st.none() | MOMENT)
+STANDING = st.builds(Standing, st.sampled_from("qr"), st.sampled_from("st"), st.none() | MOMENT, st.integers(-1, 1))
+CAPS = st.builds(
+    Caps,
+    st.dictionaries(st.sampled_from(["acme", "*"]), st.integers(0, 2)),
+    st.dictionaries(st.sampled_from(["q", "*"]), st.integers(0, 2)),
+)
 
 A_STEP: st.SearchStrategy[Step] = st.one_of(
     st.tuples(
@@ -511,11 +601,19 @@ A_STEP: st.SearchStrategy[Step] = st.one_of(
     st.tuples(
         st.just("claim"),
         st.fixed_dictionaries(
-            {"worker": WORKER, "now_us": MOMENT, "limit": st.integers(0, 3)},
-            optional={"queues": st.lists(st.sampled_from("qr"), unique=True), "only": SOME_STREAM},
+            {"worker": WORKER, "now_us": MOMENT | st.just(9_000_000), "limit": st.integers(0, 3)},
+            optional={
+                "queues": st.lists(st.sampled_from("qr"), unique=True),
+                "only": SOME_STREAM,
+                "caps": CAPS,
+                "suspects": st.integers(0, 2),
+            },
         ),
     ),
-    st.tuples(st.just("release"), st.fixed_dictionaries({"worker": WORKER, "streams": st.lists(SOME_STREAM)})),
+    st.tuples(
+        st.sampled_from(["release", "vouch"]),
+        st.fixed_dictionaries({"worker": WORKER, "streams": st.lists(SOME_STREAM)}),
+    ),
     st.tuples(st.just("beat"), st.fixed_dictionaries({"worker": WORKER, "until_us": MOMENT})),
     st.tuples(st.just("retire"), st.fixed_dictionaries({"worker": WORKER})),
     st.tuples(

@@ -1,5 +1,6 @@
 """The history checker: the invariants I1 to I11, each a function from what happened to what is wrong with it."""
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 
@@ -9,7 +10,7 @@ from ostler.domain.gate import digest_of
 from ostler.domain.session import events as event
 from ostler.domain.session.events import SESSION_CODEC, SessionEvent
 from ostler.domain.session.state import ENDED, due_us
-from ostler.kernel.errors import OstlerError
+from ostler.kernel.errors import OstlerError, StoreCorrupt
 from ostler.kernel.event import StreamId, first_broken
 from ostler.runtime.journal import QUARANTINED
 from ostler.runtime.replay import replay, snapshot
@@ -20,6 +21,9 @@ LATE_S = 8.0
 with the process: a notice may come as late as the next poll, and a call is left behind two seconds after that."""
 CANCELLED_WITHIN_S = 30.0
 """In fair weather a cancelled session has ended within this time."""
+
+ASKED_S = 1.0
+"""How long may pass between asking a reconcilable tool whether it has happened and performing it."""
 
 _ENDS = (event.AgentCompleted, event.AgentFailed, event.AgentCancelled)
 _BEGINS = (event.ModelRequested, event.ToolRequested, event.CallRetried, event.ApprovalRequested)
@@ -109,12 +113,26 @@ def effects_happen_as_often_as_promised(history: History) -> Found:
         begun = sum(1 for one in history.effects if one.key == key)
         if begun > allowed:
             yield f"{session}: call {call} of {effect.tool} began {begun} times, {allowed} are accounted for"
+    yield from _happened_again(history)
     for tale in history.tales:
         if tale.state is not None and tale.state.origin is not None:
             continue  # its past happened in another session
         for seq, one in enumerate(tale.events, 1):
             if isinstance(one, event.ToolCompleted) and one.ok and done[f"{tale.stream.name}/{one.call}"] == 0:
                 yield f"{tale.stream.name}/{seq}: call {one.call} went well, and nothing happened"
+
+
+def _happened_again(history: History) -> Found:
+    """A reconcilable tool is asked before it is tried again, so that it repeats only what happened while it was asked."""
+    done: dict[str, float] = {}
+    for effect in history.effects:
+        if effect.effect != "reconcilable":
+            continue
+        before_s = done.get(effect.key, math.inf)
+        if before_s < effect.began_s - ASKED_S and not _was_troubled(history, effect, before_s):
+            yield f"{effect.key}: attempt {effect.attempt} began {effect.began_s - before_s:.1f} s after it had happened"
+        if effect.done_s is not None:
+            done[effect.key] = min(before_s, effect.done_s)
 
 
 def _attempts(events: list[SessionEvent]) -> Counter[str]:
@@ -309,8 +327,9 @@ def damage_is_found(history: History) -> Found:
             damaged[seq - 1] = msgspec.structs.replace(damaged[seq - 1], at_us=damaged[seq - 1].at_us + 1)
             if first_broken(damaged) != seq:
                 yield f"{tale.stream.name}/{seq}: could be altered without notice"
-        if tale.stream in history.rotten and tale.status not in (*ENDED, QUARANTINED) and tale.due_us is not None:
-            yield f"{tale.stream.name}/{history.rotten[tale.stream]}: is damaged, and still in the queue"
+    told = history.reported | {wish.stream for wish in history.wishes if wish.error == StoreCorrupt.code}
+    for stream in history.handed_out - told:
+        yield f"{stream.name}/{history.rotten[stream]}: was read damaged, and nobody was told"
 
 
 INVARIANTS: dict[str, Callable[[History], Found]] = {

@@ -96,6 +96,8 @@ class History:
         """When which process could not hear of anything, being frozen or cut off."""
         self.rotten: dict[StreamId, int] = {}
         """Sessions of which one record reads other than it was written: its seq."""
+        self.handed_out: set[StreamId] = set()
+        """Those of them whose damaged record was read by somebody."""
         self.reported: set[StreamId] = set()
         """Damaged sessions of which somebody was told."""
         self.complaints: list[str] = []

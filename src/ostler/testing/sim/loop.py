@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 TURN_S = 0.000_02
 """How much virtual time one callback takes, so that whoever spins moves the clock as well."""
-TURNS_MAX = 400_000
+TURNS_MAX = 40_000
 """More turns than any run needs: somebody runs in circles."""
 _UNWINDING_MAX = 50
 
@@ -111,10 +111,13 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
         task: asyncio.Task[Any] = asyncio.Task(coro, loop=self, **options)
-        tasks = _HERE.get().tasks
-        if len(tasks) >= 64 and len(tasks) % 64 == 0:
-            tasks[:] = [one for one in tasks if not one.done() or _died_of(one) is not None]
-        tasks.append(task)
+        process = _HERE.get()
+        if not process.is_alive:  # on its way out: nothing begins any more
+            coro.close()
+            return task
+        if len(process.tasks) >= 64 and len(process.tasks) % 64 == 0:
+            process.tasks = [one for one in process.tasks if not one.done() or _died_of(one) is not None]
+        process.tasks.append(task)
         return task
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
@@ -136,6 +139,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         asyncio.events._set_running_loop(self)
         try:
             task = self.spawn(process, main)
+            self.turns = 0
             while not task.done():
                 self._take_turn()
             return task.result()

@@ -3,6 +3,7 @@
 import asyncio
 import random
 
+from ostler.domain.gate import digest_of
 from ostler.domain.identity import LOCAL_USER
 from ostler.domain.session import commands as command
 from ostler.domain.session.commands import SessionCommand
@@ -14,7 +15,7 @@ from ostler.runtime.journal import Journal
 from ostler.testing.sim.cast import AGENTS
 from ostler.testing.sim.faults import Faults
 from ostler.testing.sim.history import History, Wish
-from ostler.testing.sim.outside import MODEL
+from ostler.testing.sim.outside import AMOUNTS, MODEL
 
 PATIENCE = 3
 """How often a person tries again when the store does not answer."""
@@ -111,11 +112,10 @@ class Person:
 
     def _what_is_on_the_page(self, current: tuple[str, str] | None) -> tuple[str, str | None]:
         """The call and the digest that the person means: what is asked now, or what an old page still shows."""
-        if current is None or self._chance.random() < self._faults.stale_people:
-            call, digest = self._chance.choice(self._seen)
-            if current is not None and self._chance.random() < 0.5:
-                return current[0], digest
-            return call, digest
+        if current is None:
+            return self._chance.choice(self._seen)
+        if self._chance.random() < self._faults.stale_people:
+            return current[0], digest_of({"amount": self._chance.randrange(AMOUNTS)})
         return current[0], current[1] if self._chance.random() < 0.7 else None
 
     def _command(self, kind: str, wish: Wish) -> SessionCommand:

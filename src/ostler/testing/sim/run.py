@@ -11,6 +11,7 @@ import msgspec
 from ostler.adapters.store.memory import MemoryBlobStore, MemoryStore
 from ostler.domain.identity import DEFAULT_TENANT
 from ostler.domain.session.state import ENDED, due_us
+from ostler.kernel.errors import OstlerError
 from ostler.kernel.event import StreamId
 from ostler.ports import StreamInfo
 from ostler.runtime.journal import QUARANTINED, Folded, Journal
@@ -56,12 +57,11 @@ def _simulate(seed: int, spared: tuple[str, ...]) -> Outcome:
     problems = []
     try:
         run.loop.run(run.world, run.play())
-    except Stuck as stuck:
-        problems.append(f"I10: {stuck}")
-    finally:
-        run.loop.kill(run.world)
-        run.loop.clear_away()
-        run.loop.close()
+    except (Stuck, OstlerError) as error:
+        problems.append(f"I10: the run came to no end: {error!r}")
+    run.end_processes()
+    run.loop.run(run.scribe, run.write_down_the_end())
+    run.loop.close()
     problems += checker.judge(run.history)
     return Outcome(seed, problems, run.history, run.loop.turns, run.loop.time())
 
@@ -79,6 +79,7 @@ class Simulation:
         self._outside = Outside(chance, self.faults, self.history, lambda: self._vault.position)
         OUTSIDE.set(self._outside)
         self.world = Process("world")
+        self.scribe = Process("scribe")
         self.lines = Lines(self.loop, chance, self.faults, self.history)
         self._people = Process("people")
         self._truth = self._vault.store
@@ -98,7 +99,6 @@ class Simulation:
         self._heal()
         await self._until(self._is_at_rest, "is neither over nor waiting for anything that has a name")
         await self._answer_everything()
-        await self._write_down_the_end()
 
     async def _storm(self) -> None:
         """Harm one machine after another."""
@@ -150,7 +150,7 @@ class Simulation:
         started = [await person.start()]
         wanted = self.chance.choice((1, 1, 2, 3))
         while self.loop.time() < STORM_S:
-            await asyncio.sleep(self.chance.expovariate(0.8))
+            await asyncio.sleep(self.chance.expovariate(1.5))
             if len(started) < wanted:
                 started.append(await person.start())
             elif await self._is_all_over():
@@ -241,15 +241,18 @@ class Simulation:
         found: list[StreamInfo] = await self._truth.streams(DEFAULT_TENANT, prefix="ses_")
         return found
 
-    async def _write_down_the_end(self) -> None:
+    def end_processes(self) -> None:
+        """Write down what was left undone in them, and end them all."""
+        workers = [machine.process for machine in self._machines if machine.process is not None]
+        for process in workers:
+            self.history.complaints += [f"{process.name}: {died}" for died in self.loop.died(process)]
+        for process in (*workers, self._people, self.lines.carrier, self.world):
+            self.loop.kill(process)
+        self.loop.clear_away()
+        self.history.complaints += self.loop.complaints
+
+    async def write_down_the_end(self) -> None:
         for info in await self._sessions():
             told = tale(info.stream, await self._truth.read(info.stream))
             told.status, told.due_us, told.worker = info.standing.status, info.standing.due_us, info.worker
             self.history.tales.append(told)
-        for machine in self._machines:
-            if machine.process is not None:
-                self.history.complaints += [f"{machine.process.name}: {died}" for died in self.loop.died(machine.process)]
-                self.loop.kill(machine.process)
-        for process in (self._people, self.lines.carrier):
-            self.loop.kill(process)
-        self.history.complaints += self.loop.complaints
