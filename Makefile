@@ -2,11 +2,13 @@
 #
 #   VENV=…     where that environment is (default .venv)
 #   PYTHON=…   the Python it is made with (default: the newest supported one found)
+#   SEEDS=…    how many runs `make sim` simulates (default 10000)
 #   ARGS=…     more arguments for pytest, the demo or the benchmarks
 
 VENV ?= .venv
 PYTHON ?=
 ARGS ?=
+SEEDS ?= 10000
 
 BIN := $(VENV)/bin
 CODE := src tests $(wildcard benchmarks)
@@ -16,7 +18,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
-.PHONY: help demo test check format-check lint types contracts docs reference bench bench-peers format hooks test-all build sandbox clean distclean
+.PHONY: help demo test check format-check lint types contracts docs reference bench bench-peers sim format hooks test-all build sandbox clean distclean
 
 help: ## Say what can be made (this)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +54,9 @@ bench: $(VENV)/.installed sandbox ## Measure what a step costs, beside a bare fl
 
 bench-peers: $(VENV)/.installed-dev .make/peers/.installed sandbox ## Measure it beside its peers (some 20 minutes) and write the page
 	@$(BIN)/python -m benchmarks.peers --write $(ARGS)
+
+sim: $(VENV)/.installed ## Simulate SEEDS runs of the whole runtime, with faults at random
+	@$(BIN)/python -m ostler.testing.sim --seeds $(SEEDS) $(ARGS)
 
 format: $(VENV)/.installed-dev ## Format the code and mend what can be mended
 	@$(BIN)/ruff check --fix --quiet --exit-zero $(CODE)

@@ -39,6 +39,7 @@ from ostler.kernel.ids import CHANCE_BYTES, make_id
 from ostler.ports import Append, Standing
 from ostler.runtime.journal import standing_of
 from ostler.testing import calls
+from ostler.views.catalogue import VIEWS
 
 AT_ONCE = 200
 """Sessions that run at the same time, and so lie mixed in the log."""
@@ -253,6 +254,14 @@ async def prepared(url: str, events: int) -> tuple[int, int, float]:
     return head, newest[0].number, seconds
 
 
+async def without_views(url: str) -> None:
+    """Forget what views the store has."""
+    parts = await connect(Settings(store=url, folder=Path.cwd()))
+    for view in VIEWS:
+        await parts.views.forget(view.id)
+    await parts.close()
+
+
 async def another_due(url: str) -> None:
     parts = await connect(Settings(store=url, folder=Path.cwd()))
     await add_due(parts)
@@ -282,6 +291,7 @@ def measure(url: str, small: str, events: int, times: int) -> Scale:
     for _ in range(times):
         asyncio.run(another_due(url))
         claims.append(asyncio.run(first_claim(url)))
+    asyncio.run(without_views(url))
     without = median(url, "ps", times=times)
     views = rebuilt(url)
     return Scale(

@@ -165,6 +165,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a small run of Ostler and the floor alone")
     parser.add_argument("--json", type=Path, help="also write the results there")
     parser.add_argument("--from", dest="source", type=Path, help="show the results of an earlier run")
+    parser.add_argument("--note", default="", help="what a reader of the page must know of how it came about")
     parser.add_argument("--write", action="store_true", help="write the page and its picture")
     options = parser.parse_args()
     if options.source:
@@ -178,6 +179,7 @@ def main() -> None:
                 place, options.rounds, options.kills, options.stops, parts, tuple(options.only or ()), options.quick
             )
             results = asyncio.run(run(choice))
+    results.note = options.note or results.note
     if options.json:
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode(results)))
     print(plain(results))

@@ -79,7 +79,7 @@ class PostgresDatabase:
 
 @contextlib.asynccontextmanager
 async def postgres_database(server: str, name: str) -> AsyncIterator[PostgresDatabase]:
-    """A database of this process that is made now and dropped afterwards; the server has nothing left to write back then."""
+    """A database of this process, made now and dropped afterwards; the server has written back all that was before."""
     import asyncpg  # an extra, needed only here
 
     name = f"{name}_{os.getpid()}"

@@ -14,7 +14,7 @@ BEGIN, END = "<!-- begin: peers -->", "<!-- end: peers -->"
 
 
 class Results(msgspec.Struct):
-    """Everything that one run has found."""
+    """Everything that one run has found. `note` is what a reader must know of how it came about."""
 
     command: str
     machine: str
@@ -27,6 +27,7 @@ class Results(msgspec.Struct):
     kills: list[Tally] = []
     stops: list[Tally] = []
     rates: list[Rate] = []
+    note: str = ""
 
 
 class Aim(msgspec.Struct, frozen=True):
@@ -48,7 +49,7 @@ def page(results: Results) -> str:
         _durable(results.lone),
         _durable(results.together),
         _groups(results.rates),
-        _loops(results.loops),
+        _loops(results),
         _kills(results.kills),
         _stops(results.stops),
         _aims(results),
@@ -157,13 +158,14 @@ def _opening(results: Results) -> str:
     stores = "SQLite with `synchronous=FULL`"
     if server:
         stores += f"; PostgreSQL {server['server_version']} on the same machine ({settings})"
+    note = f"\n\n**{results.note}**" if results.note else ""
     return f"""\
 ![CPU of a step, beside its peers, on a logarithmic scale](benchmarks.svg)
 
 The same agent loop for all: a model in the same process that answers at once and asks for one call a turn, a tool that
 returns 200 bytes of random words, a final answer; what every session saw is compared with what it was given. One
 machine, one run of {results.minutes:.0f} minutes, turn about, medians (what takes more than 20 s is run once):
-{results.machine}; {stores}. {versions}.
+{results.machine}; {stores}. {versions}.{note}
 
 ```sh
 ABSURD_SQL=… make bench-peers   # {results.command}
@@ -252,16 +254,22 @@ def _rate_table(rates: Sequence[Rate]) -> str:
     return "\n".join(lines)
 
 
-def _loops(rows: Sequence[Row]) -> str:
-    if not rows:
+def _loops(results: Results) -> str:
+    if not results.loops:
         return ""
+    company = next((row for row in results.together if _is_ours(row.contender) and row.cost), None)
+    aside = ""
+    if company is not None and company.cost is not None:
+        aside = (
+            f" With {company.sessions} sessions at once, as above, a step of Ostler's is {company.cost.cpu_us:.0f} µs."
+        )
     return f"""\
 ### Beside loops that keep nothing
 
 CPU µs of a step of sessions run one after another. Ostler judges every call and makes every step durable (SQLite); the
-others keep nothing, and would begin again after a crash.
+others keep nothing, and would begin again after a crash.{aside}
 
-{_loop_table(rows)}"""
+{_loop_table(results.loops)}"""
 
 
 def _loop_table(rows: Sequence[Row]) -> str:
@@ -312,6 +320,9 @@ def _stops(tallies: Sequence[Tally]) -> str:
 The process is stopped with SIGSTOP just after an effect, or just before one, for longer than the lease of {LEASE_S} s
 (where there are leases); another takes over and finishes; then the first goes on. *Late* are effects of the first after
 that; a *conflict* is a history that a process returned and that is not the one in the store.
+
+No store can call back a process that was stopped just before its effect and has it when it goes on. What differs is
+whether another has done the same meanwhile: with `once` nobody has, since the outcome was recorded as unknown.
 
 {_tally_table(tallies)}"""
 

@@ -27,9 +27,10 @@ LOOK_S = 0.0005
 """How often the file is looked at."""
 STEP_S = 0.012
 """About how long a step takes, over which the moments of the kills are spread."""
+PAUSE_S = 0.002
 LONG_PAUSE_S = 0.1
-"""How long the tool of a process that is to be stopped is busy before its effect and again after it, so that it is
-stopped there and not while it holds a lock of the store.
+"""How long a tool is busy before its effect and again after it: the long one in a process that is to be stopped, so
+that it is stopped there and not while it holds a lock of the store.
 """
 PATIENCE_S = 30.0
 LATE_S = 8.0
@@ -80,11 +81,13 @@ class Effects:
             while not holds():  # noqa: ASYNC110 - another process makes it hold
                 await asyncio.sleep(LOOK_S)
 
-    def tally(self, into: Tally, outputs: list[str]) -> None:
+    def tally(self, into: Tally, outputs: list[str] | None) -> None:
+        """Count them; `outputs` None is a session that was not finished, of which only what was done twice is known."""
         counts = Counter(sku for sku, _, _ in self.lines())
         into.twice += sum(count - 1 for count in counts.values())
-        into.never += sum(f"0.{number}" not in counts for number in range(1, STEPS + 1))
-        into.unknown += outputs.count("unknown")
+        if outputs is not None:
+            into.never += sum(f"0.{number}" not in counts for number in range(1, STEPS + 1))
+            into.unknown += outputs.count("unknown")
 
 
 async def kill(contender: Contender, store: Store, python: Path, folder: Path, moments: Sequence[float]) -> Tally:
@@ -94,18 +97,15 @@ async def kill(contender: Contender, store: Store, python: Path, folder: Path, m
     tally = Tally(contender, problems=[])
     for number, moment in enumerate(moments):
         effects = Effects(folder / f"{_file(contender)}-killed-{number}")
-        async with store(contender, f"kill_{number}") as gauge:
-            task = Task(gauge.url, 1, STEPS, effects=str(effects.path), lease_s=LEASE_S, tool=contender.tool)
+        async with store(contender, f"kill_{number}") as gauge, _counted(tally, effects) as histories:
+            task = _task(contender, gauge.url, effects)
             async with _both(contender, task, python) as (first, second):
                 first.go()
                 await effects.reach(number % STEPS)
                 await asyncio.sleep(moment)
                 first.send(signal.SIGKILL)
                 await first.end()
-                outputs = await _finish(second, tally)
-        tally.runs += 1
-        if outputs is not None:
-            effects.tally(tally, outputs)
+                histories.append(await _finish(second))
     return tally
 
 
@@ -122,30 +122,40 @@ async def stop(contender: Contender, store: Store, python: Path, folder: Path, r
     tally = Tally(contender, problems=[])
     for number in range(runs):
         effects = Effects(folder / f"{_file(contender)}-stopped-{number}")
-        async with store(contender, f"stop_{number}") as gauge:
-            task = Task(
-                *(gauge.url, 1, STEPS),
-                effects=str(effects.path),
-                lease_s=LEASE_S,
-                tool=contender.tool,
-                pause_s=LONG_PAUSE_S,
-            )
+        async with store(contender, f"stop_{number}") as gauge, _counted(tally, effects) as histories:
+            task = _task(contender, gauge.url, effects, pause_s=LONG_PAUSE_S)
             async with _both(contender, task, python) as (first, second):
                 first.go()
                 await (effects.begin if number % 2 else effects.reach)(2 + number % (STEPS - 4))
                 first.send(signal.SIGSTOP)
                 await asyncio.sleep(LEASE_S + 1)
-                kept = await _finish(second, tally)
+                kept = await _finish(second)
                 before = len(effects.lines())
                 first.send(signal.SIGCONT)
                 believed = await _late(first)
                 tally.late += len(effects.lines()) - before
-            if kept is not None:
-                effects.tally(tally, kept)
-                stored = await _read(contender, task, python, tally)
-                tally.conflicts += sum(history not in (None, stored) for history in (kept, believed))
-        tally.runs += 1
+            stored = await _read(contender, task, python)
+            histories.append(stored)
+            tally.conflicts += sum(history not in (None, stored) for history in (kept, believed))
     return tally
+
+
+def _task(contender: Contender, url: str, effects: Effects, *, pause_s: float = PAUSE_S) -> Task:
+    path = str(effects.path)
+    return Task(url, 1, STEPS, effects=path, lease_s=LEASE_S, tool=contender.tool, pause_s=pause_s)
+
+
+@contextlib.asynccontextmanager
+async def _counted(tally: Tally, effects: Effects) -> AsyncIterator[list[list[str]]]:
+    """One run, which adds the history that it ends with to the list; one that fails is counted as never finished."""
+    histories: list[list[str]] = []
+    tally.runs += 1
+    try:
+        yield histories
+    except (PeerFailed, TimeoutError) as error:
+        tally.unfinished += 1
+        tally.problems.append(str(error) or f"not finished after {PATIENCE_S:.0f} s")
+    effects.tally(tally, histories[0] if histories else None)
 
 
 @contextlib.asynccontextmanager
@@ -157,19 +167,14 @@ async def _both(contender: Contender, task: Task, python: Path) -> AsyncIterator
 
 
 def _recovering(task: Task) -> Task:
-    return Task(**{**task.__dict__, "recover": True, "pause_s": 0.002})
+    return Task(**{**task.__dict__, "recover": True, "pause_s": PAUSE_S})
 
 
-async def _finish(process: Process, tally: Tally) -> list[str] | None:
-    """What the process says came of the session's calls; None if it did not finish it."""
+async def _finish(process: Process) -> list[str]:
+    """What the process says came of the session's calls. Raises `PeerFailed`, `TimeoutError`."""
     process.go()
-    try:
-        async with asyncio.timeout(PATIENCE_S):
-            return _outputs(await process.says("result"))
-    except (PeerFailed, TimeoutError) as error:
-        tally.unfinished += 1
-        tally.problems.append(str(error) or f"not finished after {PATIENCE_S:.0f} s")
-        return None
+    async with asyncio.timeout(PATIENCE_S):
+        return _outputs(await process.says("result"))
 
 
 async def _late(process: Process) -> list[str] | None:
@@ -180,11 +185,11 @@ async def _late(process: Process) -> list[str] | None:
     return None
 
 
-async def _read(contender: Contender, task: Task, python: Path, tally: Tally) -> list[str] | None:
+async def _read(contender: Contender, task: Task, python: Path) -> list[str]:
     """The history that the store has, as a process says that comes last."""
     async with peer(contender, _recovering(task), python) as third:
         await third.says("ready")
-        return await _finish(third, tally)
+        return await _finish(third)
 
 
 def _outputs(said: dict[str, Any]) -> list[str]:

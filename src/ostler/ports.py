@@ -1,10 +1,11 @@
 """What Ostler needs of the world. Each contract is written once, here, and tested by `ostler.testing.contracts`."""
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, Protocol
 
 import msgspec
 
+from ostler.domain.capacity import Limit, Place, Wait
 from ostler.domain.model import ModelRequest, Reply
 from ostler.domain.scheduling import NO_CAPS, Caps
 from ostler.domain.tool import ToolOutcome, ToolRequest, ToolSpec
@@ -60,6 +61,82 @@ class Claim(msgspec.Struct, frozen=True):
     stream: StreamId
     epoch: int
     attempts: int = 1
+
+
+class StatusCount(msgspec.Struct, frozen=True):
+    """How many streams of a tenant have this status."""
+
+    tenant: str
+    status: str
+    count: int
+
+
+class QueueCount(msgspec.Struct, frozen=True):
+    """What of a tenant and queue needs a worker at some time and is in nobody's hands.
+
+    `due` are those that need one now, the longest waiting since `oldest_us` (None: there are none), and `later` the
+    others. Priorities are those of both.
+    """
+
+    tenant: str
+    queue: str
+    due: int
+    later: int
+    oldest_us: int | None
+    priority_min: int
+    priority_max: int
+
+
+class HeldCount(msgspec.Struct, frozen=True):
+    """How many streams of a tenant and queue are in the hands of a worker, alive or not."""
+
+    worker: str
+    tenant: str
+    queue: str
+    count: int
+
+
+class Suspect(msgspec.Struct, frozen=True):
+    """A stream that was taken `attempts` times, last at `claimed_us`, and not let go of in good order between."""
+
+    stream: StreamId
+    queue: str
+    status: str
+    attempts: int
+    claimed_us: int
+    worker: str | None
+
+
+class Census(msgspec.Struct, frozen=True):
+    """How the streams of all tenants stand. `is_whole` is False where there was more than is counted here.
+
+    `statuses` and `queues` are in the order of their names, `held` too, and of the `suspects` those with most attempts
+    come first.
+    """
+
+    statuses: list[StatusCount]
+    queues: list[QueueCount]
+    held: list[HeldCount]
+    suspects: list[Suspect]
+    is_whole: bool = True
+
+
+CENSUS_GROUPS_MAX = 1_000
+"""Tenants with a status, and tenants with a queue and a priority, that a census counts."""
+CENSUS_SUSPECTS_MAX = 50
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing that was looked at: what was found, why it matters, what to do about it.
+
+    `warn` can be lived with, `bad` is needed and broken.
+    """
+
+    name: str
+    verdict: Literal["ok", "warn", "bad"]
+    found: str
+    todo: str = ""
+    why: str = ""
 
 
 class EventStore(Protocol):
@@ -154,8 +231,33 @@ class EventStore(Protocol):
         """Every worker that has beaten and not retired, with the moment until which it lives."""
         ...
 
+    async def census(self, *, now_us: int, without: Sequence[str] = (), most: int = 10_000) -> Census:
+        """Count the streams by where they stand, but for those with a status of `without`, which cost nothing.
+
+        Quick however many streams there are: no count goes beyond `most`, and of very many tenants, queues and
+        priorities the first `CENSUS_GROUPS_MAX` are counted; only what workers hold is counted whole. The parts may be
+        of slightly different moments.
+        """
+        ...
+
     async def retire(self, worker: str) -> None:
         """Forget a worker that has stopped or died, and with it all its claims."""
+        ...
+
+    async def remove(self, streams: Mapping[StreamId, int], note: Append) -> None:
+        """Delete these streams, each at the version given, and append `note` to another one, all or nothing.
+
+        Raises `StaleWrite` if one of them is at another version, is due, or is in a worker's hands, and `Conflict` if
+        the newest stream of the store is among them: numbers and positions are never used twice.
+        """
+        ...
+
+    async def erase(self, stream: StreamId, version: int, note: Append) -> None:
+        """Put `ERASED` in place of the data of all its events, give it `ERASED` standing, and append `note` elsewhere.
+
+        All or nothing; what was there is also gone from the files of the store, as far as the store can see to it.
+        Raises `StaleWrite` like `remove`.
+        """
         ...
 
     async def close(self) -> None:
@@ -221,11 +323,40 @@ class EventBus(Protocol):
         ...
 
 
+class Limiter(Protocol):
+    """Places under limits that all workers share, told apart by the limits' names."""
+
+    async def take(self, limits: Sequence[Limit], place: Place, *, now_us: int) -> Wait:
+        """Take one place under each of these limits, or under none of them; atomic among all who ask.
+
+        What to do then is what `ostler.domain.capacity.judge` says: begin, or ask again after a while. Whoever asks
+        again in time keeps its place in the line of the limit that was in the way, and nobody behind it goes first.
+        A place that the same holder has under these limits already is replaced by this one. Whoever dies with places
+        or in a line keeps nobody waiting for longer than until they expire.
+        """
+        ...
+
+    async def give_back(self, places: Sequence[Place]) -> None:
+        """Give back what was taken by the same holder under the same epoch, and leave its lines. A rate stays used."""
+        ...
+
+
 class BlobStore(Protocol):
     """Bodies too large for events, by the SHA-256 of their content. Nothing crosses a tenant."""
 
-    async def put(self, tenant: str, body: bytes) -> str:
-        """Keep `body` durably and return its hash, 64 hexadecimal digits. Keeping it twice changes nothing."""
+    async def put(self, stream: StreamId, body: bytes) -> str:
+        """Keep `body` durably for this stream and return its hash, 64 hexadecimal digits.
+
+        Keeping it twice changes nothing.
+        """
+        ...
+
+    async def share(self, stream: StreamId, digests: Sequence[str]) -> None:
+        """Keep bodies that are there already for this stream, too."""
+        ...
+
+    async def drop(self, streams: Sequence[StreamId]) -> None:
+        """Delete the bodies that were kept for these streams and for no other."""
         ...
 
     async def get(self, tenant: str, digest: str) -> bytes:

@@ -32,7 +32,7 @@ class Place:
         story = Story(specs=TOOLS)
         start = command.Start(1, name, story.spec, story.model, "go", LOCAL_USER)
         session = await self.journal.start(DEFAULT_TENANT, start)
-        digest = await self.blobs.put(DEFAULT_TENANT, BODY)
+        digest = await self.blobs.put(StreamId(DEFAULT_TENANT, name), BODY)
         outcome = ToolOutcome(True, "a long", blob=digest, size=len(BODY))
         steps: list[command.SessionCommand] = [
             command.Proceed(2),

@@ -131,6 +131,7 @@ def test_the_page_has_every_row_ratios_and_failures() -> None:
     assert "| SQLite | LangGraph | 100 | 15,000 |  | 2 | 150,000 | 150,000 | 30 | 10.0 | 150 |" in text
     assert "| SQLite | DBOS | failed: ended with 1: no such / thing |" in text
     assert "langgraph 1.2.3" in text
+    assert "**Busy.**" in page(msgspec.structs.replace(RESULTS, note="Busy."))
     assert "| SQLite | 200 | 400 | 60,000 | executemany 100,000 (60%) |" in text
     assert f"A session of {STEPS} steps" in text
     assert "| LangGraph | SQLite | 20 | 0 | 9 | 0 | 0 |" in text

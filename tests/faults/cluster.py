@@ -47,7 +47,9 @@ def as_owner(*command: object, check: bool = True) -> "subprocess.CompletedProce
         words = ["runuser", "-u", OWNER, "--", *words]
     # Output goes to files: a server would inherit a pipe, and whoever reads it would wait for the server's end.
     with tempfile.TemporaryFile("w+") as said:
-        done = subprocess.run(words, stdout=said, stderr=said, stdin=subprocess.DEVNULL, text=True, check=False, cwd="/")
+        done = subprocess.run(
+            words, stdout=said, stderr=said, stdin=subprocess.DEVNULL, text=True, check=False, cwd="/"
+        )
         said.seek(0)
         text = said.read()
     if check and done.returncode:
@@ -68,7 +70,19 @@ class Cluster:
 
     def make(self) -> None:
         """A new, empty server."""
-        as_owner(self._programs / "initdb", "-D", self.folder, "-U", OWNER, "-A", "trust", "--no-sync", "--locale=C")
+        as_owner(
+            self._programs / "initdb",
+            "-D",
+            self.folder,
+            "-U",
+            OWNER,
+            "-A",
+            "trust",
+            "--no-sync",
+            "-E",
+            "UTF8",
+            "--locale=C",
+        )
         self.configure(
             f"listen_addresses = '127.0.0.1'\nport = {self.port}\nunix_socket_directories = '{self.folder.parent}'\n"
             "fsync = on\nsynchronous_commit = on\nmax_connections = 60\nshared_buffers = 16MB\nwal_level = replica\n"
@@ -96,8 +110,9 @@ class Cluster:
                 os.kill(process, signal.SIGKILL)
         while not all(_is_dead(process) for process in processes):
             time.sleep(0.01)
-        # Where nobody asks how orphans ended, the dead keep their number, and the next server takes them for alive.
-        (self.folder / "postmaster.pid").unlink(missing_ok=True)
+        # Until somebody asks how an orphan ended, the dead keep their number, and the next server takes them for alive.
+        for lock in (self.folder / "postmaster.pid", self.folder.parent / f".s.PGSQL.{self.port}.lock"):
+            lock.unlink(missing_ok=True)
 
     def promote(self) -> None:
         """A standby becomes the primary."""

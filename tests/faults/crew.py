@@ -110,14 +110,18 @@ class Crew:
         try:
             await self.until(none_is_left, within_s=within_s)
         except TimeoutError:
-            left = [f"{stream.name} {status}" for stream, status in (await self.statuses()).items() if status not in ENDED]
+            left = [
+                f"{stream.name} {status}" for stream, status in (await self.statuses()).items() if status not in ENDED
+            ]
             pytest.fail(f"{len(left)} sessions did not end in time: {left[:5]}; {self.lines('trouble')[-3:]}")
 
     def lines(self, what: str = "", *, by: Child | None = None) -> list[Line]:
         """What was noted so far, of one kind, by all or by one."""
         who = "" if by is None else self.name_of(by)
         return [
-            line for line in ledgers(self.folder) if line.what in (what or line.what, what) and who in ("", line.process)
+            line
+            for line in ledgers(self.folder)
+            if line.what in (what or line.what, what) and who in ("", line.process)
         ]
 
     async def stop(self, worker: Child) -> int:
@@ -144,7 +148,9 @@ class Crew:
         now = self.clock.now_us()
         name = make_id("ses", now // 1000, self._entropy.chance(CHANCE_BYTES))
         agent = cast.agent(story, self._tools)
-        start = command.Start(now, name, agent, cast.model(story).ref, "Go.", msgspec.structs.replace(LOCAL_USER, tenant=tenant))
+        start = command.Start(
+            now, name, agent, cast.model(story).ref, "Go.", msgspec.structs.replace(LOCAL_USER, tenant=tenant)
+        )
         await self._journal.start(tenant, start)
         return StreamId(tenant, name)
 

@@ -71,9 +71,7 @@ def problems(
             yield f"I2: {info.stream.name} is said to have {info.version} events, and has {len(streams[info.stream])}"
 
 
-def _history(
-    streams: dict[StreamId, list[Record]], infos: Sequence[StreamInfo], lines: Sequence[Line]
-) -> History:
+def _history(streams: dict[StreamId, list[Record]], infos: Sequence[StreamInfo], lines: Sequence[Line]) -> History:
     history = History()
     effects: dict[tuple[str, str, int], Effect] = {}
     for line in lines:
@@ -154,7 +152,9 @@ def _own_intents(history: History, lines: Sequence[Line]) -> Iterator[str]:
     tales = {told.stream.name: told for told in history.tales}
     for effect in history.effects:
         session, _, call = effect.key.rpartition("/")
-        if session in tales and not any((effect.process, session, seq) in kept for seq in _intents(tales[session], call)):
+        if session in tales and not any(
+            (effect.process, session, seq) in kept for seq in _intents(tales[session], call)
+        ):
             yield f"I5: {effect.key} of {effect.tool} was begun by {effect.process}, which has no intent of it"
 
 

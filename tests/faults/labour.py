@@ -12,9 +12,10 @@ from typing import Any
 
 import msgspec
 
-from ostler.adapters.store.postgres.store import PostgresBlobStore, PostgresStore
-from ostler.adapters.store.sqlite import SqliteBlobStore, SqliteStore
+from ostler.adapters.store.postgres.store import PostgresStore
+from ostler.adapters.store.sqlite import SqliteStore
 from ostler.adapters.tools.functions import FunctionTools
+from ostler.app.plugins import STORES, part
 from ostler.app.world import SystemClock, SystemEntropy
 from ostler.domain.scheduling import Caps
 from ostler.kernel.errors import OstlerError
@@ -64,9 +65,9 @@ async def open_store(url: str, *, patience_s: float = 30.0) -> tuple[EventStore,
     """The store at this URL, its blobs, and the clock that goes with it."""
     if url.startswith("sqlite:///"):
         file = await SqliteStore.open(url.removeprefix("sqlite:///"), busy_timeout_s=patience_s)
-        return file, SqliteBlobStore(file), SystemClock()
+        return file, part(STORES["sqlite blobs"])(file), SystemClock()
     server = await PostgresStore.open(url, patience_s=patience_s)
-    return server, PostgresBlobStore(server), server.clock
+    return server, part(STORES["postgres blobs"])(server), server.clock
 
 
 async def hire(orders: Orders) -> tuple[Worker, EventStore]:

@@ -1,4 +1,4 @@
-"""A process that relays a log until all of it is there, and says what it does: `relaying.py STORE TARGET NAME`."""
+"""A process that relays a log until all of it is there, and says what it does: `relaying.py STORE URL NAME`."""
 
 import asyncio
 import os
@@ -15,7 +15,6 @@ from ostler.kernel.errors import OstlerError
 from ostler.kernel.event import Record
 from ostler.ports import EventBus, Row
 from ostler.runtime.relay import Relay, RelaySettings
-from tests.adapters.bus.servers import NATS, REDIS
 
 
 def say(line: str) -> None:
@@ -52,9 +51,10 @@ def complain(error: OstlerError) -> None:
     say(f"trouble {error!r}")
 
 
-async def main(path: Path, target: str, name: str) -> None:
+async def main(path: Path, url: str, name: str) -> None:
     store = await SqliteStore.open(path)
-    bus: EventBus = RedisBus(REDIS, stream=name) if target == "redis" else NatsBus(NATS, stream=name, subject=name)
+    is_redis = url.startswith("redis")
+    bus: EventBus = RedisBus(url, stream=name) if is_redis else NatsBus(url, stream=name, subject=name)
     relay = Relay(
         store=store,
         views=TalkingViews(store),

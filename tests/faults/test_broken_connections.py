@@ -154,7 +154,7 @@ async def webhook_way() -> Way:
 WAYS = {"redis": redis_way, "nats": nats_way, "webhook": webhook_way}
 
 
-async def run(way: Way, misfortunes: Misfortunes, seed: int) -> None:
+async def assert_nothing_is_lost(way: Way, misfortunes: Misfortunes, seed: int) -> None:
     parts = urlsplit(way.url)
     assert parts.hostname is not None
     assert parts.port is not None
@@ -174,12 +174,12 @@ async def run(way: Way, misfortunes: Misfortunes, seed: int) -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("name", WAYS)
 async def test_connections_that_are_cut_in_the_middle_lose_nothing(name: str, seed: int) -> None:
-    await run(await WAYS[name](), cuts, seed)
+    await assert_nothing_is_lost(await WAYS[name](), cuts, seed)
 
 
 @pytest.mark.parametrize("name", WAYS)
 async def test_connections_that_fall_silent_lose_nothing(name: str) -> None:
-    await run(await WAYS[name](), stalls, 1)
+    await assert_nothing_is_lost(await WAYS[name](), stalls, 1)
 
 
 async def test_the_proxy_passes_everything_on_until_it_is_told_otherwise() -> None:

@@ -40,19 +40,20 @@ async def write_log(path: Path) -> None:
 
 @pytest.mark.parametrize("target", ["redis", "nats"])
 async def test_a_relay_that_is_killed_again_and_again_misses_nothing(target: str, tmp_path: Path) -> None:
-    require(REDIS if target == "redis" else NATS, target)
+    url = REDIS if target == "redis" else NATS
+    require(url, target)
     there = RedisStream() if target == "redis" else NatsStream()
     seed = 20
     chance, path, killed = random.Random(seed), tmp_path / "ostler.db", 0
     await write_log(path)
     try:
         for _ in range(KILLS):
-            async with child("tests.faults.relaying", path, target, there.name) as relay:
+            async with child("tests.faults.relaying", path, url, there.name) as relay:
                 said = [await relay.line() for _ in range(chance.randint(1, LINES_MAX))]
                 relay.signal(signal.SIGKILL)
                 killed += await relay.ended() == -signal.SIGKILL
                 assert not [line for line in said if line.startswith("trouble")], said
-        async with child("tests.faults.relaying", path, target, there.name) as relay:
+        async with child("tests.faults.relaying", path, url, there.name) as relay:
             rest = await relay.rest()
             assert (rest[-1], await relay.ended()) == ("over", 0)
         found = await there.events()

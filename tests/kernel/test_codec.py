@@ -87,3 +87,9 @@ def test_upcasters_that_lead_in_a_circle_end() -> None:
     codec: Codec[Thing] = Codec(Thing, {"a": lambda body: body | {"type": "b"}, "b": lambda body: body | {"type": "a"}})
     with pytest.raises(UnknownEvent):
         codec.decode(b'{"type":"a"}')
+
+
+@pytest.mark.parametrize("data", [b'{"type":"\xff"}', b"[" * 100_000, b'{"type":"thing.moved","to":"\xc3\x28"}'])
+def test_bytes_that_nobody_wrote_are_an_unknown_event(data):
+    with pytest.raises(UnknownEvent):
+        CODEC.decode(data)

@@ -202,6 +202,15 @@ async def test_what_is_known_to_be_there_is_not_handed_over_again(world: World) 
     assert relay.handed_over == 4
 
 
+async def test_events_that_go_one_by_one_are_counted_one_by_one(world: World) -> None:
+    world.bus.poison = {2}
+    await world.log(3)
+    async with world.running(at_once=1) as relay:
+        await world.drained(relay)
+    assert world.bus.calls == [[1], [2], [3]]
+    assert (world.bus.positions, relay.handed_over) == ([1, 3], 2)
+
+
 async def test_a_refused_event_becomes_a_dead_letter_and_does_not_stop_the_rest(world: World) -> None:
     world.bus.poison = {1, 3, 5}
     await world.log(5)

@@ -139,7 +139,7 @@ def test_a_row_says_so_when_an_event_is_missing() -> None:
     [
         (b'{"type":"agent.promoted","to":"manager"}', "agent.promoted"),
         (b"\xff\xfe", "cannot"),
-        (b'{"type":"agent.resumed","by":"\xff"}', "cannot be read"),
+        (b'{"type":"agent.resumed","by":"\xff"}', "cannot read"),
         (b'{"type":"tool.completed","call":"9.9"}', "makes no sense"),
         (b'{"type":"approval.expired","call":1}', "cannot read"),
         (b"", "cannot"),

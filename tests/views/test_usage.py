@@ -146,6 +146,14 @@ def test_an_event_that_cannot_be_read_is_counted_as_such_and_the_rest_goes_on() 
     assert [place(key)[1] for key in used(records)] == ["clerk@1"]
 
 
+def test_nothing_is_kept_of_a_session_that_has_ended() -> None:
+    row: Spender | None = None
+    for record in recorded(paid_story().log):
+        assert (row is None) == (record.seq == 1)
+        row = evolve(row, record).row
+    assert row is None
+
+
 def test_events_without_a_beginning_are_counted_to_nobody() -> None:
     ((key, _),) = used(recorded(paid_story().log)[1:]).items()
     assert place(key) == ("1970-01-01", "?", "?")

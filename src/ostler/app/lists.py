@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from ostler.domain.housekeeping import ERASED
 from ostler.domain.session.state import State
-from ostler.kernel.errors import StoreCorrupt, UnknownEvent
+from ostler.kernel.errors import Erased, StoreCorrupt, UnknownEvent
 from ostler.kernel.event import Record
 from ostler.ports import StreamInfo, ViewStore
 from ostler.runtime.journal import PAGE, QUARANTINED, Journal
@@ -23,11 +24,11 @@ async def session_views(journal: Journal, views: ViewStore, infos: Sequence[Stre
 async def _view(journal: Journal, info: StreamInfo, body: bytes | None) -> SessionView:
     """One session of a list; one that cannot be read must not hide the others."""
     seen = None
-    if body is not None and info.standing.status != QUARANTINED:
+    if body is not None and info.standing.status not in (QUARANTINED, ERASED):
         seen = await _from_row(journal, info, body)
     try:
         return seen or view(await _state(journal, info))
-    except (StoreCorrupt, UnknownEvent) as error:
+    except (Erased, StoreCorrupt, UnknownEvent) as error:
         return unreadable(info.stream.name, info.standing.queue, info.standing.status, error.message)
 
 
@@ -41,7 +42,7 @@ async def _from_row(journal: Journal, info: StreamInfo, body: bytes) -> SessionV
     while row.state is not None and row.seq < info.version:
         records = await store.read(info.stream, after=row.seq, limit=PAGE)
         if not records:
-            return None
+            break
         for record in records:
             row = evolve(row, record).row or row
     found: dict[int, Record] = {}

@@ -23,10 +23,10 @@ STORES = {
     "memory blobs": "ostler.adapters.store.memory:MemoryBlobStore",
     "memory views": "ostler.adapters.store.memory_views:MemoryViewStore",
     "postgres": "ostler.adapters.store.postgres.store:PostgresStore",
-    "postgres blobs": "ostler.adapters.store.postgres.store:PostgresBlobStore",
+    "postgres blobs": "ostler.adapters.store.postgres.blobs:PostgresBlobStore",
     "postgres views": "ostler.adapters.store.postgres.views:PostgresViewStore",
     "sqlite": "ostler.adapters.store.sqlite:SqliteStore",
-    "sqlite blobs": "ostler.adapters.store.sqlite:SqliteBlobStore",
+    "sqlite blobs": "ostler.adapters.store.sqlite_blobs:SqliteBlobStore",
     "sqlite views": "ostler.adapters.store.sqlite_views:SqliteViewStore",
 }
 

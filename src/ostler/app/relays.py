@@ -15,6 +15,7 @@ from ostler.runtime.relay import DeadLetter, Marker, Relay, RelaySettings
 
 LETTERS_COUNTED_MAX = 10_000
 RETRY_PAGE = 100
+KAFKA_PORT = 9092
 
 
 class RelayView(msgspec.Struct, frozen=True):
@@ -67,9 +68,8 @@ def make_bus(target: RelayTarget, parts: Parts) -> EventBus:
             bus = make(table.to, stream=table.stream or "OSTLER", subject=table.subject or "ostler", password=secret)
         case "kafka":
             topic = table.topic or where.path.strip("/") or "ostler"
-            server = where._replace(user="", password="", path="", scheme="kafka").shown.removeprefix("kafka://")
             bus = make(
-                server if where.port else f"{server}:9092",
+                ",".join(server.at(KAFKA_PORT) for server in where.servers),
                 topic=topic,
                 user=where.user or None,
                 password=secret or where.password or None,
@@ -83,14 +83,22 @@ def make_relay(target: RelayTarget, bus: EventBus, parts: Parts, *, trouble: Cal
     """The relay that hands the log of this store over to `bus`."""
     table = target.table
     begin = {"start": 0, "end": None}.get(table.begin, 0) if isinstance(table.begin, str) else table.begin
-    give_up_s = (table.give_up_s or GIVE_UP_S) if target.kind == "webhook" else None
+    is_webhook = target.kind == "webhook"
+    give_up_s = (table.give_up_s or GIVE_UP_S) if is_webhook else None
     return Relay(
         store=parts.store,
         views=parts.views,
         bus=bus,
         clock=parts.clock,
         entropy=parts.entropy,
-        settings=RelaySettings(target.name, types=table.types, tenants=table.tenants, after=begin, give_up_s=give_up_s),
+        settings=RelaySettings(
+            target.name,
+            types=table.types,
+            tenants=table.tenants,
+            after=begin,
+            give_up_s=give_up_s,
+            at_once=1 if is_webhook else 500,
+        ),
         trouble=trouble,
     )
 

@@ -15,11 +15,19 @@ from ostler.app.lists import session_views
 from ostler.app.models import Choice
 from ostler.app.settings import Settings, resolve
 from ostler.domain.agent import AgentSpec
+from ostler.domain.housekeeping import ERASED
 from ostler.domain.identity import LOCAL_USER, Principal
 from ostler.domain.model import ModelRef
 from ostler.domain.session import commands as command
 from ostler.domain.session.commands import SessionCommand
-from ostler.domain.session.events import SESSION_CODEC, AgentCancelled, AgentCompleted, AgentFailed, SessionEvent
+from ostler.domain.session.events import (
+    SESSION_CODEC,
+    AgentCancelled,
+    AgentCompleted,
+    AgentFailed,
+    SessionEvent,
+    ToolCompleted,
+)
 from ostler.domain.session.fork import Fact
 from ostler.domain.session.state import ENDED, State
 from ostler.kernel.errors import (
@@ -32,7 +40,7 @@ from ostler.kernel.errors import (
 from ostler.kernel.event import Record, StreamId
 from ostler.kernel.ids import CHANCE_BYTES, make_id
 from ostler.ports import Append, Entropy, StreamInfo
-from ostler.runtime.journal import QUARANTINED, Journal, standing_of
+from ostler.runtime.journal import QUARANTINED, Journal, check_content, standing_of
 from ostler.runtime.worker import Worker, WorkerSettings
 from ostler.views.sessions import SessionView, view
 
@@ -88,6 +96,7 @@ class Runtime:
         self._worker_settings = worker
         self._parts: Parts | None = None
         self._worker: Worker | None = None
+        self._projector: asyncio.Task[None] | None = None
         self._collect_after = gc.get_threshold()
         self.on_trouble: Callable[[str, OstlerError], None] = lambda name, error: self.troubles.append((name, error))
 
@@ -137,6 +146,9 @@ class Runtime:
                 await self._worker.stop(grace_s=None if error is None else HURRIED_GRACE_S)
         finally:
             gc.set_threshold(*self._collect_after)
+            if self._projector is not None:
+                self._projector.cancel()
+                await asyncio.gather(self._projector, return_exceptions=True)
             if self._parts is not None:
                 await self._parts.close()
 
@@ -150,6 +162,8 @@ class Runtime:
         if first:
             gc.set_threshold(max(first, COLLECT_AFTER), *rest)
         await self._worker.start()
+        projector = parts.projector(trouble=lambda stream, error: self._troubled(stream, error))
+        self._projector = asyncio.create_task(projector.run(), name="projector")
         return self._worker
 
     async def start(
@@ -299,8 +313,9 @@ class Session:
         store = self._journal.store
         while True:
             position = await store.head()
-            is_over = not follow or (await self._info()).standing.status in (*ENDED, QUARANTINED)
+            is_over = not follow or (await self._info()).standing.status in (*ENDED, QUARANTINED, ERASED)
             records = await store.read(self._stream, after=after)
+            check_content(records)
             for record in records:
                 after = record.seq
                 yield record
@@ -339,7 +354,7 @@ class Session:
             info = await self._info()
             if info.standing.status in ENDED:
                 return info.version
-            if info.standing.status == QUARANTINED:
+            if info.standing.status in (QUARANTINED, ERASED):
                 await self._journal.load(self._stream)
             if not await self._runtime.let_go(self._stream):
                 await self._runtime.check_served(info)
@@ -410,6 +425,8 @@ class Session:
         parts = self._runtime.parts
         now = self._now()
         name = make_id("ses", now // 1000, _chance(parts.entropy))
+        bodies = [event.blob for _, event in await self.facts() if isinstance(event, ToolCompleted) and event.blob]
+        await parts.blobs.share(StreamId(self._stream.tenant, name), bodies)
         forked = await parts.journal.fork(self._stream, name, by=by, at_us=now, seq=seq)
         if say is not None:
             await parts.journal.execute(forked, command.Send(now, say, by))

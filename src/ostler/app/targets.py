@@ -57,6 +57,9 @@ class RelayTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     give_up_s: Annotated[float, msgspec.Meta(gt=0)] | None = None
     secret_env: str | None = None
 
+    def __repr__(self) -> str:
+        return "RelayTable(…)"  # an address may hold credentials
+
 
 class RelayTarget(msgspec.Struct, frozen=True):
     """A relay as it is to be made. `secret` is what `secret_env` holds now; it is never printed, and never stored."""
@@ -102,9 +105,12 @@ def _problems_in_table(table: RelayTable) -> list[Problem]:
         problems.append((".to", f"leads nowhere that is known here; write {LIKE}"))
     else:
         try:
-            address(table.to)
+            servers = address(table.to).servers
         except ValueError as error:
             problems.append((".to", f"{error}; write {LIKE}"))
+        else:
+            if len(servers) > 1 and kind not in ("kafka", "nats"):
+                problems.append((".to", "names more than one server"))
         for option in sorted(set().union(*OPTIONS.values()) - OPTIONS[kind]):
             if getattr(table, option) is not None:
                 problems.append((f".{option}", f"means nothing to {'a webhook' if kind == 'webhook' else kind}"))

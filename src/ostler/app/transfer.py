@@ -113,7 +113,7 @@ async def _take_in(
     state = state_after(records)
     assert state is not None
     for digest in digests:
-        await blobs.put(stream.tenant, bodies[stream.tenant, digest])
+        await blobs.put(stream, bodies[stream.tenant, digest])
     standing = standing_of(state, at_us=now_us, before=None)
     if not resume:
         standing = msgspec.structs.replace(standing, due_us=None)

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 import msgspec
 
+from ostler.domain.housekeeping import HOUSEKEEPING, HOUSEKEEPING_CODEC, SessionErased
 from ostler.domain.session.events import SESSION_CODEC, ToolCompleted
 from ostler.kernel.errors import NotFound, StoreCorrupt, UnknownEvent
-from ostler.kernel.event import GENESIS, Record, StreamId, first_broken
+from ostler.kernel.event import ERASED, GENESIS, Record, StreamId, first_broken
 from ostler.ports import BlobStore, EventStore
 from ostler.runtime.journal import Journal
 from ostler.runtime.replay import replay, snapshot, state_after
@@ -50,7 +51,9 @@ async def verify(store: EventStore, blobs: BlobStore, stream: StreamId) -> Verif
             problems.append(f"event {broken} was altered or is missing: its hash does not fit")
             count += len(page)
             break
-        if stream.name.startswith("ses_"):
+        if page[0].data == ERASED:
+            problems += await _problems_of_erasure(store, page)
+        elif stream.name.startswith("ses_"):
             counted, missing = await _bodies(blobs, page)
             bodies += counted
             problems += missing
@@ -96,6 +99,17 @@ def check_chain(records: Sequence[Record]) -> None:
             f"Event {broken} of {records[0].stream.name} was altered or is missing: its hash does not fit.",
             hint="Get it again from where it came from: what stands there is not what happened.",
         )
+
+
+async def _problems_of_erasure(store: EventStore, records: Sequence[Record]) -> list[str]:
+    """What is wrong with events whose content is gone: the housekeeping must say so, or somebody else did it."""
+    stream = records[0].stream
+    notes = [HOUSEKEEPING_CODEC.decode(note.data) for note in await store.read(StreamId(stream.tenant, HOUSEKEEPING))]
+    noted = {note.remains.head: note.remains.events for note in notes if isinstance(note, SessionErased)}
+    last = (await store.read(stream, after=records[-1].seq) or records)[-1]
+    if noted.get(last.hash.hex()) != last.seq:
+        return ["its content is gone, and nothing is written of who erased it"]
+    return [f"event {record.seq} is erased only in part" for record in records if record.data != ERASED]
 
 
 async def _bodies(blobs: BlobStore, records: Sequence[Record]) -> tuple[int, list[str]]:

@@ -56,6 +56,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "verify": Entry("ostler.cli.keep:verify", "Prove that logs are whole and unaltered."),
         "export": Entry("ostler.cli.keep:export", "Write sessions to a self-contained file."),
         "import": Entry("ostler.cli.keep:import_", "Read sessions from such a file."),
+        "store": Entry("ostler.cli.store:store", "Remove old sessions, erase content, migrate."),
         "views": Entry("ostler.cli.views:views", "List the read models, or make them anew."),
     },
     "Ostler itself": {
@@ -124,7 +125,7 @@ def _show_version(ctx: click.Context, _: click.Parameter, is_wanted: bool) -> No
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--store", metavar="URL", help="Where sessions are kept: sqlite:///relative.db, sqlite:////absolute.db.")
+@click.option("--store", metavar="URL", help="Where sessions are kept: sqlite:///relative.db, sqlite:////absolute.db, postgresql://….")
 @click.option(
     "-C",
     "--folder",

@@ -13,6 +13,9 @@ E = TypeVar("E", bound=Event)
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 """Takes the decoded JSON object of a retired tag and returns one that a newer tag understands."""
 
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoding raises for bytes that are no JSON of the right shape, no UTF-8, or nested without end."""
+
 
 class Codec(Generic[E]):
     """Encodes and decodes one closed family of events as JSON objects with a `type` field.
@@ -34,11 +37,11 @@ class Codec(Generic[E]):
         """Raises `UnknownEvent` if the bytes are no event of this family, nor of any that can be lifted to it."""
         try:
             event: E = self._decoder.decode(data)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             event = self._lift(data, error)
         return event
 
-    def _lift(self, data: bytes, cause: msgspec.MsgspecError) -> E:
+    def _lift(self, data: bytes, cause: Exception) -> E:
         try:
             body: dict[str, Any] = msgspec.json.decode(data, type=dict[str, Any])
             tag = body.get("type")
@@ -50,5 +53,5 @@ class Codec(Generic[E]):
                 raise UnknownEvent(tag=str(tag), problem=str(cause)) from cause
             lifted: E = msgspec.convert(body, self._family)
             return lifted
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise UnknownEvent(tag="?", problem=str(error)) from error

@@ -6,6 +6,7 @@
     │   ├── ConfigurationError    a setting is missing or contradicts another
     │   └── NotAStore             what was named as a store is something else
     ├── NotFound                  no such session, agent, call, blob …
+    │   └── Erased                its content was erased
     ├── Conflict                  the state of things does not allow it (any more)
     │   ├── StaleWrite            somebody else appended first
     │   └── LeaseLost             another worker has taken the session
@@ -101,6 +102,12 @@ class NotFound(OstlerError):
     """There is no such thing here."""
 
     code = "not_found"
+
+
+class Erased(NotFound):
+    """Its content was erased."""
+
+    code = "erased"
 
 
 class Conflict(OstlerError):

@@ -9,6 +9,9 @@ import msgspec
 GENESIS = bytes(32)
 """The hash before the first event of every stream."""
 
+ERASED = b'{"type":"event.erased"}'
+"""The data of an event whose content was erased. Its hash stays, so that the chain holds before and after it."""
+
 
 class StreamId(NamedTuple):
     """Names one append-only stream of events. Nothing crosses a tenant, so the tenant is part of the name."""
@@ -44,10 +47,14 @@ def link(previous: bytes, stream: StreamId, seq: int, at_us: int, data: bytes) -
 
 
 def first_broken(records: list[Record], *, after: int = 0, previous: bytes = GENESIS) -> int | None:
-    """The `seq` of the first record that is missing, out of order or altered; None if the chain holds."""
+    """The `seq` of the first record that is missing, out of order or altered; None if the chain holds.
+
+    Of an erased record only its place can be proved: what it said has to be believed to be gone by somebody's will.
+    """
     for record in records:
         after += 1
-        if record.seq != after or record.hash != link(previous, record.stream, after, record.at_us, record.data):
+        expected = link(previous, record.stream, after, record.at_us, record.data)
+        if record.seq != after or (record.hash != expected and record.data != ERASED):
             return after
         previous = record.hash
     return None

@@ -1,5 +1,7 @@
 """Sessions as the log has them: loading, and executing commands against them."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from ostler.domain.identity import Principal
@@ -8,8 +10,8 @@ from ostler.domain.session.decide import decide
 from ostler.domain.session.events import SESSION_CODEC, AgentPaused, SessionEvent
 from ostler.domain.session.fork import Fact, fork
 from ostler.domain.session.state import State, due_us, evolve, is_under_way
-from ostler.kernel.errors import LeaseLost, NotFound, StaleWrite, StoreCorrupt
-from ostler.kernel.event import GENESIS, Record, StreamId, first_broken, link
+from ostler.kernel.errors import Erased, LeaseLost, NotFound, StaleWrite, StoreCorrupt
+from ostler.kernel.event import ERASED, GENESIS, Record, StreamId, first_broken, link
 from ostler.ports import Append, Claim, EventStore, Standing
 
 PAGE = 1000
@@ -41,7 +43,10 @@ class Journal:
         self.store = store
 
     async def load(self, stream: StreamId) -> Folded:
-        """The session as of its last event. Raises `NotFound`, `StoreCorrupt` (broken chain), `UnknownEvent`."""
+        """The session as of its last event.
+
+        Raises `NotFound`, `Erased`, `StoreCorrupt` (broken chain), `UnknownEvent`.
+        """
         session = Folded(stream)
         await self.refresh(session)
         if session.state is None:
@@ -59,6 +64,7 @@ class Journal:
                     f"Event {broken} of {session.stream.name} was altered or is missing: its hash does not fit.",
                     hint=f"`ostler verify {session.stream.name}` shows the damage; restore the store from a backup.",
                 )
+            check_content(records)
             for record in records:
                 event = SESSION_CODEC.decode(record.data)
                 try:
@@ -115,9 +121,10 @@ class Journal:
         return [(record.at_us, SESSION_CODEC.decode(record.data)) for record in records]
 
     async def records(self, stream: StreamId) -> list[Record]:
-        """Every record of a session, as stored and not verified. Raises `NotFound`."""
+        """Every record of a session, as stored and not verified. Raises `NotFound`, `Erased`."""
         records: list[Record] = []
         while page := await self.store.read(stream, after=len(records), limit=PAGE):
+            check_content(page)
             records += page
         if not records:
             raise NotFound(f"There is no session {stream.name}.", hint="`ostler ps --all` lists them.")
@@ -157,6 +164,15 @@ class Journal:
         for info in await self.store.streams(session.tenant, prefix=session.name, limit=1):
             standing = msgspec.structs.replace(info.standing, status=QUARANTINED, due_us=None)
             await self.store.append(Append(session, info.version, (), standing))
+
+
+def check_content(records: Sequence[Record]) -> None:
+    """Raises `Erased` if the content of these records was taken away."""
+    if records and records[0].data == ERASED:
+        raise Erased(
+            f"The content of {records[0].stream.name} was erased.",
+            hint="`ostler verify` proves that its events stood where they stood; what they said is gone for good.",
+        )
 
 
 def chain(stream: StreamId, seq: int, previous: bytes, at_us: int, events: list[SessionEvent]) -> list[Record]:

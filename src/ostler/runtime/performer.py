@@ -10,6 +10,7 @@ from ostler.domain.session.commands import ReplyFailed, ReplyReceived, ToolRetur
 from ostler.domain.session.state import ModelWork, State, ToolWork, Work
 from ostler.domain.tool import ToolOutcome, ToolRequest, failed
 from ostler.kernel.errors import OstlerError, ProviderError, StoreError, ToolNotFound, ToolTimeout
+from ostler.kernel.event import StreamId
 from ostler.ports import BlobStore, Clock, Entropy, ModelProvider, ToolHost
 
 PREVIEW_BYTES = 4096
@@ -98,7 +99,7 @@ class Performer:
             return outcome
         preview = body[:PREVIEW_BYTES].decode(errors="ignore")
         try:
-            digest = await self._blobs.put(state.by.tenant, body)
+            digest = await self._blobs.put(StreamId(state.by.tenant, state.session), body)
         except StoreError as error:  # what came of the call must not be lost with what it said
             lost = len(body) - len(preview.encode())
             note = f"[{lost} of {len(body)} bytes could not be kept: {error.message}]"

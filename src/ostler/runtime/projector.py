@@ -14,7 +14,7 @@ from ostler.views.fold import AnyView, Format, View
 S = TypeVar("S")
 T = TypeVar("T")
 
-BATCH_MAX = 2_000
+BATCH_MAX = 1_000
 BATCH_BYTES = 4 * 1024 * 1024
 PAGE = 200
 """A batch is read page by page until it holds so many events, or so many bytes."""
@@ -25,8 +25,8 @@ ROWS_MAX = 5_000
 TURN = 200
 """Events that are folded before the event loop gets a turn."""
 
-WAIT_S = 30.0
-RETRY_S = 1.0
+STAND_BY_S = 5.0
+"""How long a projector leaves the views to another that was seen to move them."""
 
 Key = tuple[str, str]
 """A tenant, and a key of its own."""
@@ -67,15 +67,19 @@ class Projector:
         self._progress = progress
 
     async def run(self) -> None:
-        """Follow the log until cancelled."""
+        """Follow the log until cancelled. While another projector moves the views on, this one stands by."""
         while True:
             try:
-                head = await self.catch_up()
-                if await self._store.wait(after=head, timeout_s=WAIT_S) > head:
-                    await asyncio.sleep(self._lag_s)
+                if await self._is_led_by_another():
+                    await asyncio.sleep(STAND_BY_S)
+                    continue
+                await self.catch_up()
             except StoreError as error:
                 self._trouble(None, error)
-                await asyncio.sleep(RETRY_S)
+            await asyncio.sleep(self._lag_s)
+
+    async def _is_led_by_another(self) -> bool:
+        return any([await projection.was_moved() for projection in self._projections])
 
     async def catch_up(self) -> int:
         """Bring every view to where the head of the log is now, and return that position. Raises `StoreError`."""
@@ -113,6 +117,7 @@ class _Projection(Generic[S, T]):
         self._store = store
         self._views = views
         self._position: int | None = None
+        self._seen: int | None = None
         self._rows: _Remembered[S] = _Remembered(view.id, view.rows, views)
         self._sums: _Remembered[T] = _Remembered(view.id, view.sums, views)
 
@@ -120,6 +125,14 @@ class _Projection(Generic[S, T]):
         if self._position is None:
             self._position = await self._views.position(self.view.id)
         return self._position
+
+    async def was_moved(self) -> bool:
+        """Whether somebody else has moved the view since this was last asked, or since it was moved here."""
+        stored = await self._views.position(self.view.id)
+        moved, self._seen = self._seen not in (None, stored), stored
+        if moved:
+            self._lose()
+        return moved
 
     async def advance(self) -> int:
         """Fold one batch and keep what came of it; returns how many events it was.
@@ -140,7 +153,7 @@ class _Projection(Generic[S, T]):
             if isinstance(error, StaleWrite):
                 return 0
             raise
-        self._position = position
+        self._position = self._seen = position
         self._rows.shrink()
         self._sums.shrink()
         return len(records)

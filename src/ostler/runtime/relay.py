@@ -28,8 +28,8 @@ class RelaySettings(msgspec.Struct, frozen=True):
     """`types` are patterns of event types (`tool.*`), `tenants` names; none of either is all.
 
     `after` is where it begins when it runs for the first time (None: at the end of the log). An event that cannot be
-    handed over for `give_up_s` becomes a dead letter (None: it is tried for ever). `batch` events are handed over at
-    once.
+    handed over for `give_up_s` becomes a dead letter (None: it is tried for ever). `batch` events are read at once, and
+    `at_once` of them handed over: where they go one by one, one, so that little is repeated after a crash.
     """
 
     name: str
@@ -38,6 +38,7 @@ class RelaySettings(msgspec.Struct, frozen=True):
     after: int | None = 0
     give_up_s: float | None = None
     batch: int = 500
+    at_once: int = 500
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
@@ -141,10 +142,12 @@ class Relay:
         """Return when each of these is there, or a dead letter."""
         failures, since_s = 0, _now_s()
         while records:
+            part = records[: self._settings.at_once]
             try:
-                await self._bus.publish(records)
-                self._advance(records, len(records))
-                return
+                await self._bus.publish(part)
+                self._advance(part, len(part))
+                records, failures, since_s = records[len(part) :], 0, _now_s()
+                await self._keep_position(is_pressing=False)
             except EventRefused as refusal:
                 self._trouble(refusal)
                 done = min(_count_until(records, refusal.position - 1), len(records) - 1)

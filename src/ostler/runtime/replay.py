@@ -125,7 +125,15 @@ def _commands_behind(facts: Sequence[Fact], place: int, state: State | None) -> 
     match cause:
         case event.AgentStarted():
             start = command.Start(
-                at_us, cause.session, cause.agent, cause.model, cause.goal, cause.by, cause.workspace, cause.sandbox
+                at_us,
+                cause.session,
+                cause.agent,
+                cause.model,
+                cause.goal,
+                cause.by,
+                cause.workspace,
+                cause.sandbox,
+                cause.priority,
             )
             return [start] if cause.origin is None else []
         case event.AgentForked():
@@ -139,10 +147,13 @@ def _commands_behind(facts: Sequence[Fact], place: int, state: State | None) -> 
         case event.ModelFailed():
             failure = command.ReplyFailed(at_us, cause.call, cause.code, cause.message, cause.status)
             return [failure, *_breaks(at_us, recorded)]
+        case event.CallRetried(limit=str(limit)):
+            return [command.CapacityMissed(at_us, cause.call, limit)]
         case event.CallRetried():
             code, _, message = cause.because.partition(": ")
             return [
                 command.ReplyFailed(at_us, cause.call, code, message, None, cause.not_before_us),
+                command.CapacityFound(at_us, cause.call),
                 *_breaks(at_us, recorded),
             ]
         case _:

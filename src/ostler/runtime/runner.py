@@ -1,10 +1,14 @@
 """Runs one session while its worker holds it: performs what is pending, records what came of it, until it waits."""
 
 import asyncio
+import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from ostler.domain.capacity import Limit
 from ostler.domain.session.commands import (
+    CapacityFound,
+    CapacityMissed,
     Proceed,
     ReplyFailed,
     ReplyReceived,
@@ -21,6 +25,7 @@ from ostler.ports import Claim, Clock
 from ostler.runtime.journal import Folded, Journal
 from ostler.runtime.lease import Lease
 from ostler.runtime.performer import Performer
+from ostler.runtime.turns import Turn, Turns
 
 TIMER_HELD_S = 10.0
 """A session that waits longer than this for a timer is let go; the store's due time brings it back."""
@@ -28,6 +33,8 @@ STOP_GRACE_S = 2.0
 """A call that does not stop this long after it was told to is left behind, and its session goes on."""
 MODEL_GRACE_S = 5.0
 """How much longer than its own timeout a provider may take before it is stopped from outside."""
+CAPACITY_QUIET_S = 1.0
+"""A call that waits for capacity for longer than this says so in the log."""
 STORE_RETRY_S = (0.05, 5.0)
 """First and longest wait before an append is tried again while the store is full or busy."""
 
@@ -63,6 +70,7 @@ class Runner:
         clock: Clock,
         lease: Lease,
         trouble: Callable[[StreamId, OstlerError], None],
+        turns: Turns | None = None,
     ) -> None:
         self.claim = claim
         self.stream = claim.stream
@@ -72,6 +80,8 @@ class Runner:
         self._clock = clock
         self._lease = lease
         self._trouble = trouble
+        self._turns = turns
+        self._waiting: dict[str, Turn] = {}
         self._own: set[str] = set()
         self._calls: dict[str, _Call] = {}
         self._alarm: asyncio.TimerHandle | None = None
@@ -151,8 +161,8 @@ class Runner:
                 command = self._inbox.popleft()
                 if command is not None:
                     await self._execute(session, command)
-                elif not self._draining and await self._journal.refresh(session):
-                    await self._execute(session, Proceed(self._clock.now_us()))
+                else:
+                    await self._look_around(session)
                 if not self._begin(session):
                     _settle_future(self._over, None)
                     return None
@@ -166,6 +176,25 @@ class Runner:
             return None
         finally:
             self._driver = None
+
+    async def _look_around(self, session: Folded) -> None:
+        """Somebody else has appended to this session, or this worker is about to stop."""
+        if not self._draining and await self._journal.refresh(session):
+            await self._execute(session, Proceed(self._clock.now_us()))
+        if self._waiting and (self._draining or _state(session).pause is not None):
+            self._stop_waiting()
+
+    def _stop_waiting(self) -> None:
+        """Calls that wait for capacity do not begin here any more; that they wait is in the log, or goes there now."""
+        for call in [self._calls[name] for name in self._waiting if name in self._calls]:
+            if call.moment == math.inf and call.task is not None and call.stopping is None:
+                turn = self._waiting.pop(call.work.call.id)
+                turn.leave()
+                if call.work.call.limit is not None:
+                    self._forget(call)
+                else:
+                    call.stopping = CapacityMissed(self._clock.now_us(), call.work.call.id, turn.limit)
+                call.task.cancel()
 
     def _begin(self, session: Folded) -> bool:
         """Begin what is pending; False when there is nothing under way and nothing to wait for here.
@@ -183,14 +212,20 @@ class Runner:
                     self._begin_call(session, state, work)
         if not self._calls and not self._inbox:
             return False
-        deadline = deadline_us(state)
+        deadline = self._deadline_us(state)
         if deadline is not None:
             self._wake_at(self._moment_of(deadline))
         return True
 
+    def _deadline_us(self, state: State) -> int | None:
+        """When time ends the session here; None also where nothing can follow from it any more."""
+        return None if self._draining or state.cancelling_by is not None else deadline_us(state)
+
     def _begin_call(self, session: Folded, state: State, work: Work) -> None:
         """See to it that `work` is performed, now or when its time has come."""
         not_before = work.call.not_before_us
+        if work.call.limit is not None and state.pause is not None:
+            return
         if not_before > self._clock.now_us():
             moment = self._moment_of(not_before)
             if moment - asyncio.get_running_loop().time() <= TIMER_HELD_S:
@@ -215,6 +250,8 @@ class Runner:
     async def _perform(self, call: _Call) -> SessionCommand:
         """What came of the call, or what to record of it if it was told to stop."""
         try:
+            if self._turns is not None and (limits := self._limits(self._turns, call)):
+                return await self._perform_in_turn(self._turns, limits, call)
             return await self._performer.perform(call.state, call.work)
         except asyncio.CancelledError:
             if call.stopping is None:
@@ -223,6 +260,42 @@ class Runner:
             assert task is not None
             task.uncancel()  # it was the call that was to stop, not the task, which goes on with the next
             return call.stopping
+
+    def _limits(self, turns: Turns, call: _Call) -> tuple[Limit, ...]:
+        return () if isinstance(call.work, ToolWork) else turns.limits(call.state)
+
+    async def _perform_in_turn(self, turns: Turns, limits: Sequence[Limit], call: _Call) -> SessionCommand:
+        """Perform the call once there is capacity; or say that there is none, or that there is some again.
+
+        What it says is recorded, and then the call is begun again, and its turn gone on with. The time of the call
+        does not run while it waits. Whoever waited until the lease ran out records something before it begins, which
+        only succeeds if the session is still its own.
+        """
+        name, has_said_so = call.work.call.id, call.work.call.limit is not None
+        turn = self._waiting.get(name)
+        if turn is None:
+            hold_s = _timeout_s(call.state, call.work) + STOP_GRACE_S
+            turn = turns.turn(call.state, name, limits, epoch=self.claim.epoch, hold_s=hold_s)
+            self._waiting[name] = turn
+        try:
+            call.moment = math.inf
+            if not await turn.comes(within_s=None if has_said_so else CAPACITY_QUIET_S):
+                return CapacityMissed(self._clock.now_us(), name, turn.limit)
+            if has_said_so or self._lease.has_run_out:
+                return CapacityFound(self._clock.now_us(), name)
+        except BaseException:
+            self._leave(name)
+            raise
+        try:
+            self._time(call)
+            return await self._performer.perform(call.state, call.work)
+        finally:
+            self._leave(name)
+
+    def _leave(self, name: str) -> None:
+        turn = self._waiting.pop(name, None)
+        if turn is not None:
+            turn.leave()
 
     def _forget(self, call: _Call) -> bool:
         """The call is about to have its outcome; False if it has one, and this one comes too late."""
@@ -265,13 +338,14 @@ class Runner:
                 self._begin_task(session, call)
             else:
                 self._stop(call, "timeout", f"stopped after {_timeout_s(call.state, call.work):g} s")
-        deadline = deadline_us(state)
+        deadline = self._deadline_us(state)
         if deadline is not None and self._clock.now_us() >= deadline:
             self._put(Proceed(deadline))
         elif deadline is not None:
             self._wake_at(self._moment_of(deadline))
         for call in self._calls.values():
-            self._wake_at(call.moment)
+            if call.moment < math.inf:
+                self._wake_at(call.moment)
 
     def _stop(self, call: _Call, kind: FailureKind, reason: str) -> None:
         """Stop a call that is under way, and leave it behind if it does not obey."""
@@ -320,6 +394,8 @@ class Runner:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=STOP_GRACE_S)
+        for name in list(self._waiting):
+            self._leave(name)
 
 
 def _timeout_s(state: State, work: Work) -> float:

@@ -7,7 +7,7 @@ import msgspec
 
 from ostler.domain.session.events import SESSION_CODEC, SessionEvent
 from ostler.kernel.errors import StoreCorrupt, UnknownEvent
-from ostler.kernel.event import Record
+from ostler.kernel.event import ERASED, Record
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -70,8 +70,12 @@ class View(NamedTuple, Generic[S, T]):
         return f"{self.name}@{version}"
 
     def wants(self, record: Record) -> bool:
-        """Whether the record is one of a session, and of no type that it ignores. Nothing is decoded for it."""
-        return record.stream.name.startswith(SESSION_PREFIX) and _tag(record.data) not in self.ignores
+        """Whether the record is one of a session, says something, and is of no type that it ignores.
+
+        Nothing is decoded for it.
+        """
+        is_said = record.data != ERASED and record.stream.name.startswith(SESSION_PREFIX)
+        return is_said and _tag(record.data) not in self.ignores
 
 
 AnyView = View[Any, Any]

@@ -47,6 +47,7 @@ def test_no_two_records_have_the_same_id() -> None:
         ("redis://anna:p%40ss@host:1/0", "redis://host:1/0"),
         ("https://token@host/path?key=secret#x", "https://host/path"),
         ("nats://[::1]:4222", "nats://[::1]:4222"),
+        ("kafka://anna:secret@[::1]:1,two,three:3/topic", "kafka://[::1]:1,two,three:3/topic"),
     ],
 )
 def test_an_address_is_shown_without_what_is_secret(url: str, shown: str) -> None:

@@ -5,7 +5,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from ostler.adapters.store.postgres.store import PostgresBlobStore, PostgresStore
+from ostler.adapters.store.postgres.blobs import PostgresBlobStore
+from ostler.adapters.store.postgres.store import PostgresStore
 from ostler.adapters.store.postgres.views import PostgresViewStore
 from ostler.testing.contracts.blob_store import BlobStoreContract
 from ostler.testing.contracts.event_store import EventStoreContract

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from ostler.adapters.store.sqlite import LIST_QUEUE, SqliteBlobStore, SqliteStore
+from ostler.adapters.store.sqlite import LIST_QUEUE, SqliteStore
+from ostler.adapters.store.sqlite_blobs import SqliteBlobStore
 from ostler.kernel.errors import StoreBusy, StoreCorrupt, StoreError, StoreFull
 from ostler.kernel.event import Record, StreamId, first_broken
 from ostler.ports import Append
@@ -346,7 +347,7 @@ async def test_a_changed_bit_is_found_by_the_chain(tmp_path):
 async def test_a_changed_blob_is_found_by_its_hash(tmp_path):
     path = tmp_path / "ostler.db"
     store = await SqliteStore.open(path)
-    digest = await SqliteBlobStore(store).put("acme", b"a bale of hay")
+    digest = await SqliteBlobStore(store).put(ORDER, b"a bale of hay")
     await store.close()
     path.write_bytes(path.read_bytes().replace(b"a bale of hay", b"a bale of hoy"))
     store = await SqliteStore.open(path)

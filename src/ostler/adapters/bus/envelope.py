@@ -31,24 +31,35 @@ def envelope(record: Record) -> Envelope:
     return Envelope(record.position, own, event["type"].removeprefix(_PREFIX), msgspec.json.encode(event))
 
 
-class Address(NamedTuple):
-    """Where a server is. `shown` is what may be printed of it."""
+class Server(NamedTuple):
+    """One host and its port."""
 
-    scheme: str
     host: str
     port: int | None
+
+    def at(self, port: int) -> str:
+        """As `host:port`, with this port if the address names none."""
+        return f"{_bracketed(self.host)}:{self.port or port}"
+
+
+class Address(NamedTuple):
+    """Where a target is. `shown` is what may be printed of it."""
+
+    scheme: str
+    servers: tuple[Server, ...]
     path: str
     user: str
     password: str
+    query: str
 
     @property
     def shown(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}{f':{self.port}' if self.port else ''}{self.path}"
+        hosts = ",".join(_bracketed(host) + (f":{port}" if port else "") for host, port in self.servers)
+        return f"{self.scheme}://{hosts}{self.path}"
 
     def hide(self, text: str, *secrets: str) -> str:
         """`text` without the credentials of this address, or any of these secrets."""
-        for secret in (self.password, quote(self.password, safe=""), *secrets):
+        for secret in (self.password, quote(self.password, safe=""), self.query, *secrets):
             if secret:
                 text = text.replace(secret, "[secret]")
         # What stands before the @ of an address, in whatever spelling a library repeats it.
@@ -56,16 +67,26 @@ class Address(NamedTuple):
 
 
 def address(url: str) -> Address:
-    """The parts of a URL. Raises `ValueError`, which does not show it, if it is none."""
+    """The parts of a URL, which may name several servers, separated by commas.
+
+    Raises `ValueError`, which does not show it, if it is none.
+    """
     try:
         parts = urlsplit(url)
-        port = parts.port
+        servers = []
+        for host in parts.netloc.rpartition("@")[2].split(","):
+            one = urlsplit(f"//{host}")
+            servers.append(Server(one.hostname or "", one.port))
     except ValueError as error:
         raise ValueError("is not a URL") from error
-    if not parts.scheme or not parts.hostname:
+    if not parts.scheme or not all(server.host for server in servers):
         raise ValueError("is not a URL with a host")
-    user, password = unquote(parts.username or ""), unquote(parts.password or "")
-    return Address(parts.scheme, parts.hostname, port, parts.path, user, password)
+    user, _, password = parts.netloc.rpartition("@")[0].partition(":")
+    return Address(parts.scheme, tuple(servers), parts.path, unquote(user), unquote(password), parts.query)
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def reason(error: BaseException) -> str:

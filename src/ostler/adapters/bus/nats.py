@@ -189,9 +189,8 @@ class NatsBus:
             credentials = {"user": where.user, "password": self._password}
         elif where.user or self._password:
             credentials = {"token": self._password or where.user}
-        host = f"[{where.host}]" if ":" in where.host else where.host
         await client.connect(
-            f"{where.scheme}://{host}:{where.port or PORT}",
+            [f"{where.scheme}://{server.at(PORT)}" for server in where.servers],
             # A client that comes back by itself sends what it had kept, long after others were handed over.
             allow_reconnect=False,
             max_reconnect_attempts=1,

@@ -115,6 +115,11 @@ class Database:
             self.opened += 1
         return self._connection
 
+    def shorten_log(self) -> None:
+        """Move what the log holds into the file and empty it, as far as nobody else is reading it."""
+        with suppress(StoreBusy):
+            self.fetch("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def close(self) -> None:
         """Move what the log holds into the file, as far as nobody else is reading it. Idempotent."""
         self._is_closed = True

@@ -1,17 +1,20 @@
 """Streams and blobs in memory: the whole contract but durability, for tests and for what need not be kept."""
 
 import hashlib
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from ostler.adapters.store.rules import check, first_standing, stale
+from ostler.adapters.store.census import Stood, of_all
+from ostler.adapters.store.rules import check, first_standing, is_newest, not_at_rest, stale
 from ostler.adapters.store.waiters import Waiters
+from ostler.domain.housekeeping import ERASED as ERASED_STATUS
 from ostler.domain.scheduling import NO_CAPS, Candidate, Caps, back_off_us, choose
 from ostler.kernel.errors import NotFound, StoreError
-from ostler.kernel.event import Record, StreamId
-from ostler.ports import Append, Claim, Standing, StreamInfo
+from ostler.kernel.event import ERASED, Record, StreamId
+from ostler.ports import Append, Census, Claim, Standing, StreamInfo
 
 
 class _Stream:
@@ -41,6 +44,8 @@ class MemoryStore:
         self._streams: dict[StreamId, _Stream] = {}
         self._due: dict[StreamId, _Stream] = {}
         self._log: list[Record] = []
+        self._numbers = 0
+        self._head = 0
         self._workers: dict[str, int] = {}
         self._hands: dict[str, dict[StreamId, _Stream]] = {}
         self._waiters = Waiters()
@@ -54,16 +59,18 @@ class MemoryStore:
         if append.expected != version or append.epoch not in (None, epoch):
             raise stale(append, version=version, epoch=epoch)
         if stream is None:
-            stream = _Stream(append.stream, len(self._streams) + 1, first_standing(append))
+            stream = _Stream(append.stream, self._numbers + 1, first_standing(append))
+            self._numbers += 1
             self._streams[append.stream] = stream
-        for position, record in enumerate(append.records, start=len(self._log) + 1):
-            stored = msgspec.structs.replace(record, position=position)
+        for record in append.records:
+            self._head += 1
+            stored = msgspec.structs.replace(record, position=self._head)
             stream.records.append(stored)
             self._log.append(stored)
         if append.standing is not None:
             self._stand(stream, append.standing)
-        self._waiters.wake(len(self._log), streams=(append.stream,))
-        return len(self._log)
+        self._waiters.wake(self._head, streams=(append.stream,))
+        return self._head
 
     def _stand(self, stream: _Stream, standing: Standing) -> None:
         stream.standing = standing
@@ -77,10 +84,11 @@ class MemoryStore:
         return found.records[after:][:limit] if found else []
 
     async def tail(self, *, after: int = 0, limit: int = 1000) -> list[Record]:
-        return self._log[after : after + limit]
+        begin = bisect_right(self._log, after, key=_position)
+        return self._log[begin : begin + limit]
 
     async def head(self) -> int:
-        return len(self._log)
+        return self._head
 
     async def streams(
         self,
@@ -109,12 +117,13 @@ class MemoryStore:
 
     async def wait(self, *, after: int, timeout_s: float, foreign: bool = False, stream: StreamId | None = None) -> int:
         self._check_open()
-        if len(self._log) > after:
-            return len(self._log)
+        if self._head > after:
+            return self._head
         return await self._waiters.wait(after=after, timeout_s=timeout_s, foreign=False, stream=stream)
 
     async def knocks(self, *, after: int) -> tuple[int, dict[StreamId, int]]:
-        return len(self._log), {record.stream: record.seq for record in self._log[after:]}
+        begin = bisect_right(self._log, after, key=_position)
+        return self._head, {record.stream: record.seq for record in self._log[begin:]}
 
     async def beat(self, worker: str, *, until_us: int) -> None:
         self._workers[worker] = until_us
@@ -192,9 +201,39 @@ class MemoryStore:
     async def workers(self) -> list[tuple[str, int]]:
         return sorted(self._workers.items())
 
+    async def census(self, *, now_us: int, without: Sequence[str] = (), most: int = 10_000) -> Census:
+        streams = [
+            Stood(stream.name, stream.standing, stream.worker, stream.attempts, stream.claimed_us)
+            for stream in self._streams.values()
+        ]
+        return of_all(streams, now_us=now_us, without=without, most=most)
+
     async def retire(self, worker: str) -> None:
         self._workers.pop(worker, None)
         self._free(worker)
+
+    async def remove(self, streams: Mapping[StreamId, int], note: Append) -> None:
+        for name, version in streams.items():
+            if self._at_rest(name, version).number == self._numbers:
+                raise is_newest(name)
+        await self.append(note)
+        self._log = [record for record in self._log if record.stream not in streams]
+        for name in streams:
+            del self._streams[name]
+
+    async def erase(self, stream: StreamId, version: int, note: Append) -> None:
+        found = self._at_rest(stream, version)
+        await self.append(note)
+        found.records = [msgspec.structs.replace(record, data=ERASED) for record in found.records]
+        erased = {record.position: record for record in found.records}
+        self._log = [erased.get(record.position, record) for record in self._log]
+        self._stand(found, msgspec.structs.replace(found.standing, status=ERASED_STATUS, due_us=None))
+
+    def _at_rest(self, name: StreamId, version: int) -> _Stream:
+        stream = self._streams.get(name)
+        if stream is None or len(stream.records) != version or stream.worker or stream.standing.due_us is not None:
+            raise not_at_rest(name)
+        return stream
 
     async def close(self) -> None:
         self._is_closed = True
@@ -210,17 +249,36 @@ class MemoryBlobStore:
 
     def __init__(self) -> None:
         self._bodies: dict[tuple[str, str], bytes] = {}
+        self._users: dict[tuple[str, str], set[str]] = {}
 
-    async def put(self, tenant: str, body: bytes) -> str:
+    async def put(self, stream: StreamId, body: bytes) -> str:
         digest = hashlib.sha256(body).hexdigest()
-        self._bodies.setdefault((tenant, digest), bytes(body))
+        self._bodies.setdefault((stream.tenant, digest), bytes(body))
+        self._users.setdefault((stream.tenant, digest), set()).add(stream.name)
         return digest
+
+    async def share(self, stream: StreamId, digests: Sequence[str]) -> None:
+        for digest in digests:
+            if (stream.tenant, digest) in self._bodies:
+                self._users.setdefault((stream.tenant, digest), set()).add(stream.name)
+
+    async def drop(self, streams: Sequence[StreamId]) -> None:
+        for tenant, name in streams:
+            for place, users in list(self._users.items()):
+                if place[0] == tenant and name in users:
+                    users.discard(name)
+                    if not users:
+                        del self._bodies[place], self._users[place]
 
     async def get(self, tenant: str, digest: str) -> bytes:
         try:
             return self._bodies[tenant, digest]
         except KeyError as error:
             raise NotFound(f"There is no blob {digest!r} here.", digest=digest) from error
+
+
+def _position(record: Record) -> int:
+    return record.position
 
 
 def _candidate(stream: _Stream) -> Candidate:

@@ -1,6 +1,9 @@
 """What every back end asks of an append, and how it refuses one."""
 
-from ostler.kernel.errors import StaleWrite, UsageError
+import hashlib
+
+from ostler.kernel.errors import Conflict, NotFound, StaleWrite, StoreCorrupt, UsageError
+from ostler.kernel.event import StreamId
 from ostler.ports import Append, Standing
 
 
@@ -51,3 +54,31 @@ def stale_view(view: str, *, after: int) -> StaleWrite:
         view=view,
         after=after,
     )
+
+
+def not_at_rest(stream: StreamId) -> StaleWrite:
+    """The refusal to take a stream away that goes on, or went on meanwhile."""
+    return StaleWrite(
+        f"{stream.name} is not at rest: it is due, a worker holds it, or something was appended to it.",
+        hint="Look at it again; only sessions that have ended are taken away.",
+        stream=stream.name,
+    )
+
+
+def is_newest(stream: StreamId) -> Conflict:
+    """The refusal to take the newest stream of a store away."""
+    return Conflict(
+        f"{stream.name} is the newest session of the store, whose number must not be used twice.",
+        hint="Remove it after another has begun.",
+    )
+
+
+def checked_body(body: bytes | None, digest: str) -> bytes:
+    """A body as it was found. Raises `NotFound` if it was not, `StoreCorrupt` if it is not what the hash says."""
+    if body is None:
+        raise NotFound(f"There is no blob {digest!r} here.", digest=digest)
+    if hashlib.sha256(body).hexdigest() != digest:
+        raise StoreCorrupt(
+            f"The blob {digest} is no longer what was stored.", hint="Restore it from a backup.", digest=digest
+        )
+    return body

@@ -1,21 +1,21 @@
-"""Streams and blobs in one SQLite file, for any number of processes on one machine."""
+"""Streams in one SQLite file, for any number of processes on one machine."""
 
 import asyncio
-import hashlib
 import json
-from collections.abc import Callable, Sequence
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ostler.adapters.store import claims, writer
+from ostler.adapters.store import census, claims, removal, writer
 from ostler.adapters.store.database import Database
 from ostler.adapters.store.group import RETRY_FIRST_S, RETRY_GROWTH, RETRY_MAX_S, Group
 from ostler.adapters.store.rules import check
 from ostler.adapters.store.waiters import Waiters
 from ostler.domain.scheduling import NO_CAPS, Caps
-from ostler.kernel.errors import NotFound, StoreBusy, StoreCorrupt, StoreError
+from ostler.kernel.errors import StoreBusy, StoreError
 from ostler.kernel.event import Record, StreamId
-from ostler.ports import Append, Claim, Standing, StreamInfo
+from ostler.ports import Append, Census, Claim, Standing, StreamInfo
 
 T = TypeVar("T")
 
@@ -61,8 +61,6 @@ COUNT_NAMED = """
     )
 """
 WORKERS = "SELECT name, until FROM workers ORDER BY name"
-PUT = "INSERT INTO blobs (tenant, digest, body) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
-GET = "SELECT body FROM blobs WHERE tenant = ? AND digest = ?"
 
 
 class SqliteStore:
@@ -200,8 +198,28 @@ class SqliteStore:
     async def workers(self) -> list[tuple[str, int]]:
         return await self._fetch(WORKERS)
 
+    async def census(self, *, now_us: int, without: Sequence[str] = (), most: int = 10_000) -> Census:
+        return await census.census(self._fetch, now_us=now_us, without=without, most=most)
+
     async def retire(self, worker: str) -> None:
         await self._group.add(claims.retire(worker))
+
+    async def remove(self, streams: Mapping[StreamId, int], note: Append) -> None:
+        await self._group.add(removal.remove(streams, self._noted(note)))
+        self._writer.forget(streams)
+
+    async def erase(self, stream: StreamId, version: int, note: Append) -> None:
+        self._database.connection(to_write=True).execute(removal.FORGET_FREED)
+        await self._group.add(removal.erase(stream, version, self._noted(note)))
+        self._database.shorten_log()
+
+    def _noted(self, note: Append) -> Callable[[sqlite3.Connection], None]:
+        check(note)
+
+        def write(connection: sqlite3.Connection) -> None:
+            self._writer.append(connection, note)
+
+        return write
 
     async def close(self) -> None:
         await self._group.drain()
@@ -211,18 +229,10 @@ class SqliteStore:
         self._waiters.fail(StoreError(f"The store {self._database.path} is closed."))
         self._database.close()
 
-    async def put_blob(self, tenant: str, digest: bytes, body: bytes) -> None:
-        """Keep a body under its digest; for `SqliteBlobStore`."""
-        await self._group.add(lambda connection: connection.execute(PUT, (tenant, digest, body)))
-
-    async def get_blob(self, tenant: str, digest: bytes) -> bytes | None:
-        """The body under this digest, as it is stored; for `SqliteBlobStore`."""
-        rows = await self._fetch(GET, (tenant, digest))
-        return rows[0][0] if rows else None
-
-    async def write(self, operation: writer.Operation) -> None:
-        """Do this in one of the commits, all or nothing; for what else is kept in the file."""
-        await self._group.add(operation)
+    async def write(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        """What this returns, done in one of the commits, all or nothing; for what else is kept in the file."""
+        outcome: T = await self._group.add(operation)
+        return outcome
 
     async def fetch(self, query: str, parameters: Any = ()) -> list[Any]:
         """All rows of one query, which is to be a bounded one; for what else is kept in the file."""
@@ -267,31 +277,6 @@ class SqliteStore:
             ((head,),) = self._database.fetch(HEAD)
             self._change_mark, self._foreign_head = mark, head
             self._waiters.wake(head)
-
-
-class SqliteBlobStore:
-    """A `BlobStore` in the file of a `SqliteStore`, and in its commits."""
-
-    def __init__(self, store: SqliteStore) -> None:
-        self._store = store
-
-    async def put(self, tenant: str, body: bytes) -> str:
-        digest = hashlib.sha256(body)
-        await self._store.put_blob(tenant, digest.digest(), body)
-        return digest.hexdigest()
-
-    async def get(self, tenant: str, digest: str) -> bytes:
-        try:
-            body = await self._store.get_blob(tenant, bytes.fromhex(digest))
-        except ValueError:
-            body = None
-        if body is None:
-            raise NotFound(f"There is no blob {digest!r} here.", digest=digest)
-        if hashlib.sha256(body).hexdigest() != digest:
-            raise StoreCorrupt(
-                f"The blob {digest} is no longer what was stored.", hint="Restore it from a backup.", digest=digest
-            )
-        return body
 
 
 async def _patiently(attempt: Callable[[], T], timeout_s: float) -> T:

@@ -1,7 +1,7 @@
 """Writes groups of works to a SQLite database, each group in one transaction."""
 
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from ostler.adapters.store.database import Database, is_of_the_store, translated
@@ -48,6 +48,15 @@ class Writer:
             raise
         except Exception as error:
             return self._transaction(works, self._apart) if len(works) > 1 else [_refusal(error, self._database)]
+
+    def append(self, connection: sqlite3.Connection, append: Append) -> None:
+        """One append as a part of another operation."""
+        self._append(connection, [append])
+
+    def forget(self, streams: Iterable[StreamId]) -> None:
+        """These streams are gone."""
+        for stream in streams:
+            self._keys.pop(stream, None)
 
     def _transaction(
         self, works: Sequence[Work], write: Callable[[sqlite3.Connection, Sequence[Work]], list[Any]]

@@ -58,6 +58,21 @@ class ReplyFailed(msgspec.Struct, frozen=True, gc=False):
     retry_at_us: int | None = None
 
 
+class CapacityMissed(msgspec.Struct, frozen=True, gc=False):
+    """A call that has not begun has to wait, because there is no capacity under this limit."""
+
+    at_us: int
+    call: str
+    limit: str
+
+
+class CapacityFound(msgspec.Struct, frozen=True, gc=False):
+    """A call that had to wait for capacity may begin."""
+
+    at_us: int
+    call: str
+
+
 class ToolReturned(msgspec.Struct, frozen=True, gc=False):
     """A tool call has its outcome."""
 
@@ -137,6 +152,8 @@ SessionCommand = (
     | Proceed
     | TakeOver
     | ReplyFailed
+    | CapacityMissed
+    | CapacityFound
     | Start
     | Approve
     | Deny

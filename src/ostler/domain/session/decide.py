@@ -78,6 +78,8 @@ def decide(asked: SessionCommand, state: State | None, *, may_begin: bool = True
             _take_over(decision)
         case command.ReplyFailed():
             _reply_failed(decision, asked)
+        case command.CapacityMissed() | command.CapacityFound():
+            _capacity_changed(decision, asked)
         case command.Fail():
             _end(decision, AgentFailed(asked.reason, asked.message), "unknown")
         case command.Start():
@@ -198,6 +200,22 @@ def _reply_failed(decision: Decision, asked: command.ReplyFailed) -> None:
         decision.emit(AgentPaused("ostler", asked.message))
     else:
         _end(decision, AgentFailed("error", f"{asked.code}: {asked.message}"), "cancelled")
+
+
+def _capacity_changed(decision: Decision, asked: command.CapacityMissed | command.CapacityFound) -> None:
+    """A call that has not begun waits, or begins after all; unless the session is to begin nothing any more."""
+    state = decision.state
+    call = _is_open(state, asked.call)
+    if call is None:
+        return
+    if state.cancelling_by is not None:
+        decision.emit(ModelFailed(call.id, "cancelled", "the session was cancelled before this call began"))
+        _advance(decision)
+    elif isinstance(asked, command.CapacityMissed):
+        because = f"waits for capacity: {asked.limit}"
+        decision.emit(CallRetried(call.id, call.attempt, because, asked.at_us, asked.limit))
+    elif decision.may_begin and state.pause is None:
+        decision.emit(CallRetried(call.id, call.attempt, "there is capacity"))
 
 
 def _tool_returned(decision: Decision, call: str, outcome: ToolOutcome) -> None:

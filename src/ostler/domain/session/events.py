@@ -68,12 +68,17 @@ class ModelFailed(Event, tag="model.failed"):
 
 
 class CallRetried(Event, tag="call.retried"):
-    """Attempt `attempt` of an open call begins, not before `not_before_us`; `because` says what became of the last."""
+    """Attempt `attempt` of an open call begins, not before `not_before_us`; `because` says what became of the last.
+
+    With `limit` it has not begun, because there is no capacity under the limit of this name; another event of this
+    type, with the same attempt, says when it does.
+    """
 
     call: str
     attempt: int
     because: str
     not_before_us: int | None = None
+    limit: str | None = None
 
 
 class ToolRequested(Event, tag="tool.requested"):

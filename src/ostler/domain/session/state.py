@@ -40,7 +40,10 @@ ENDED = ("completed", "failed", "cancelled")
 
 
 class OpenCall(msgspec.Struct, frozen=True, gc=False):
-    """An intent without an outcome. `arguments` None marks a model call. `max_tokens` and `reserved_*` are its own."""
+    """An intent without an outcome. `arguments` None marks a model call. `max_tokens` and `reserved_*` are its own.
+
+    With a `limit` it has not begun: there is no capacity under the limit of this name.
+    """
 
     id: str
     tool: str = ""
@@ -50,6 +53,7 @@ class OpenCall(msgspec.Struct, frozen=True, gc=False):
     max_tokens: int | None = None
     reserved_tokens: int = 0
     reserved_microusd: int = 0
+    limit: str | None = None
 
 
 class Question(msgspec.Struct, frozen=True, gc=False):
@@ -125,9 +129,11 @@ class State(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def waiting_for(self) -> str | None:
-        """`approval` or `timer` for a waiting session."""
+        """`approval`, `timer` or `capacity` for a waiting session."""
         if self.status != "waiting":
             return None
+        if waits_for_capacity(self):
+            return "capacity"
         return "timer" if self.open else "approval"
 
 
@@ -137,6 +143,11 @@ def waits_for_timer(state: State) -> bool:
         if not call.not_before_us:
             return False
     return bool(state.open)
+
+
+def waits_for_capacity(state: State) -> bool:
+    """An open call has not begun, because there is no capacity; a call that waits so is always the only open one."""
+    return any(call.limit is not None for call in state.open)
 
 
 def is_under_way(state: State) -> bool:
@@ -190,6 +201,8 @@ def due_us(state: State) -> int | None:
     if state.open:
         if state.cancelling_by is not None or not waits_for_timer(state):
             return 0
+        if state.pause is not None and waits_for_capacity(state):
+            return None
         moments = [call.not_before_us for call in state.open]
     elif state.pause is not None:
         return None
@@ -235,7 +248,9 @@ def evolve(state: State | None, event: SessionEvent, at_us: int) -> State:
             return _replace(state, open=_without(state.open, event.call))
         case CallRetried():
             retried = tuple(
-                msgspec.structs.replace(call, attempt=event.attempt, not_before_us=event.not_before_us or 0)
+                msgspec.structs.replace(
+                    call, attempt=event.attempt, not_before_us=event.not_before_us or 0, limit=event.limit
+                )
                 if call.id == event.call
                 else call
                 for call in state.open

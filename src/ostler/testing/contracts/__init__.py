@@ -11,5 +11,5 @@ Needs pytest, pytest-asyncio and hypothesis.
 
 import pytest
 
-for _contract in ("blob_store", "event_bus", "event_store", "model_provider", "tool_host", "view_store"):
+for _contract in ("blob_store", "event_bus", "event_store", "limiter", "model_provider", "tool_host", "view_store"):
     pytest.register_assert_rewrite(f"{__name__}.{_contract}")

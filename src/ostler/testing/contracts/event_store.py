@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from ostler.adapters.store.memory import MemoryStore
 from ostler.domain.scheduling import Caps
-from ostler.kernel.errors import OstlerError, StaleWrite, StoreError, UsageError
-from ostler.kernel.event import GENESIS, Record, StreamId, first_broken, link
-from ostler.ports import Append, Claim, EventStore, Standing
+from ostler.kernel.errors import Conflict, OstlerError, StaleWrite, StoreError, UsageError
+from ostler.kernel.event import ERASED, GENESIS, Record, StreamId, first_broken, link
+from ostler.ports import CENSUS_GROUPS_MAX, Append, Claim, EventStore, QueueCount, Standing, Suspect
 
 Opener = Callable[[], Awaitable[EventStore]]
 
@@ -454,7 +454,9 @@ class EventStoreContract(ABC):
         assert taken(await store.claim("bert", now_us=10, limit=9, caps=two)) == streams[1:2]
         await store.beat("bert", until_us=1_000)
         assert await store.claim("bert", now_us=10, limit=9, caps=Caps(queues={"*": 2})) == []
-        assert taken(await store.claim("bert", now_us=10, limit=9, caps=Caps({"else": 0}, {"stable": 3}))) == streams[2:3]
+        assert (
+            taken(await store.claim("bert", now_us=10, limit=9, caps=Caps({"else": 0}, {"stable": 3}))) == streams[2:3]
+        )
         assert taken(await store.claim("carl", now_us=1_000, limit=9, caps=two)) == streams[:2]
 
     async def test_attempts_count_until_a_stream_is_let_go_or_vouched_for(self, store: EventStore) -> None:
@@ -522,6 +524,128 @@ class EventStoreContract(ABC):
             *(handles[number % 2].claim(f"worker-{number}", now_us=100, limit=7) for number in range(6))
         )
         assert sorted(claim.stream for claimed in claims for claim in claimed) == sorted(streams)
+
+    # Taking away
+
+    async def test_a_removed_stream_is_gone_and_no_position_is_used_twice(self, store: EventStore) -> None:
+        old, gone, last = (StreamId("acme", name) for name in ("old", "gone", "last"))
+        for stream in (old, last, gone):
+            await store.append(addition(stream, 0, 2, stands=standing("completed")))
+        await store.append(addition(OTHER, 0))
+        await store.append(addition(gone, 2, 3))
+        head = await store.head()
+        await store.remove({old: 2, gone: 5}, addition(ORDER, 0))
+        assert [await store.read(stream) for stream in (old, gone)] == [[], []]
+        assert [info.stream for info in await store.streams("acme")] == [ORDER, OTHER, last]
+        assert await store.head() == head + 1
+        assert [r.stream for r in await store.tail()] == [last, last, OTHER, ORDER]
+        assert await store.append(addition(OTHER, 1)) == head + 2
+        with pytest.raises(StaleWrite):
+            await store.append(addition(gone, 5))
+        assert await store.append(addition(gone, 0)) == head + 3
+        numbers = [info.number for info in await store.streams("acme")]
+        assert len(set(numbers)) == len(numbers)
+
+    async def test_only_what_is_at_rest_is_taken_away(self, store: EventStore) -> None:
+        due, held, moved, quiet = await add_due(store, 1, 2, None, None)
+        await store.append(addition(OTHER, 0))
+        await store.beat("anna", until_us=100)
+        await store.claim("anna", now_us=10, limit=1, only=held)
+        await store.append(addition(held, 1, stands=standing(due_us=None)))
+        await store.append(addition(moved, 1))
+        before = (await store.tail(), await store.streams("acme"))
+        for stream, version in ((due, 1), (held, 2), (moved, 1), (StreamId("acme", "nobody"), 1)):
+            with pytest.raises(StaleWrite):
+                await store.remove({quiet: 1, stream: version}, addition(ORDER, 0))
+            with pytest.raises(StaleWrite):
+                await store.erase(stream, version, addition(ORDER, 0))
+        with pytest.raises(StaleWrite):
+            await store.remove({quiet: 1}, addition(ORDER, 7))
+        with pytest.raises(Conflict):
+            await store.remove({OTHER: 1}, addition(ORDER, 0))
+        assert (await store.tail(), await store.streams("acme")) == before
+
+    async def test_an_erased_stream_keeps_its_places_and_its_chain(self, store: EventStore) -> None:
+        await store.append(addition(OTHER, 0, 3, stands=standing("completed")))
+        before = await store.read(OTHER)
+        await store.erase(OTHER, 3, addition(ORDER, 0))
+        after = await store.read(OTHER)
+        assert [(r.seq, r.at_us, r.hash, r.position) for r in after] == [
+            (r.seq, r.at_us, r.hash, r.position) for r in before
+        ]
+        assert {r.data for r in after} == {ERASED}
+        assert (await store.tail())[:3] == after
+        assert first_broken(after) is None
+        assert [info.standing.status for info in await store.streams("acme")] == ["queued", "erased"]
+
+    # Counting
+
+    async def test_a_census_counts_streams_by_tenant_and_status(self, store: EventStore) -> None:
+        for number, status in enumerate(["queued", "waiting", "waiting", "completed", "completed"]):
+            await store.append(addition(stream_due(number), 0, stands=standing(status)))
+        await store.append(addition(StreamId("rival", "order-1"), 0, stands=standing("waiting")))
+        counted = await store.census(now_us=10)
+        assert [(one.tenant, one.status, one.count) for one in counted.statuses] == [
+            ("acme", "completed", 2),
+            ("acme", "queued", 1),
+            ("acme", "waiting", 2),
+            ("rival", "waiting", 1),
+        ]
+        assert (counted.queues, counted.held, counted.suspects, counted.is_whole) == ([], [], [], True)
+        some = await store.census(now_us=10, without=["completed", "queued", "nonsense"], most=1)
+        assert [(one.tenant, one.status, one.count) for one in some.statuses] == [
+            ("acme", "waiting", 1),
+            ("rival", "waiting", 1),
+        ]
+
+    async def test_a_census_tells_what_is_due_and_since_when(self, store: EventStore) -> None:
+        await add_due(store, 7, 5, 10, 11, None)
+        for number, place in enumerate((Standing("stable", "queued", 90, 4), Standing("barn", "queued", 11, -1))):
+            await store.append(addition(StreamId("acme", f"later-{number}"), 0, stands=place))
+        counted = await store.census(now_us=10)
+        assert counted.queues == [
+            QueueCount("acme", "barn", due=0, later=1, oldest_us=None, priority_min=-1, priority_max=-1),
+            QueueCount("acme", "stable", due=3, later=2, oldest_us=5, priority_min=0, priority_max=4),
+        ]
+        (barn, stable) = (await store.census(now_us=90, most=2)).queues
+        assert (barn.due, stable.due, stable.later) == (1, 2, 0)
+
+    async def test_what_is_held_is_counted_for_its_worker_dead_or_alive(self, store: EventStore) -> None:
+        streams = await add_due(store, 1, 2, 3)
+        await store.append(addition(StreamId("rival", "order-1"), 0, stands=standing(queue="barn", due_us=1)))
+        await store.beat("anna", until_us=50)
+        await store.claim("anna", now_us=10, limit=9, queues=["stable"])
+        await store.claim("bert", now_us=10, limit=9)
+        await store.release("anna", streams[:1])
+        counted = await store.census(now_us=100)
+        assert [(one.worker, one.tenant, one.queue, one.count) for one in counted.held] == [
+            ("anna", "acme", "stable", 2),
+            ("bert", "rival", "barn", 1),
+        ]
+        assert [(one.queue, one.due) for one in counted.queues] == [("stable", 1)]
+
+    async def test_suspects_are_told_until_they_are_vouched_for(self, store: EventStore) -> None:
+        one, two = await add_due(store, 1, 2)
+        for seconds in (0, 0, 1):
+            await store.claim("anna", now_us=10 + seconds * 1_000_000, limit=1, only=one)
+        for _ in range(2):
+            await store.claim("anna", now_us=20, limit=1, only=two)
+        found = (await store.census(now_us=10)).suspects
+        assert found == [
+            Suspect(one, "stable", "queued", 3, 1_000_010, None),
+            Suspect(two, "stable", "queued", 2, 20, "anna"),
+        ]
+        await store.vouch("anna", [two])
+        assert [suspect.stream for suspect in (await store.census(now_us=10)).suspects] == [one]
+
+    async def test_a_census_of_very_many_groups_says_that_it_is_not_whole(self, store: EventStore) -> None:
+        names = [StreamId(f"tenant-{number:04}", "order-1") for number in range(CENSUS_GROUPS_MAX + 1)]
+        await asyncio.gather(*(store.append(addition(name, 0, stands=standing(due_us=1))) for name in names[1:]))
+        assert (await store.census(now_us=10)).is_whole
+        await store.append(addition(names[0], 0, stands=standing()))
+        counted = await store.census(now_us=10)
+        assert (len(counted.statuses), counted.statuses[0].tenant) == (CENSUS_GROUPS_MAX, "tenant-0000")
+        assert (len(counted.queues), counted.is_whole) == (CENSUS_GROUPS_MAX, False)
 
     # Life
 
@@ -653,4 +777,4 @@ async def _append(
 async def everything(store: EventStore) -> object:
     """All that can be seen of a store."""
     lists = [await store.streams(tenant) for tenant in ("acme", "rival")]
-    return await store.tail(), await store.head(), lists, await store.workers()
+    return await store.tail(), await store.head(), lists, await store.workers(), await store.census(now_us=3, most=2)

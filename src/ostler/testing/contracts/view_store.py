@@ -92,6 +92,11 @@ class ViewStoreContract(ABC):
         await views.advance(VIEW, after=5, position=2**40)
         assert (await views.position(VIEW), await views.page(VIEW, "acme")) == (2**40, [])
 
+    async def test_rows_may_change_where_the_view_stands(self, views: ViewStore) -> None:
+        await views.advance(VIEW, after=0, position=7, rows=put("a", "b"))
+        await views.advance(VIEW, after=7, position=7, rows=take("a"))
+        assert (await views.position(VIEW), await views.page(VIEW, "acme")) == (7, [("b", b"hay")])
+
     async def test_taking_away_what_is_not_there_changes_nothing(self, views: ViewStore) -> None:
         await views.advance(VIEW, after=0, position=1, rows=[*take("a"), *put("b")])
         assert await views.page(VIEW, "acme") == [("b", b"hay")]
@@ -188,6 +193,13 @@ class ViewStoreContract(ABC):
             await views.advance(VIEW, after=5, position=6, rows=put("b"))
         await views.advance(VIEW, after=0, position=1, rows=put("c"))
         assert await views.page(VIEW, "acme") == [("c", b"hay")]
+
+    async def test_nothing_of_what_was_forgotten_comes_back(self, views: ViewStore) -> None:
+        for number in range(3):
+            assert await views.page(VIEW, "acme") == []
+            await views.advance(VIEW, after=0, position=1, rows=put(f"a-{number}"))
+            assert await views.page(VIEW, "acme") == [(f"a-{number}", b"hay")]
+            await views.forget(VIEW)
 
     async def test_what_was_written_is_there_after_opening_again(self, open_views: Opener) -> None:
         async with open_views() as views:

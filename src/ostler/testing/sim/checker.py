@@ -103,7 +103,7 @@ def calls_have_one_result(history: History) -> Found:
 
 
 def effects_happen_as_often_as_promised(history: History) -> Found:
-    """I4: a `once` tool acts at most once, any other no more often than the log has attempts; what went well happened."""
+    """I4: a `once` tool acts at most once, another as often as the log has attempts; what went well has happened."""
     attempts = {tale.stream.name: _attempts(tale.events) for tale in history.tales}
     done = Counter(effect.key for effect in history.effects if effect.done_s is not None)
     kinds = {effect.key: effect for effect in history.effects}
@@ -115,22 +115,24 @@ def effects_happen_as_often_as_promised(history: History) -> Found:
             yield f"{session}: call {call} of {effect.tool} began {begun} times, {allowed} are accounted for"
     yield from _happened_again(history)
     for tale in history.tales:
-        if tale.state is not None and tale.state.origin is not None:
-            continue  # its past happened in another session
+        if _is_forked(tale):
+            continue
         for seq, one in enumerate(tale.events, 1):
             if isinstance(one, event.ToolCompleted) and one.ok and done[f"{tale.stream.name}/{one.call}"] == 0:
                 yield f"{tale.stream.name}/{seq}: call {one.call} went well, and nothing happened"
 
 
 def _happened_again(history: History) -> Found:
-    """A reconcilable tool is asked before it is tried again, so that it repeats only what happened while it was asked."""
+    """A reconcilable tool is asked before it is tried again: it may only repeat what happened while it was asked."""
     done: dict[str, float] = {}
     for effect in history.effects:
         if effect.effect != "reconcilable":
             continue
         before_s = done.get(effect.key, math.inf)
-        if before_s < effect.began_s - ASKED_S and not _was_troubled(history, effect, before_s):
-            yield f"{effect.key}: attempt {effect.attempt} began {effect.began_s - before_s:.1f} s after it had happened"
+        asked_s = effect.began_s - ASKED_S
+        if before_s < asked_s and not _was_troubled(history, effect, asked_s):
+            late_s = effect.began_s - before_s
+            yield f"{effect.key}: attempt {effect.attempt} began {late_s:.1f} s after it had happened"
         if effect.done_s is not None:
             done[effect.key] = min(before_s, effect.done_s)
 
@@ -171,7 +173,7 @@ def _was_allowed(tale: Tale, call: str, effect: Effect) -> Found:
 
 
 def _was_judged(tale: Tale) -> Found:
-    """Every call that had to be approved was approved before it was begun, with the arguments that it was begun with."""
+    """A call that had to be approved was, before it was begun, with the arguments that it was begun with."""
     asked: dict[str, str] = {}
     granted: dict[str, str] = {}
     for seq, one in enumerate(tale.events, 1):
@@ -233,36 +235,45 @@ def limits_are_kept(history: History) -> Found:
     Budgets are those of one session: there are no child sessions yet, and so no tree to add up.
     """
     asked = Counter(one.key for one in history.asked)
-    charged = defaultdict(set)
-    for one in history.asked:
-        charged[one.key].add(one.tokens)
+    charged = {(one.key, one.tokens) for one in history.asked}
     for tale in history.tales:
-        if tale.state is None:
-            continue
-        name, state, limits = tale.stream.name, tale.state, tale.state.agent.limits
-        settled = [one for one in tale.events if isinstance(one, event.ModelCompleted)]
-        begun = [one for one in tale.events if isinstance(one, event.ModelRequested)]
-        tools = [one for one in tale.events if isinstance(one, event.ToolRequested)]
-        tokens, cost = sum(one.usage.total_tokens for one in settled), sum(one.cost_microusd for one in settled)
-        if (state.usage.total_tokens, state.cost_microusd) != (tokens, cost):
-            counted = (state.usage.total_tokens, state.cost_microusd)
-            yield f"{name}: {counted} tokens and micro-dollars are counted, {(tokens, cost)} were settled"
-        for what, used, limit in (
-            ("steps", len(begun), limits.steps),
-            ("tool calls", len(tools), limits.tool_calls),
-            ("tokens", tokens, limits.tokens),
-            ("micro-dollars", cost, limits.cost_microusd),
-        ):
-            if limit is not None and used > limit:
-                yield f"{name}: used {used} {what} of {limit}"
+        yield from _limits_kept(tale)
         retried = Counter(one.call for one in tale.events if isinstance(one, event.CallRetried))
-        for one in begun:
-            key = f"{name}/{one.call}"
-            if asked[key] > 1 + retried[one.call]:
-                yield f"{name}: the model was asked {asked[key]} times for call {one.call}, logged are {retried[one.call]}"
-        for done in settled:
-            if state.origin is None and done.usage.total_tokens not in charged[f"{name}/{done.call}"]:
-                yield f"{name}: call {done.call} was settled with what the provider never charged"
+        for one in tale.events:
+            if isinstance(one, event.ModelRequested):
+                count, logged = asked[f"{tale.stream.name}/{one.call}"], 1 + retried[one.call]
+                if count > logged:
+                    yield f"{tale.stream.name}: the model was asked {count} times for call {one.call}, logged {logged}"
+            elif isinstance(one, event.ModelCompleted) and not _is_forked(tale):
+                bill = (f"{tale.stream.name}/{one.call}", one.usage.total_tokens)
+                if bill not in charged:
+                    yield f"{tale.stream.name}: call {one.call} was settled with what nobody has charged"
+
+
+def _is_forked(tale: Tale) -> bool:
+    """Its past happened in another session."""
+    return tale.state is not None and tale.state.origin is not None
+
+
+def _limits_kept(tale: Tale) -> Found:
+    if tale.state is None:
+        return
+    name, state, limits = tale.stream.name, tale.state, tale.state.agent.limits
+    settled = [one for one in tale.events if isinstance(one, event.ModelCompleted)]
+    steps = sum(1 for one in tale.events if isinstance(one, event.ModelRequested))
+    tools = sum(1 for one in tale.events if isinstance(one, event.ToolRequested))
+    tokens, cost = sum(one.usage.total_tokens for one in settled), sum(one.cost_microusd for one in settled)
+    counted = (state.usage.total_tokens, state.cost_microusd)
+    if counted != (tokens, cost):
+        yield f"{name}: {counted} tokens and micro-dollars are counted, {(tokens, cost)} were settled"
+    for what, used, limit in (
+        ("steps", steps, limits.steps),
+        ("tool calls", tools, limits.tool_calls),
+        ("tokens", tokens, limits.tokens),
+        ("micro-dollars", cost, limits.cost_microusd),
+    ):
+        if limit is not None and used > limit:
+            yield f"{name}: used {used} {what} of {limit}"
 
 
 def a_cancelled_session_stops(history: History) -> Found:

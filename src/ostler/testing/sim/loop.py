@@ -8,11 +8,13 @@ import asyncio
 import heapq
 import random
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
 from contextvars import Context, ContextVar, copy_context
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 TURN_S = 0.000_02
 """How much virtual time one callback takes, so that whoever spins moves the clock as well."""
@@ -82,7 +84,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def time(self) -> float:
         return self._now
 
-    def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> asyncio.Handle:
+    def call_soon(
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.Handle:
         if context is None:
             context = copy_context()
         turn = _Turn(self._now, callback, args, self, context)
@@ -90,7 +94,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return turn
 
     def call_at(
-        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+        self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         if context is None:
             context = copy_context()
@@ -102,7 +106,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return turn
 
     def call_later(
-        self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+        self, delay: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         return self.call_at(self._now + delay, callback, *args, context=context)
 
@@ -122,9 +126,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         error = context.get("exception")
-        if isinstance(error, Killed) or "was destroyed but it is pending" in context["message"]:
-            return  # of a process that was killed
-        self.complaints.append(f"{context['message']}: {error!r}")
+        message = context["message"]
+        if isinstance(error, Killed) or "is pending" in message or "never retrieved" in message:
+            return  # it comes of a process that is gone, whenever garbage is collected
+        self.complaints.append(f"{message}: {error!r}")
 
     def spawn(self, process: Process, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
         """Run `work` as a task of `process`."""
@@ -135,14 +140,26 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def run(self, process: Process, main: Coroutine[Any, Any, T]) -> T:
         """Run `main` in `process`, and everything that it spawns, until it returns. Raises `Stuck`."""
-        # asyncio gives it to those who implement loops, under this name.
-        asyncio.events._set_running_loop(self)
-        try:
+        with self._running():
             task = self.spawn(process, main)
             self.turns = 0
             while not task.done():
                 self._take_turn()
             return task.result()
+
+    def end(self, processes: Iterable[Process]) -> None:
+        """Kill these processes while nothing runs."""
+        with self._running():
+            for process in processes:
+                self.kill(process)
+            self._clear_away()
+
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        # asyncio gives this function to those who implement loops, under this name.
+        asyncio.events._set_running_loop(self)
+        try:
+            yield
         finally:
             asyncio.events._set_running_loop(None)
 
@@ -173,7 +190,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         found = [(task.get_name(), _died_of(task)) for task in process.tasks if task.done()]
         return [f"{name}: {error!r}" for name, error in found if error is not None]
 
-    def clear_away(self) -> None:
+    def _clear_away(self) -> None:
         """Unwind what is left of those that were killed."""
         while self._dying:
             process = self._dying.pop()
@@ -212,7 +229,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         if not turn.cancelled():
             turn._run()
         if self._dying:
-            self.clear_away()
+            self._clear_away()
 
     def _choose(self, waiting: list[Process]) -> Process:
         if len(waiting) == 1:

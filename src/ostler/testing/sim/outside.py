@@ -1,7 +1,6 @@
 """The world outside of every process: tools that change it, a model that asks for them, and a ledger that survives."""
 
 import asyncio
-import random
 from collections.abc import Callable
 from contextvars import ContextVar
 
@@ -21,13 +20,15 @@ from ostler.kernel.errors import (
     RateLimited,
     ToolError,
 )
-from ostler.testing.sim.faults import Faults
-from ostler.testing.sim.history import Asked, Effect, History
-from ostler.testing.sim.loop import here
+from ostler.testing.sim.history import Asked, Effect
+from ostler.testing.sim.loop import Process, here
+from ostler.testing.sim.wire import Lines
 
-TOOL_TIMEOUT_S = 6.0
+TOOL_TIMEOUT_S = 4.0
+HASTY_TOOL_TIMEOUT_S = 1.5
 MODEL_TIMEOUT_S = 5.0
 FOR_EVER_S = 600.0
+_WEIGHTS = (1, 1, 2, 2)
 AMOUNTS = 20
 """Arguments are numbers below this; the rules of the simulated agents speak of some of them."""
 
@@ -37,10 +38,11 @@ MODEL = ModelRef("scripted", "sim", "dice", price=Price(3_000_000, 15_000_000))
 class Outside:
     """What tools and models do in one run, by its seed. `head` says how many events the log has."""
 
-    def __init__(self, chance: random.Random, faults: Faults, history: History, head: Callable[[], int]) -> None:
-        self._chance = chance
-        self._faults = faults
-        self._history = history
+    def __init__(self, lines: Lines, head: Callable[[], int]) -> None:
+        self._lines = lines
+        self._chance = lines.chance
+        self._faults = lines.faults
+        self._history = lines.history
         self._head = head
         self._happened: set[str] = set()
         self.is_wrapping_up = False
@@ -63,16 +65,27 @@ class Outside:
         mood = self._chance.random() if self._faults.is_on else 1.0
         if mood < self._faults.tool_hangs:
             await self._hang()
-        elif self._chance.random() < 0.7:
-            await asyncio.sleep(self._chance.choice((0.0, 0.02, 0.3, 2.0)) * self._chance.random())
+        else:
+            await self._take_time()
         is_failing = self._faults.is_on and self._chance.random() < self._faults.tool_errors
         if is_failing and self._chance.random() < 0.5:
             raise Failure(self._chance.choice(("transient", "permanent")), "out of order")
+        self._bring_down(here())
         done.done_s = loop.time()
         self._happened.add(request.key)
+        await self._take_time()  # it has happened, and nobody here knows yet
         if is_failing:
             raise RuntimeError("it failed after it had happened")
         return f"{request.tool} done"
+
+    def _bring_down(self, process: Process) -> None:
+        """Now and then a tool takes its whole process with it."""
+        if self._faults.is_on and self._chance.random() < 4 * self._faults.crash:
+            self._lines.kill(process, within_s=self._chance.choice((0.0, 0.1, 2.0)) * self._chance.random())
+
+    async def _take_time(self) -> None:
+        if self._chance.random() < 0.6:
+            await asyncio.sleep(self._chance.choice((0.0, 0.02, 0.3, 2.0)) * self._chance.random())
 
     async def _hang(self) -> None:
         """Take too long: stopped at once, only at the second time of asking, or never."""
@@ -137,7 +150,7 @@ class Outside:
         return Reply("", tuple(calls), "tool_calls", usage)
 
     def _call(self, number: int, request: ModelRequest) -> AskedCall:
-        name = self._chance.choice(request.tools).name
+        name = self._chance.choices(request.tools, _WEIGHTS)[0].name
         arguments = msgspec.json.encode({"amount": self._chance.randrange(AMOUNTS)}).decode()
         if self._chance.random() < self._faults.model_nonsense / 3:
             name, arguments = self._chance.choice(((name, '{"amount": "many"}'), ("loook", "{}"), (name, "{")))
@@ -158,7 +171,7 @@ class Dice:
         """Nothing is held."""
 
 
-@tool(effect="read", timeout_s=TOOL_TIMEOUT_S)
+@tool(effect="read", timeout_s=HASTY_TOOL_TIMEOUT_S)
 async def look(request: ToolRequest, amount: int) -> str:
     """Look."""
     return await OUTSIDE.get().act(request, "read")
@@ -180,7 +193,7 @@ async def book(request: ToolRequest, amount: int) -> str:
     return await OUTSIDE.get().act(request, "reconcilable")
 
 
-@tool(effect="once", timeout_s=TOOL_TIMEOUT_S)
+@tool(effect="once", timeout_s=HASTY_TOOL_TIMEOUT_S)
 async def pay(request: ToolRequest, amount: int) -> str:
     """Pay."""
     return await OUTSIDE.get().act(request, "once")

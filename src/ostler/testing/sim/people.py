@@ -7,7 +7,7 @@ from ostler.domain.gate import digest_of
 from ostler.domain.identity import LOCAL_USER
 from ostler.domain.session import commands as command
 from ostler.domain.session.commands import SessionCommand
-from ostler.kernel.errors import OstlerError, StoreError
+from ostler.kernel.errors import OstlerError, StoreCorrupt, StoreError
 from ostler.kernel.event import StreamId
 from ostler.kernel.ids import CHANCE_BYTES, make_id
 from ostler.ports import Clock
@@ -48,12 +48,11 @@ class Person:
             wish = self._wish(stream, "start")
             try:
                 started = await self._journal.start(LOCAL_USER.tenant, start)
-            except StoreError as error:
+            except OstlerError as error:
                 wish.error = error.code
+                if not (isinstance(error, StoreError) and error.retryable):
+                    return stream  # it has begun already: only the reply was lost
                 await asyncio.sleep(0.5)
-            except OstlerError as error:  # it has begun already: only the reply was lost
-                wish.error = error.code
-                return stream
             else:
                 wish.seq = started.seq
                 return stream
@@ -70,10 +69,11 @@ class Person:
 
     async def settle(self, stream: StreamId) -> None:
         """Say whatever this session is waiting to hear: in fair weather, so that it must come to its end."""
-        session = await self._journal.load(stream)
-        state = session.state
-        assert state is not None
-        if state.end is not None:
+        try:
+            state = (await self._journal.load(stream)).state
+        except StoreCorrupt:  # they are told, and that is all there is to do
+            return
+        if state is None or state.end is not None:
             return
         if state.pause is not None:
             await self._try(stream, "resume")
@@ -104,7 +104,9 @@ class Person:
             if question is None and not self._seen:
                 wish.error = "nothing to answer"
                 return
-            wish.call, wish.digest = self._what_is_on_the_page(question and (question.call, question.digest))
+            wish.call, wish.digest = self._what_is_on_the_page(
+                (question.call, question.digest) if question is not None else None
+            )
         if self._chance.random() < 0.3:
             await asyncio.sleep(self._chance.random())  # they think, and the session goes on
         wish.events = await self._journal.execute(session, self._command(kind, wish))

@@ -11,7 +11,6 @@ import msgspec
 from ostler.adapters.store.memory import MemoryBlobStore, MemoryStore
 from ostler.domain.identity import DEFAULT_TENANT
 from ostler.domain.session.state import ENDED, due_us
-from ostler.kernel.errors import OstlerError
 from ostler.kernel.event import StreamId
 from ostler.ports import StreamInfo
 from ostler.runtime.journal import QUARANTINED, Folded, Journal
@@ -19,7 +18,7 @@ from ostler.testing.sim import checker
 from ostler.testing.sim.crew import Machine, WatchedJournal
 from ostler.testing.sim.faults import SPARED, Faults, choose
 from ostler.testing.sim.history import History, tale
-from ostler.testing.sim.loop import Process, Stuck, VirtualLoop
+from ostler.testing.sim.loop import Process, VirtualLoop
 from ostler.testing.sim.outside import OUTSIDE, Outside
 from ostler.testing.sim.people import Person
 from ostler.testing.sim.wire import FROZEN_S, START_US, Lines, Vault, Wire, WorkerClock
@@ -56,14 +55,17 @@ def _simulate(seed: int, spared: tuple[str, ...]) -> Outcome:
     run = Simulation(seed, spared)
     problems = []
     try:
-        run.loop.run(run.world, run.play())
-    except (Stuck, OstlerError) as error:
-        problems.append(f"I10: the run came to no end: {error!r}")
-    run.end_processes()
-    run.loop.run(run.scribe, run.write_down_the_end())
-    run.loop.close()
+        try:
+            run.loop.run(run.world, run.play())
+        except Exception as error:  # whatever broke it off, that it did is what was found
+            problems.append(f"I10: the run came to no end: {error!r}")
+        turns = run.loop.turns
+        run.end_processes()
+        run.loop.run(run.scribe, run.write_down_the_end())
+    finally:
+        run.loop.close()
     problems += checker.judge(run.history)
-    return Outcome(seed, problems, run.history, run.loop.turns, run.loop.time())
+    return Outcome(seed, problems, run.history, turns, run.loop.time())
 
 
 class Simulation:
@@ -76,16 +78,18 @@ class Simulation:
         self.loop = VirtualLoop(chance, stickiness=chance.choice((0.0, 0.5, 0.9)))
         store: Any = Vault(MemoryStore(), self.history)
         self._vault = store
-        self._outside = Outside(chance, self.faults, self.history, lambda: self._vault.position)
+        self.lines = Lines(self.loop, chance, self.faults, self.history)
+        self._outside = Outside(self.lines, lambda: self._vault.position)
         OUTSIDE.set(self._outside)
         self.world = Process("world")
         self.scribe = Process("scribe")
-        self.lines = Lines(self.loop, chance, self.faults, self.history)
         self._people = Process("people")
         self._truth = self._vault.store
         self._log = Journal(self._truth)
         self._folded: dict[StreamId, Folded] = {}
-        self._machines = [Machine(number, WorkerClock(self.loop)) for number in range(1, chance.choice((1, 2, 2, 3)) + 1)]
+        self._machines = [
+            Machine(number, WorkerClock(self.loop)) for number in range(1, chance.choice((1, 2, 2, 3)) + 1)
+        ]
 
     async def play(self) -> None:
         blobs = MemoryBlobStore()
@@ -246,9 +250,7 @@ class Simulation:
         workers = [machine.process for machine in self._machines if machine.process is not None]
         for process in workers:
             self.history.complaints += [f"{process.name}: {died}" for died in self.loop.died(process)]
-        for process in (*workers, self._people, self.lines.carrier, self.world):
-            self.loop.kill(process)
-        self.loop.clear_away()
+        self.loop.end((*workers, self._people, self.lines.carrier, self.world))
         self.history.complaints += self.loop.complaints
 
     async def write_down_the_end(self) -> None:

@@ -86,6 +86,17 @@ class Lines:
             self.loop.kill(process)
             raise Killed(moment)
 
+    def kill(self, process: Process, *, within_s: float) -> None:
+        """Let the process die a little later, whatever it is about then."""
+
+        async def strike() -> None:
+            await asyncio.sleep(within_s)
+            if process.is_alive:
+                self.note(process, "is brought down by a tool")
+                self.loop.kill(process)
+
+        self.loop.spawn(self.carrier, strike())
+
     def freeze(self, process: Process, how_long: float, where: str = "") -> None:
         """Let the process have no turns for so long."""
         now = self.loop.time()

@@ -1,7 +1,7 @@
 """Groups of appends as the arguments of the functions that write them."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ostler.adapters.store.postgres.server import RETRY_FIRST_S, RETRY_GROWTH, RETRY_MAX_S, Server, is_in_doubt
@@ -55,6 +55,17 @@ class Appender:
             except OstlerError as error:
                 outcomes += [error] * len(group)
         return outcomes
+
+    async def append_within(self, connection: Any, append: Append) -> None:
+        """One append as a part of another transaction. Raises `StaleWrite`, as far as one can tell there."""
+        ((_, ends),) = await connection.fetch(self._many, *self._arguments([append]), self._sender)
+        if ends[0] is None:
+            raise stale(append, version=-1, epoch=-1)
+
+    def forget(self, streams: Iterable[StreamId]) -> None:
+        """These streams are gone."""
+        for stream in streams:
+            self._keys.pop(stream, None)
 
     async def _write(self, group: list[Append]) -> list[Any]:
         ends, was_in_doubt = await self._send(group)

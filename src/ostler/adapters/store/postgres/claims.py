@@ -45,6 +45,10 @@ ONLY = """
     WHERE tenant = $1 AND name = $2 AND due <= $3 AND worker IS NULL
 """
 HELD = "SELECT tenant, queue, count(*) FROM @schema.streams WHERE worker IS NOT NULL GROUP BY tenant, queue"
+TAKEN = """
+    SELECT tenant, name, epoch, attempts FROM @schema.streams WHERE worker = $1 AND claimed = ANY ($2::bigint[])
+    ORDER BY key
+"""
 TAKE = """
     SELECT tenant, name, taken.epoch, taken.attempts
     FROM @schema.take($1, $2, $3) AS taken JOIN unnest($1) WITH ORDINALITY AS wanted (key, number) USING (key)
@@ -53,11 +57,16 @@ TAKE = """
 
 
 class Claimer:
-    """Claims for one process. Remembers which lanes it has looked at, where there are too many to look at all."""
+    """Claims for one process. Remembers which lanes it has looked at, where there are too many to look at all.
+
+    When the connection breaks, nobody knows whether streams were taken. They bear the moment of the claim, and are
+    looked for with the next one: else they would be in the hands of a worker that does not know of them.
+    """
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self._lane = FIRST_LANE
+        self._in_doubt: set[int] = set()
 
     async def claim(
         self,
@@ -75,6 +84,10 @@ class Claimer:
 
         async def take(connection: Any) -> list[Claim]:
             await connection.fetch(sql("SELECT @schema.lock_claims(), @schema.free_the_dead($1)"), now_us)
+            taken = await connection.fetch(sql(TAKEN), worker, list(self._in_doubt)) if self._in_doubt else []
+            self._in_doubt.add(now_us)
+            if taken:
+                return [_claim(row) for row in taken]
             if only is not None:
                 rows = await connection.fetch(sql(ONLY), *only, now_us)
                 rows = [row for row in rows if queues is None or row[1] in queues]
@@ -88,12 +101,11 @@ class Claimer:
             if not chosen:
                 return []
             keys = [candidate.number for candidate in chosen]
-            return [
-                Claim(StreamId(tenant, name), epoch, attempts)
-                for tenant, name, epoch, attempts in await connection.fetch(sql(TAKE), keys, worker, now_us)
-            ]
+            return [_claim(row) for row in await connection.fetch(sql(TAKE), keys, worker, now_us)]
 
-        return await self._server.patiently(lambda: self._server.transact(take))
+        claims = await self._server.patiently(lambda: self._server.transact(take))
+        self._in_doubt.clear()
+        return claims
 
     async def _in_lanes(
         self, connection: Any, now_us: int, limit: int, queues: Sequence[str] | None
@@ -113,3 +125,8 @@ class Claimer:
             if begin == FIRST_LANE:
                 return rows
             begin = FIRST_LANE
+
+
+def _claim(row: Any) -> Claim:
+    tenant, name, epoch, attempts = row
+    return Claim(StreamId(tenant, name), epoch, attempts)

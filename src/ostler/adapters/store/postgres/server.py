@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -27,12 +28,16 @@ COMMAND_TIMEOUT_S = 10.0
 """How long the server may take for one statement. A connection that is silent for longer is given up as broken; well
 below a worker's lease, so that a half-open one does not cost it its sessions."""
 CONNECT_TIMEOUT_S = 5.0
+IDLE_TIMEOUT_S = 5.0
+"""How long a transaction of ours may stand still before the server ends it. Its locks are what everybody waits for, and
+whoever opened it may have been stopped, or cut off."""
 PATIENCE_S = 30.0
 """How long a store whose server does not answer is tried again."""
 RETRY_FIRST_S = 0.02
 RETRY_GROWTH = 1.6
 RETRY_MAX_S = 1.0
 
+_IDLE_SETTING = "idle_in_transaction_session_timeout"
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,39}")
 
 _BROKEN = (
@@ -40,6 +45,7 @@ _BROKEN = (
     TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the driver's own confusion about a connection that broke while it was used
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
@@ -119,14 +125,26 @@ class Server:
             if not self.address.is_pooled:
                 return await connection.fetch(query, *arguments)
             # The pooler may give each message another server connection, except within a transaction.
-            async with connection.transaction():
+            async with self._transaction(connection):
                 return await connection.fetch(query, *arguments)
 
     async def transact(self, work: Callable[[Any], Awaitable[T]]) -> T:
         """What `work` returns when it is given a connection in a transaction, which is then committed; tried once."""
         pool = await self._connected()
-        async with pool.acquire(timeout=CONNECT_TIMEOUT_S) as connection, connection.transaction():
+        async with pool.acquire(timeout=CONNECT_TIMEOUT_S) as connection, self._transaction(connection):
             return await work(connection)
+
+    async def alone(self, statement: str) -> None:
+        """A statement that must not be in a transaction, on a connection of its own, for as long as it takes."""
+
+        async def work() -> None:
+            connection = await asyncpg.connect(self.address.dsn, **self._options() | {"command_timeout": None})
+            try:
+                await connection.execute(statement)
+            finally:
+                await connection.close()
+
+        await self.patiently(work)
 
     async def patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """What `attempt` returns once the server can be reached and nobody is in the way; it may be done twice.
@@ -186,9 +204,18 @@ class Server:
             )
         return StoreError(f"The server could not do it. {said}")
 
+    @asynccontextmanager
+    async def _transaction(self, connection: Any) -> AsyncIterator[None]:
+        async with connection.transaction():
+            if self.address.is_pooled:
+                await connection.execute(f"SET LOCAL {_IDLE_SETTING} = {_idle_ms()}")
+            yield
+
     def _options(self) -> dict[str, Any]:
         options: dict[str, Any] = {"timeout": CONNECT_TIMEOUT_S, "command_timeout": COMMAND_TIMEOUT_S}
-        return options | ({"statement_cache_size": 0} if self.address.is_pooled else {})
+        if self.address.is_pooled:  # a pooler passes no settings on, and its connections know no statements of ours
+            return options | {"statement_cache_size": 0}
+        return options | {"server_settings": {_IDLE_SETTING: str(_idle_ms())}}
 
     async def _connected(self) -> "asyncpg.Pool[asyncpg.Record]":
         if self._is_closed:
@@ -206,6 +233,10 @@ class Server:
 def is_in_doubt(error: Exception) -> bool:
     """Whether what was sent may have been done all the same."""
     return isinstance(error, _BROKEN)
+
+
+def _idle_ms() -> int:
+    return int(IDLE_TIMEOUT_S * 1000)
 
 
 async def _leave_as_it_is(connection: asyncpg.Connection) -> None:

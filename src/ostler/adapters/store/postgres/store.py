@@ -1,28 +1,39 @@
 """Streams in PostgreSQL."""
 
-import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ostler.adapters.store.group import RemoteGroup
 from ostler.adapters.store.postgres.appends import Appender
+from ostler.adapters.store.postgres.census import census
 from ostler.adapters.store.postgres.claims import Claimer
 from ostler.adapters.store.postgres.clock import ServerClock, monotonic_us
 from ostler.adapters.store.postgres.notices import Notices
 from ostler.adapters.store.postgres.schema import Schema, migrations
 from ostler.adapters.store.postgres.server import PATIENCE_S, Server, address
-from ostler.adapters.store.rules import check
+from ostler.adapters.store.rules import check, is_newest, not_at_rest
+from ostler.domain.housekeeping import ERASED as ERASED_STATUS
 from ostler.domain.scheduling import NO_CAPS, Caps
-from ostler.kernel.errors import NotFound, StoreCorrupt
-from ostler.kernel.event import Record, StreamId
-from ostler.ports import Append, Claim, Standing, StreamInfo
+from ostler.kernel.errors import StoreCorrupt
+from ostler.kernel.event import ERASED, Record, StreamId
+from ostler.ports import Append, Census, Claim, Standing, StreamInfo
 
 PAGE = 1000
 """Rows fetched before others get a turn."""
 
+AT_REST = """
+    SELECT tenant, name, key, (SELECT max(seq) FROM @schema.events WHERE stream = key),
+        key = (SELECT max(key) FROM @schema.streams)
+    FROM @schema.streams JOIN unnest($1::text[], $2::text[]) AS given (tenant, name) USING (tenant, name)
+    WHERE due IS NULL AND worker IS NULL
+"""
+DELETE_EVENTS = "DELETE FROM @schema.events WHERE stream = ANY ($1::bigint[])"
+DELETE_STREAMS = "DELETE FROM @schema.streams WHERE key = ANY ($1::bigint[])"
+ERASE_EVENTS = f"UPDATE @schema.events SET data = '{ERASED.decode()}'::bytea WHERE stream = ANY ($1::bigint[])"
+ERASE_STREAM = f"UPDATE @schema.streams SET status = '{ERASED_STATUS}' WHERE key = ANY ($1::bigint[])"
 NOW = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
-HEAD = "SELECT @schema.head()"
+HEAD = "SELECT @schema.head(), (SELECT hash FROM @schema.events WHERE position = $1)"
 READ = """
     SELECT seq, at, data, hash, position FROM @schema.events
     WHERE stream = (SELECT key FROM @schema.streams WHERE tenant = $1 AND name = $2) AND seq > $3 ORDER BY seq LIMIT $4
@@ -54,8 +65,6 @@ VOUCH = """
 """
 RELEASE = "SELECT @schema.release($1, $2, $3)"
 RETIRE = "SELECT @schema.retire($1)"
-PUT = "INSERT INTO @schema.blobs (tenant, digest, body) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"
-GET = "SELECT body FROM @schema.blobs WHERE tenant = $1 AND digest = $2"
 
 
 class PostgresStore:
@@ -63,7 +72,8 @@ class PostgresStore:
 
     Appends that arrive while others are on their way are written together, in one statement that is its own
     transaction. `clock` is the server's, which all who use it share. When the server does not answer, everything is
-    tried again for a while, and what was sent and not answered is found again rather than written twice.
+    tried again for a while, and what was sent and not answered is found again rather than written twice. When the
+    server turns out to have lost what was acknowledged here, nothing is written any more.
     """
 
     def __init__(self, server: Server) -> None:
@@ -74,6 +84,8 @@ class PostgresStore:
         self._claimer = Claimer(server)
         self._notices = Notices(server, sender, self.head)
         self._head_seen = 0
+        self._last_kept: tuple[int, bytes] = (0, b"")
+        self._loss = ""
         self.clock = ServerClock()
 
     @classmethod
@@ -102,6 +114,7 @@ class PostgresStore:
 
     async def append(self, append: Append) -> int:
         check(append)
+        self._refuse_if_lost()
         position: int = await self._group.add(append)
         return position
 
@@ -126,13 +139,14 @@ class PostgresStore:
         return records
 
     async def head(self) -> int:
-        ((head,),) = await self.server.fetch(self.server.sql(HEAD))
-        if head < self._head_seen:
-            raise StoreCorrupt(
-                f"{self.server.address} has lost events: it was at {self._head_seen} and is at {head} now.",
-                hint="Was a standby promoted that lagged behind? Stop all workers, and decide which is true.",
-            )
-        self._head_seen = head
+        seen, (position, digest) = self._head_seen, self._last_kept
+        ((head, found),) = await self.server.fetch(self.server.sql(HEAD), position)
+        if head < seen:
+            self._loss = f"it was at {seen} and is at {head} now"
+        elif found not in (None, digest):
+            self._loss = f"event {position}, which was acknowledged here, is another one now"
+        self._refuse_if_lost()
+        self._head_seen = max(self._head_seen, head)
         return int(head)
 
     async def streams(
@@ -184,6 +198,7 @@ class PostgresStore:
         caps: Caps = NO_CAPS,
         suspects: int = 1,
     ) -> list[Claim]:
+        self._refuse_if_lost()
         return await self._claimer.claim(
             worker, now_us=now_us, limit=limit, queues=queues, only=only, caps=caps, suspects=suspects
         )
@@ -199,13 +214,61 @@ class PostgresStore:
     async def workers(self) -> list[tuple[str, int]]:
         return [(name, until_us) for name, until_us in await self.server.fetch(self.server.sql(WORKERS))]
 
+    async def census(self, *, now_us: int, without: Sequence[str] = (), most: int = 10_000) -> Census:
+        return await census(self.server, now_us=now_us, without=without, most=most)
+
     async def retire(self, worker: str) -> None:
         await self.server.fetch(self.server.sql(RETIRE), worker)
+
+    async def remove(self, streams: Mapping[StreamId, int], note: Append) -> None:
+        check(note)
+        keys = await self._take_away(streams, note, [DELETE_EVENTS, DELETE_STREAMS], may_be_newest=False)
+        self._appender.forget(streams)
+        await self._vacuum(keys)
+
+    async def erase(self, stream: StreamId, version: int, note: Append) -> None:
+        check(note)
+        await self._vacuum(await self._take_away({stream: version}, note, [ERASE_EVENTS, ERASE_STREAM]))
+
+    async def _take_away(
+        self, streams: Mapping[StreamId, int], note: Append, queries: Sequence[str], *, may_be_newest: bool = True
+    ) -> list[int]:
+        """Note first, so that no position is given twice, then what the queries do to the keys."""
+
+        async def work(connection: Any) -> list[int]:
+            await connection.fetch(self.server.sql("SELECT @schema.lock_log()"))
+            rows = await connection.fetch(self.server.sql(AT_REST), *_columns(list(streams)))
+            found = {StreamId(tenant, name): (key, version, newest) for tenant, name, key, version, newest in rows}
+            for stream, version in streams.items():
+                if stream not in found or found[stream][1] != version:
+                    raise not_at_rest(stream)
+                if found[stream][2] and not may_be_newest:
+                    raise is_newest(stream)
+            await self._appender.append_within(connection, note)
+            keys = [key for key, _, _ in found.values()]
+            for query in queries:
+                await connection.fetch(self.server.sql(query), keys)
+            return keys
+
+        return await self.server.patiently(lambda: self.server.transact(work))
+
+    async def _vacuum(self, keys: Sequence[int]) -> None:
+        """Take what was deleted out of the files, and not only out of sight."""
+        if keys:
+            await self.server.alone(self.server.sql("VACUUM @schema.events"))
 
     async def close(self) -> None:
         await self._group.drain()
         await self._notices.close()
         await self.server.close()
+
+    def _refuse_if_lost(self) -> None:
+        """Once it is known that the server has forgotten something, nothing is built upon what it still has."""
+        if self._loss:
+            raise StoreCorrupt(
+                f"{self.server.address} has lost events: {self._loss}.",
+                hint="Was a standby promoted that lagged behind? Stop all workers, and decide which is true.",
+            )
 
     async def _write(self, appends: Sequence[Append]) -> Sequence[Any]:
         self._notices.begins(sum(len(append.records) for append in appends))
@@ -217,34 +280,11 @@ class PostgresStore:
         }
         head = max((outcome for outcome in outcomes if not isinstance(outcome, Exception)), default=0)
         self._head_seen = max(self._head_seen, head)
+        for append, outcome in zip(appends, outcomes, strict=True):
+            if append.records and not isinstance(outcome, Exception) and outcome > self._last_kept[0]:
+                self._last_kept = outcome, append.records[-1].hash
         self._notices.wrote(head, sum(written.values()), written)
         return outcomes
-
-
-class PostgresBlobStore:
-    """A `BlobStore` beside a `PostgresStore`."""
-
-    def __init__(self, store: PostgresStore) -> None:
-        self._server = store.server
-
-    async def put(self, tenant: str, body: bytes) -> str:
-        digest = hashlib.sha256(body)
-        await self._server.fetch(self._server.sql(PUT), tenant, digest.digest(), body)
-        return digest.hexdigest()
-
-    async def get(self, tenant: str, digest: str) -> bytes:
-        try:
-            rows = await self._server.fetch(self._server.sql(GET), tenant, bytes.fromhex(digest))
-        except ValueError:
-            rows = []
-        if not rows:
-            raise NotFound(f"There is no blob {digest!r} here.", digest=digest)
-        body = bytes(rows[0][0])
-        if hashlib.sha256(body).hexdigest() != digest:
-            raise StoreCorrupt(
-                f"The blob {digest} is no longer what was stored.", hint="Restore it from a backup.", digest=digest
-            )
-        return body
 
 
 def _columns(streams: Sequence[StreamId]) -> tuple[list[str], list[str]]:

@@ -1,0 +1,2 @@
+-- The few streams whose workers died or fell silent, for those who watch over the store.
+CREATE INDEX streams_by_attempts ON @schema.streams (attempts) WHERE attempts >= 2;
