@@ -1,6 +1,7 @@
 """Workers that stand still for longer than their lease, and come back: what they held is somebody else's by then."""
 
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -22,44 +23,38 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 async def freeze(team: Crew, worker: Child) -> None:
-    """Stop it where it is, until all that it held is in other hands, or over."""
+    """Stop it where it is until all that it held is in other hands, or over; or until it is clear that it cannot be.
+
+    On SQLite it may have been stopped in the middle of a commit, and then holds the file's lock; so nobody can.
+    """
     worker.signal(signal.SIGSTOP)
-    name = team.name_of(worker)
-    held = {line.facts[1]: line.facts[2] for line in team.lines("claim", by=worker)}
 
     async def has_nothing() -> bool:
         infos = await team.store.streams("default", prefix="ses_", statuses=("queued", "running"), limit=100_000)
-        mine = [worker for worker, _ in await team.store.workers() if f"/{workers_pid(team, name)}/" in worker]
-        return not [info for info in infos if info.worker in mine and info.stream.name in held]
+        return not [info for info in infos if info.worker and f"/{worker.pid}/" in info.worker]
 
-    await team.until(has_nothing)
-
-
-def workers_pid(team: Crew, name: str) -> int:
-    return team.workers[name].pid
+    with suppress(TimeoutError):
+        await team.until(has_nothing, within_s=20)
 
 
 @pytest.mark.fault(12)
 async def test_a_worker_that_was_frozen_does_nothing_with_what_others_have_taken(url: str, tmp_path: Path) -> None:
-    """Two workers are stopped in turn, at any moment, and woken when the other has taken over."""
+    """Whoever of two workers has just begun something is stopped, and woken when the other has taken over."""
     async with crew(url, tmp_path / "crew", lease_s=LEASE_S, pause_s=0.2, patience_s=60) as team:
-        workers = [await team.hire() for _ in range(2)]
-        frozen = {team.name_of(worker): 0.0 for worker in workers}
-        for number in range(size(2, 12)):
+        for _ in range(2):
+            await team.hire()
+        for _ in range(size(3, 20)):
+            before = len(team.lines("begin"))
             await team.start("clerk", 20)
-            worker = workers[number % 2]
-            before = len(team.lines("claim", by=worker))
-            await team.until(lambda worker=worker, before=before: len(team.lines("claim", by=worker)) > before)
-            await team.until(lambda number=number: len(team.lines("begin")) > 40 * (number + 1))
+            await team.until(lambda before=before: len(team.lines("begin")) > before + 30)
+            worker = team.workers[team.lines("begin")[-1].process]
             await freeze(team, worker)
-            frozen[team.name_of(worker)] += 1
             worker.signal(signal.SIGCONT)
         await team.over()
-        for worker in workers:
+        for worker in team.workers.values():
             assert await team.stop(worker) == 0
         assert await team.judge() == []
-        epochs = [line.facts[2] for line in team.lines("claim")]
-        assert max(epochs) > 1, "nobody took anything over"
+        assert max(line.facts[2] for line in team.lines("claim")) > 1, "nobody took anything over"
 
 
 @pytest.mark.fault(15)

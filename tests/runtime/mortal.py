@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ostler.adapters.store.sqlite import SqliteBlobStore, SqliteStore
+from ostler.adapters.store.sqlite import SqliteStore
+from ostler.adapters.store.sqlite_blobs import SqliteBlobStore
 from ostler.adapters.tools.functions import FunctionTools, Tool, tool
 from ostler.app.world import SystemClock, SystemEntropy
 from ostler.domain.identity import LOCAL_USER

@@ -317,10 +317,10 @@ async def test_events_that_come_together_share_commits(sqlite: SqliteStore) -> N
 
 
 async def test_a_store_that_fails_is_told_of_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "RETRY_S", 0)
     store, views, troubles = MemoryStore(), Breaking(random.Random(3)), []
     await write(store, simple(20), random.Random(1))
     monkeypatch.setattr(module, "BATCH_MAX", 3)
+    monkeypatch.setattr(module, "STAND_BY_S", 0)
     following = Following(store, views, trouble=lambda stream, error: troubles.append(error))
     await following.at_the_end()
     await following.stop()

@@ -29,7 +29,12 @@ STREAM = StreamId(LOCAL_USER.tenant, "ses_two")
 
 
 @pytest.mark.parametrize("hundred", range(4))
-async def test_two_workers_that_steal_a_session_from_each_other_write_one_history(hundred: int) -> None:
+async def test_two_workers_that_steal_a_session_from_each_other_write_one_history(
+    hundred: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # They steal more often in a row than any session would be tried.
+    monkeypatch.setattr("ostler.runtime.worker.ATTEMPTS_MAX", 1_000)
+    monkeypatch.setattr("ostler.domain.session.decide.LOSSES_MAX", 1_000)
     stolen = [await check_interleaving(seed) for seed in range(hundred * 50, hundred * 50 + 50)]
     assert sum(stolen) > 50, "they hardly met"
 

@@ -12,14 +12,16 @@ from ostler.domain.agent import AgentSpec, Limits
 from ostler.domain.identity import LOCAL_USER
 from ostler.domain.session import commands as command
 from ostler.domain.session.events import SESSION_CODEC, ToolRequested
+from ostler.kernel.errors import StoreCorrupt
 from ostler.kernel.event import Record, StreamId
 from ostler.ports import Append
 from ostler.runtime.journal import Journal
 from ostler.runtime.performer import Performer
 from ostler.runtime.worker import Worker, WorkerSettings
 from ostler.testing import Scripted, calls
+from ostler.testing.sim.history import History
 from ostler.testing.sim.loop import Process, VirtualLoop
-from ostler.testing.sim.wire import Seeded, WorkerClock
+from ostler.testing.sim.wire import Seeded, Vault, WorkerClock
 
 STREAM = StreamId(LOCAL_USER.tenant, "ses_found")
 SCRIPT = Scripted(calls(("pay", {})), "done")
@@ -118,3 +120,21 @@ def test_a_session_whose_time_is_over_while_it_only_waits_for_its_calls_does_not
 
     loop.run(Process("worker"), play())
     assert loop.turns < 1_000
+
+
+def test_a_damaged_past_is_not_passed_on_to_a_fork(loop: VirtualLoop) -> None:
+    history = History()
+    vault: Any = Vault(MemoryStore(), history)
+    name = "ses_forked"
+
+    async def play() -> None:
+        stage = Stage(loop, vault, takes_s=0.1, limits=Limits(), timeout_s=2.0)
+        await stage.begin()
+        await asyncio.sleep(5)
+        await stage.worker.stop()
+        history.rotten[STREAM] = 2
+        with pytest.raises(StoreCorrupt):
+            await stage.journal.fork(STREAM, name, by=LOCAL_USER, at_us=stage.clock.now_us(), seq=None)
+        assert await vault.read(StreamId(STREAM.tenant, name)) == []
+
+    loop.run(Process("worker"), play())

@@ -21,13 +21,18 @@ STRATEGIES = {
 STORES = {
     "memory": "ostler.adapters.store.memory:MemoryStore",
     "memory blobs": "ostler.adapters.store.memory:MemoryBlobStore",
+    "memory limits": "ostler.adapters.store.memory_limits:MemoryLimiter",
     "memory views": "ostler.adapters.store.memory_views:MemoryViewStore",
     "postgres": "ostler.adapters.store.postgres.store:PostgresStore",
     "postgres blobs": "ostler.adapters.store.postgres.blobs:PostgresBlobStore",
+    "postgres limits": "ostler.adapters.store.postgres.limits:PostgresLimiter",
     "postgres views": "ostler.adapters.store.postgres.views:PostgresViewStore",
+    "postgres checkup": "ostler.adapters.store.postgres.checkup:checkup",
     "sqlite": "ostler.adapters.store.sqlite:SqliteStore",
     "sqlite blobs": "ostler.adapters.store.sqlite_blobs:SqliteBlobStore",
+    "sqlite limits": "ostler.adapters.store.sqlite_limits:SqliteLimiter",
     "sqlite views": "ostler.adapters.store.sqlite_views:SqliteViewStore",
+    "sqlite checkup": "ostler.adapters.store.checkup:checkup",
 }
 
 BUSES = {

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from ostler.app import definition
+from ostler.app.limits import LimitTables, problems_in_limits
 from ostler.app.targets import RelayTable, RelayTarget, kind_of, problems_in_relays
 from ostler.domain.model import Price
 from ostler.kernel.errors import ConfigurationError, DefinitionInvalid
@@ -22,7 +23,8 @@ class ProjectFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`ostler.toml`: what holds for a folder and everything below it. Paths are relative to the file.
 
     `agents` is the folder of agent files, `tools` Python files whose `@tool` functions agents may use, `prices` maps
-    a model (`anthropic:claude-…`) to its price, `relays` are where the log is handed on to.
+    a model (`anthropic:claude-…`) to its price, `relays` are where the log is handed on to, `limits` are what tenants,
+    agents and providers may have of all workers together.
     """
 
     store: str | None = None
@@ -32,6 +34,7 @@ class ProjectFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sandbox: Literal["bwrap", "none"] | None = None
     prices: dict[str, Price] = {}
     relays: dict[str, RelayTable] = {}
+    limits: LimitTables = LimitTables()
 
 
 class Keys(msgspec.Struct, frozen=True):
@@ -61,6 +64,7 @@ class Settings(msgspec.Struct, frozen=True):
     sandbox: str = "bwrap"
     prices: dict[str, Price] = {}
     relays: dict[str, RelayTarget] = {}
+    limits: LimitTables = LimitTables()
     keys: Keys = Keys()
     is_project: bool = False
     is_store_named: bool = False
@@ -95,6 +99,7 @@ def resolve(
         sandbox=project.sandbox or "bwrap",
         prices=project.prices,
         relays=_relays(project.relays, environ, base),
+        limits=_limits(project.limits, base),
         keys=_keys(environ),
         is_project=project_folder is not None,
         is_store_named=bool(named),
@@ -120,6 +125,12 @@ def _relays(tables: dict[str, RelayTable], environ: Mapping[str, str], base: Pat
         assert kind is not None, "its problems were looked for"
         targets[name] = RelayTarget(name, kind, table, environ.get(table.secret_env) if table.secret_env else None)
     return targets
+
+
+def _limits(tables: LimitTables, base: Path) -> LimitTables:
+    if problems := problems_in_limits(tables):
+        raise DefinitionInvalid(str(base / PROJECT_FILE), problems)
+    return tables
 
 
 def _with_scheme(host: str) -> str:

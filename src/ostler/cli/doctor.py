@@ -6,27 +6,30 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from ostler.app.doctor import Check, examine
+from ostler.app.doctor import examine
 from ostler.app.settings import ProjectFile, Settings
 from ostler.cli.base import settings
 from ostler.cli.exits import Exit
 from ostler.cli.output import Format, console, emit_lines, output_options, printing_aside, put, say
 from ostler.kernel.errors import DefinitionInvalid, OstlerError
+from ostler.ports import Finding
 
 STYLES = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "bad": ("✗", "bold red")}
 
 
 @click.command()
+@click.option("--deep", is_flag=True, help="Read the whole of a SQLite store, to find damaged pages.")
 @output_options
-def doctor(output: Format) -> None:
+def doctor(deep: bool, output: Format) -> None:
     """Check this installation, its store, sandbox and model, and say what to do about what is not well.
 
-    Exit code 1 if anything that is needed is broken.
+    Of a store in use also its workers, its queue, sessions that are stuck or put aside, and views and relays that lag.
+    Nothing is made or changed. Exit code 1 if anything that is needed is broken.
     """
     known, problem = _settings()
 
-    async def look() -> list[Check]:
-        return [check async for check in examine(known, problem)]
+    async def look() -> list[Finding]:
+        return [check async for check in examine(known, problem, deep=deep)]
 
     with printing_aside():
         checks = asyncio.run(look())
@@ -50,7 +53,7 @@ def _settings() -> tuple[Settings, OstlerError | None]:
         return settings(ProjectFile()), error
 
 
-def _print(checks: list[Check]) -> None:
+def _print(checks: list[Finding]) -> None:
     lines = Table.grid(padding=(0, 1))
     lines.add_column(no_wrap=True)
     lines.add_column(no_wrap=True)
@@ -58,6 +61,8 @@ def _print(checks: list[Check]) -> None:
     for check in checks:
         symbol, style = STYLES[check.verdict]
         lines.add_row(Text(symbol, style), check.name, check.found)
+        if check.why:
+            lines.add_row("", "", Text(check.why, "dim"))
         if check.todo:
             lines.add_row("", "", Text(f"→ {check.todo}", "dim"))
     console().print(lines)

@@ -133,8 +133,11 @@ class Quotas(msgspec.Struct, frozen=True):
     def limits(self, *, tenant: str, agent: str, provider: str) -> tuple[Limit, ...]:
         """What a call of a model must find a place under. The names are those of the settings."""
         found = []
-        of = (("tenants", self.tenants, tenant), ("agents", self.agents, agent), ("providers", self.providers, provider))
-        for kind, quotas, name in of:
+        for kind, quotas, name in (
+            ("tenants", self.tenants, tenant),
+            ("agents", self.agents, agent),
+            ("providers", self.providers, provider),
+        ):
             calls = _first(quotas, name, "model_calls")
             if calls is not None:
                 found.append(Limit(f"{kind}.{name}.model_calls", calls))

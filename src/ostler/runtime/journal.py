@@ -132,6 +132,7 @@ class Journal:
 
     async def fork(self, stream: StreamId, name: str, *, by: Principal, at_us: int, seq: int | None) -> Folded:
         """A new session `name` that shares the past of `stream` up to `seq`."""
+        await self.load(stream)  # what is damaged is not passed on, with good hashes of its own
         forked = Folded(StreamId(stream.tenant, name))
         records = []
         for at, event in fork(await self.facts(stream), session=name, by=by.id, at_us=at_us, seq=seq):

@@ -186,14 +186,16 @@ class Runner:
 
     def _stop_waiting(self) -> None:
         """Calls that wait for capacity do not begin here any more; that they wait is in the log, or goes there now."""
-        for call in [self._calls[name] for name in self._waiting if name in self._calls]:
-            if call.moment == math.inf and call.task is not None and call.stopping is None:
-                turn = self._waiting.pop(call.work.call.id)
-                turn.leave()
-                if call.work.call.limit is not None:
-                    self._forget(call)
-                else:
-                    call.stopping = CapacityMissed(self._clock.now_us(), call.work.call.id, turn.limit)
+        for name, turn in list(self._waiting.items()):
+            call = self._calls.get(name)
+            if call is None or call.stopping is not None:
+                continue
+            if call.work.call.limit is not None:
+                self._leave(name)
+                self._forget(call)
+            elif call.task is not None:
+                call.stopping = CapacityMissed(self._clock.now_us(), name, turn.limit)
+            if call.task is not None:
                 call.task.cancel()
 
     def _begin(self, session: Folded) -> bool:
@@ -224,14 +226,15 @@ class Runner:
     def _begin_call(self, session: Folded, state: State, work: Work) -> None:
         """See to it that `work` is performed, now or when its time has come."""
         not_before = work.call.not_before_us
-        if work.call.limit is not None and state.pause is not None:
-            return
-        if not_before > self._clock.now_us():
-            moment = self._moment_of(not_before)
-            if moment - asyncio.get_running_loop().time() <= TIMER_HELD_S:
-                self._calls[work.call.id] = _Call(work, state, moment)
-                self._wake_at(moment)
-            return
+        if not_before:
+            if work.call.limit is not None and state.pause is not None:
+                return
+            if not_before > self._clock.now_us():
+                moment = self._moment_of(not_before)
+                if moment - asyncio.get_running_loop().time() <= TIMER_HELD_S:
+                    self._calls[work.call.id] = _Call(work, state, moment)
+                    self._wake_at(moment)
+                return
         call = self._calls[work.call.id] = _Call(work, state, 0.0)
         if self._next is not None:
             self._begin_task(session, self._next)
@@ -279,18 +282,20 @@ class Runner:
             self._waiting[name] = turn
         try:
             call.moment = math.inf
-            if not await turn.comes(within_s=None if has_said_so else CAPACITY_QUIET_S):
+            within_s = 0.0 if self._draining else CAPACITY_QUIET_S
+            if not await turn.comes(within_s=None if has_said_so else within_s):
                 return CapacityMissed(self._clock.now_us(), name, turn.limit)
             if has_said_so or self._lease.has_run_out:
                 return CapacityFound(self._clock.now_us(), name)
         except BaseException:
             self._leave(name)
             raise
+        del self._waiting[name]
         try:
             self._time(call)
             return await self._performer.perform(call.state, call.work)
         finally:
-            self._leave(name)
+            turn.leave()
 
     def _leave(self, name: str) -> None:
         turn = self._waiting.pop(name, None)
@@ -390,12 +395,12 @@ class Runner:
         if self._driver is not None:
             tasks.append(self._driver)
         self._calls.clear()
+        for name in list(self._waiting):
+            self._leave(name)
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=STOP_GRACE_S)
-        for name in list(self._waiting):
-            self._leave(name)
 
 
 def _timeout_s(state: State, work: Work) -> float:

@@ -23,7 +23,7 @@ class Turn:
     `limit` names the limit that it waits for.
     """
 
-    __slots__ = ("_granted", "_turns", "holder", "hold_us", "is_over", "limit", "limits", "place", "rank")
+    __slots__ = ("_granted", "_turns", "hold_us", "is_over", "limit", "limits", "place", "rank")
 
     def __init__(self, turns: "Turns", limits: Sequence[Limit], place: Place, hold_us: int) -> None:
         self.limits = limits
@@ -112,7 +112,7 @@ class Turns:
         return self._quotas.limits(tenant=state.by.tenant, agent=state.agent.name, provider=state.model.provider)
 
     def turn(self, state: State, call: str, limits: Sequence[Limit], *, epoch: int, hold_s: float) -> Turn:
-        """The turn of this call of a session that is claimed under `epoch`. Its places are kept for `hold_s` at most."""
+        """The turn of this call of a session that is claimed under `epoch`; places are kept for `hold_s` at most."""
         holder = f"{state.by.tenant}/{state.session}/{call}"
         place = Place(holder, epoch, 0, self._clock.now_us(), state.priority)
         turn = Turn(self, limits, place, int(hold_s * 1_000_000))

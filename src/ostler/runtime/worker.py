@@ -17,6 +17,7 @@ from ostler.runtime.life import Life
 from ostler.runtime.pace import Pace
 from ostler.runtime.performer import Performer
 from ostler.runtime.runner import Runner
+from ostler.runtime.turns import Turns
 
 
 class WorkerSettings(msgspec.Struct, frozen=True):
@@ -40,7 +41,10 @@ class WorkerSettings(msgspec.Struct, frozen=True):
 
 
 class Worker:
-    """Runs sessions until told to stop. `trouble` is told of every error that is not a session's own."""
+    """Runs sessions until told to stop. `trouble` is told of every error that is not a session's own.
+
+    `turns` are whose turn it is to call a model; without them nobody has to wait.
+    """
 
     def __init__(
         self,
@@ -51,6 +55,7 @@ class Worker:
         entropy: Entropy,
         settings: WorkerSettings,
         trouble: Callable[[StreamId | None, OstlerError], None],
+        turns: Turns | None = None,
     ) -> None:
         self._journal = journal
         self._store: EventStore = journal.store
@@ -58,6 +63,7 @@ class Worker:
         self._clock = clock
         self._settings = settings
         self._trouble = trouble
+        self._turns = turns
         self._runners: dict[StreamId, Runner] = {}
         self._held: dict[StreamId, asyncio.Task[None]] = {}
         self._pace = Pace(settings.claims_per_s)
@@ -105,6 +111,8 @@ class Worker:
             for task in (beat, *held):
                 task.cancel()
             await asyncio.gather(*held, *loops, return_exceptions=True)
+            if self._turns is not None:
+                await self._turns.close()
             await self._life.end(reason)
 
     def wake(self, stream: StreamId | None = None) -> None:
@@ -220,6 +228,7 @@ class Worker:
             clock=self._clock,
             lease=self._lease,
             trouble=self._trouble,
+            turns=self._turns,
         )
         self.on_hold(stream, True)
         self._held[stream] = asyncio.create_task(self._tend(runner, before), name=stream.name)

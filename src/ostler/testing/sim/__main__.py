@@ -65,7 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m ostler.testing.sim", description=__doc__)
     parser.add_argument("--seeds", type=int, default=1000, help="how many runs (default: %(default)s)")
     parser.add_argument("--first", type=int, default=0, help="the seed of the first (default: %(default)s)")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="in how many processes (default: one a core)")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, help="in how many processes (default: one a core)"
+    )
     parser.add_argument("--keep-going", action="store_true", help="run them all, whatever fails")
     parser.add_argument("--seed", type=int, help="one run only")
     parser.add_argument("--trace", action="store_true", help="with --seed: tell everything that happens in it")

@@ -8,7 +8,7 @@ import asyncpg
 
 from ostler.adapters.store.postgres.schema import Schema, migrations
 from ostler.adapters.store.postgres.server import CONNECTIONS_MAX, Server, address
-from ostler.kernel.errors import NotFound, OstlerError, StoreError
+from ostler.kernel.errors import OstlerError
 from ostler.ports import Finding
 
 PATIENCE_S = 3.0
@@ -80,9 +80,7 @@ async def _schema(server: Server) -> tuple[Finding, bool]:
     """What is still to be done to the schema, and whether the store can be opened without doing it."""
     try:
         pending = await Schema(server, migrations()).pending()
-    except NotFound as error:
-        return Finding("schema", "warn", error.message, error.hint), False
-    except (StoreError, OstlerError) as error:
+    except OstlerError as error:
         return Finding("schema", "bad", error.message, error.hint), False
     if pending is None:
         todo = "Nothing is needed: the first session that is started makes one."
@@ -91,10 +89,10 @@ async def _schema(server: Server) -> tuple[Finding, bool]:
         return Finding("schema", "ok", "up to date"), True
     names = ", ".join(migration.name for migration in pending)
     if pending[0].is_additive:
-        todo = "Run any other command, such as `ostler ps`, or a worker: the first to connect applies what only adds."
+        todo = "`ostler store migrate`; or start a worker of this version: whoever connects applies what only adds."
         why = "Older workers may go on beside it. Nothing else of the store was looked at."
         return Finding("schema", "warn", f"not applied yet: {names}", todo, why), False
-    todo = "Stop all workers of older versions, then apply them by hand; until then everything works as it is."
+    todo = "Stop the workers, then `ostler store migrate`; until then everything works as it is."
     why = "They take away what only older workers need, so that no command applies them by itself."
     return Finding("schema", "warn", f"not applied yet: {names}", todo, why), True
 
@@ -144,14 +142,20 @@ async def _transactions(connection: Connection, server: Server) -> Finding:
     rows = await connection.fetch(LONG, LONG_S, SHOWN_MAX)
     if not rows:
         return Finding("transactions", "ok", f"none is older than {LONG_S // 60} min")
-    found = "; ".join(f"pid {pid} for {age_s // 60} min ({state}, {name or 'no name'})" for pid, age_s, state, name in rows)
+    found = "; ".join(
+        f"pid {pid} for {age_s // 60} min ({state}, {name or 'no name'})" for pid, age_s, state, name in rows
+    )
     why = "What was changed since they began cannot be cleaned up; tables and indexes grow, and everything gets slower."
-    return Finding("transactions", "warn", found, f"SELECT pg_terminate_backend({rows[0][0]}), if nobody needs it.", why)
+    return Finding(
+        "transactions", "warn", found, f"SELECT pg_terminate_backend({rows[0][0]}), if nobody needs it.", why
+    )
 
 
 async def _vacuum(connection: Connection, server: Server) -> Finding:
     rows = await connection.fetch(TABLES, server.address.schema)
-    why = "Rows that are replaced stay in the table until it is vacuumed; the queue of sessions is replaced all the time."
+    why = (
+        "Rows that are replaced stay in the table until it is vacuumed; the queue of sessions is replaced all the time."
+    )
     off = [name for name, _, _, is_off in rows if is_off]
     if await connection.fetchval("SHOW autovacuum") == "off" or off:
         found = f"autovacuum is off{f' for {', '.join(off)}' if off else ''}"
