@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ostler.adapters.store.postgres.server import IDLE_TIMEOUT_S
 from tests.faults.cluster import Cluster
 from tests.faults.crew import Crew, crew, size
 from tests.faults.invariants import begun_after_being_taken
@@ -64,7 +65,7 @@ async def test_a_worker_that_a_tool_held_up_begins_nothing_of_what_others_have_t
         await team.start("clerk", 25)
         await team.until(lambda: len(team.lines("claim", by=held_up)) >= 25)
         other = await team.hire()
-        await team.start(f"hog {LEASE_S * 3}", 1)
+        await team.start(f"hog {LEASE_S + IDLE_TIMEOUT_S + 1}", 1)  # longer than whatever it holds while it stands
         await team.until(lambda: [line for line in team.lines("begin") if line.facts[0] == "hog"])
         await team.over()
         for worker in (held_up, other):

@@ -20,7 +20,7 @@ from ostler.runtime.performer import Performer
 from ostler.runtime.worker import Worker, WorkerSettings
 from ostler.testing import Scripted, calls
 from ostler.testing.sim.history import History
-from ostler.testing.sim.loop import Process, VirtualLoop
+from ostler.testing.sim.loop import Process, VirtualLoop, pass_time
 from ostler.testing.sim.wire import Seeded, Vault, WorkerClock
 
 STREAM = StreamId(LOCAL_USER.tenant, "ses_found")
@@ -47,9 +47,9 @@ class Stage:
             """Pay."""
             self.paid += 1
             try:
-                await asyncio.sleep(takes_s)
+                await pass_time(takes_s)
             except asyncio.CancelledError:
-                await asyncio.sleep(takes_s)
+                await pass_time(takes_s)
             return "paid"
 
         chance = Seeded(random.Random(0))
@@ -88,7 +88,7 @@ def test_a_call_whose_driver_is_held_up_beyond_its_time_is_begun_once(loop: Virt
         async def read(self, stream: StreamId, *, after: int = 0, limit: int | None = None) -> list[Record]:
             if self.is_slow and after:
                 self.is_slow = False
-                await asyncio.sleep(5)
+                await pass_time(5)
             return await super().read(stream, after=after, limit=limit)
 
     store = HeldUp()
@@ -97,7 +97,7 @@ def test_a_call_whose_driver_is_held_up_beyond_its_time_is_begun_once(loop: Virt
         stage = Stage(loop, store, takes_s=0.1, limits=Limits(), timeout_s=2.0)
         store.says_something = lambda: stage.worker.wake(STREAM)
         await stage.begin()
-        await asyncio.sleep(20)
+        await pass_time(20)
         await stage.worker.stop()
         return stage
 
@@ -111,11 +111,11 @@ def test_a_session_whose_time_is_over_while_it_only_waits_for_its_calls_does_not
     async def play() -> None:
         stage = Stage(loop, MemoryStore(), takes_s=8.0, limits=Limits(seconds=2.0), timeout_s=60.0)
         await stage.begin()
-        await asyncio.sleep(1)
+        await pass_time(1)
         if wish == "cancel":
             session = await stage.journal.load(STREAM)
             await stage.journal.execute(session, command.Cancel(stage.clock.now_us(), LOCAL_USER))
-            await asyncio.sleep(5)
+            await pass_time(5)
         await stage.worker.stop()
 
     loop.run(Process("worker"), play())
@@ -130,7 +130,7 @@ def test_a_damaged_past_is_not_passed_on_to_a_fork(loop: VirtualLoop) -> None:
     async def play() -> None:
         stage = Stage(loop, vault, takes_s=0.1, limits=Limits(), timeout_s=2.0)
         await stage.begin()
-        await asyncio.sleep(5)
+        await pass_time(5)
         await stage.worker.stop()
         history.rotten[STREAM] = 2
         with pytest.raises(StoreCorrupt):

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from ostler.testing.sim.loop import Killed, Process, Stuck, VirtualLoop, here
+from ostler.testing.sim.loop import Killed, Process, Stuck, VirtualLoop, here, pass_time
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def loop():
 
 def test_time_passes_only_as_far_as_somebody_waits(loop: VirtualLoop) -> None:
     async def sleep() -> float:
-        await asyncio.sleep(3_600)
+        await pass_time(3_600)
         return loop.time()
 
     assert 3_600 <= loop.run(Process("one"), sleep()) < 3_601
@@ -29,7 +29,7 @@ def test_a_process_takes_its_callbacks_in_order_and_the_seed_mixes_the_processes
     async def count(name: str) -> None:
         for number in range(20):
             asyncio.get_running_loop().call_soon(said.append, (name, number))
-        await asyncio.sleep(1)
+        await pass_time(1)
 
     async def all_of_them() -> None:
         await asyncio.gather(*[loop.spawn(Process(name), count(name)) for name in "ab"])
@@ -58,16 +58,16 @@ def test_a_frozen_process_has_no_turns_until_it_thaws(loop: VirtualLoop) -> None
     async def beat() -> None:
         while True:
             beats.append(loop.time())
-            await asyncio.sleep(1)
+            await pass_time(1)
 
     async def play() -> None:
         loop.spawn(worker, beat())
-        await asyncio.sleep(2.5)
+        await pass_time(2.5)
         loop.freeze(worker)
-        await asyncio.sleep(10)
+        await pass_time(10)
         assert len(beats) == 3
         loop.thaw(worker)
-        await asyncio.sleep(2.5)
+        await pass_time(2.5)
 
     loop.run(Process("main"), play())
     assert [int(beat) for beat in beats] == [0, 1, 2, 12, 13, 14]
@@ -80,17 +80,17 @@ def test_nothing_of_a_killed_process_happens_any_more(loop: VirtualLoop) -> None
 
     async def work() -> None:
         try:
-            await asyncio.sleep(5)
+            await pass_time(5)
             done.append("worked")
         finally:
             asyncio.get_running_loop().call_soon(done.append, "called back on the way out")
 
     async def play() -> None:
         loop.spawn(worker, work())
-        await asyncio.sleep(1)
+        await pass_time(1)
         loop.kill(worker)
         await worker.gone.wait()
-        await asyncio.sleep(10)
+        await pass_time(10)
         with pytest.raises(Killed):
             loop.spawn(worker, work())
 
@@ -141,7 +141,7 @@ def test_an_error_in_a_callback_is_a_complaint(loop: VirtualLoop) -> None:
 
     async def play() -> None:
         asyncio.get_running_loop().call_soon(fail)
-        await asyncio.sleep(1)
+        await pass_time(1)
 
     loop.run(Process("main"), play())
     assert len(loop.complaints) == 1

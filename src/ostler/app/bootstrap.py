@@ -5,16 +5,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from ostler.app.models import Models
 from ostler.app.plugins import SANDBOXES, STORES, TOOLS, part
 from ostler.app.settings import STORE_HINT, Settings
 from ostler.app.world import SystemClock, SystemEntropy
 from ostler.kernel.errors import ConfigurationError, OstlerError, StoreError
 from ostler.kernel.event import StreamId
-from ostler.ports import BlobStore, Clock, Entropy, EventStore, ToolHost, ViewStore
+from ostler.ports import BlobStore, Clock, Entropy, EventStore, Limiter, ToolHost, ViewStore
 from ostler.runtime.journal import Journal
 from ostler.runtime.performer import Performer
 from ostler.runtime.projector import Progress, Projector
+from ostler.runtime.turns import Turns
 from ostler.runtime.worker import Worker, WorkerSettings
 from ostler.views.catalogue import VIEWS
 from ostler.views.fold import AnyView
@@ -27,13 +30,24 @@ if TYPE_CHECKING:
 class Parts:
     """Everything that one process runs on, made as it is needed. Closing it closes what it made."""
 
-    def __init__(self, settings: Settings, store: EventStore, blobs: BlobStore, views: ViewStore) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: EventStore,
+        blobs: BlobStore,
+        views: ViewStore,
+        *,
+        limiter: Callable[[], Limiter],
+    ) -> None:
+        """`limiter` makes what keeps the limits of the settings, for all who share the store."""
         self.store = store
         self.blobs = blobs
         self.views = views
         self.clock: Clock = SystemClock()
         self.entropy: Entropy = SystemEntropy()
         self.models = Models(settings)
+        self._limits = settings.limits
+        self._limiter = limiter
         self.journal = Journal(store)
 
     @cached_property
@@ -61,7 +75,12 @@ class Parts:
             self.functions.add(tool)
 
     def worker(self, settings: WorkerSettings, trouble: Callable[[StreamId | None, OstlerError], None]) -> Worker:
+        """A worker that has not started. The limits of the project hold for it, unless it names caps of its own."""
         performer = Performer(self.models.provider, self.tools, self.blobs, self.clock, self.entropy)
+        if not settings.caps:
+            settings = msgspec.structs.replace(settings, caps=self._limits.caps)
+        quotas = self._limits.quotas
+        turns = Turns(self._limiter(), quotas, self.clock, trouble=trouble) if quotas else None
         return Worker(
             journal=self.journal,
             performer=performer,
@@ -69,6 +88,7 @@ class Parts:
             entropy=self.entropy,
             settings=settings,
             trouble=trouble,
+            turns=turns,
         )
 
     def projector(
@@ -95,11 +115,13 @@ async def connect(settings: Settings, *, create: bool = True) -> Parts:
     scheme, _, rest = settings.store.partition(":")
     if scheme in ("postgresql", "postgres"):
         server = await part(STORES["postgres"], extra="postgres").open(settings.store, create=create)
-        parts = Parts(settings, server, part(STORES["postgres blobs"])(server), part(STORES["postgres views"])(server))
+        kept = part(STORES["postgres blobs"])(server), part(STORES["postgres views"])(server)
+        parts = Parts(settings, server, *kept, limiter=lambda: part(STORES["postgres limits"])(server))
         parts.clock = server.clock
         return parts
     if scheme == "memory":
-        return Parts(settings, part(STORES["memory"])(), part(STORES["memory blobs"])(), part(STORES["memory views"])())
+        kept = part(STORES["memory blobs"])(), part(STORES["memory views"])()
+        return Parts(settings, part(STORES["memory"])(), *kept, limiter=part(STORES["memory limits"]))
     if scheme != "sqlite" or not rest.startswith("///") or len(rest) == 3:
         raise ConfigurationError(
             f"{settings.store!r} is no store that is known here.",
@@ -112,4 +134,5 @@ async def connect(settings: Settings, *, create: bool = True) -> Parts:
     except OSError as error:
         raise StoreError(f"The folder {path.parent} cannot be made: {error.strerror}.") from error
     store = await part(STORES["sqlite"]).open(path, create=create)
-    return Parts(settings, store, part(STORES["sqlite blobs"])(store), part(STORES["sqlite views"])(store))
+    kept = part(STORES["sqlite blobs"])(store), part(STORES["sqlite views"])(store)
+    return Parts(settings, store, *kept, limiter=lambda: part(STORES["sqlite limits"])(store))

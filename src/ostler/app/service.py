@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from ostler.app.agents import Agent
 
 GOAL_BYTES_MAX = 256 * 1024
+PRIORITY_MAX = 1_000
+"""Priorities go from minus this to this; each that is in use is a lane of its own in the queue."""
 WAIT_S = 5.0
 COLLECT_AFTER = 50_000
 """Allocations between two looks for garbage in cycles while a worker runs. It makes many values and no cycles; at the
@@ -175,8 +177,9 @@ class Runtime:
         by: Principal = LOCAL_USER,
         workspace: str | Path | None = None,
         sandbox: str | None = None,
+        priority: int = 0,
     ) -> "Session":
-        """Start a session; it is durable when this returns.
+        """Start a session; it is durable when this returns. Of those that are due, higher `priority` goes first.
 
         What would keep it from working is found out before there is one: raises `DefinitionInvalid`,
         `ConfigurationError` (no model), `SandboxUnavailable` (it may run commands, and they cannot be isolated here).
@@ -186,6 +189,9 @@ class Runtime:
             raise DefinitionInvalid("the start", [("goal", f"expected text, got {type(goal).__name__}")])
         if len(goal.encode()) > GOAL_BYTES_MAX:
             raise DefinitionInvalid("the start", [("goal", f"is longer than {GOAL_BYTES_MAX} bytes")])
+        if abs(priority) > PRIORITY_MAX:
+            problem = f"is not between -{PRIORITY_MAX} and {PRIORITY_MAX}: {priority}"
+            raise DefinitionInvalid("the start", [("priority", problem)])
         spec = agent if isinstance(agent, AgentSpec) else agent.spec
         if not isinstance(agent, AgentSpec):
             self._know(agent)
@@ -198,7 +204,7 @@ class Runtime:
         folder = str(_workspace(workspace)) if workspace is not None else None
         await parts.journal.start(
             by.tenant,
-            command.Start(now, name, spec, chosen.model, goal, by, folder, isolation),
+            command.Start(now, name, spec, chosen.model, goal, by, folder, isolation, priority),
         )
         self._wake()
         return Session(self, StreamId(by.tenant, name))

@@ -14,7 +14,7 @@ from ostler.cli.look import question
 from ostler.cli.output import blocks, console, say
 from ostler.cli.signals import tell_troubles
 from ostler.cli.words import short
-from ostler.domain.session.state import State, evolve
+from ostler.domain.session.state import State, evolve, waits_for_capacity
 from ostler.kernel.event import Record
 from ostler.runtime.worker import WorkerSettings
 from ostler.views.sessions import Approval, SessionView, approval
@@ -69,7 +69,8 @@ async def _is_moved_on(session: Session, answer: Answer) -> bool:
 def _needs_person(state: State) -> bool:
     """Nothing is under way, and nothing begins before a person says something."""
     is_blocked = state.pause is not None or state.question is not None
-    return is_blocked and state.end is None and state.cancelling_by is None and not state.open
+    is_idle = not state.open or waits_for_capacity(state)
+    return is_blocked and is_idle and state.end is None and state.cancelling_by is None
 
 
 async def leave_open(session: Session, asked: Approval) -> bool:

@@ -101,6 +101,7 @@ def _inspection(state: State, found: list[CallView]) -> dict[str, Any]:
         "policy": state.agent.policy,
         "tools": [tool.name for tool in state.agent.tools],
         "by": state.by,
+        "priority": state.priority,
         "calls": found,
     }
 
@@ -118,6 +119,7 @@ def _print(out: Console, state: State, shown: SessionView, found: list[CallView]
         ("goal", short(shown.goal)),
         ("started", f"{shown.started} by {state.by.id}"),
         ("forked from", shown.origin or ""),
+        ("priority", str(state.priority) if state.priority else ""),
         ("workspace", f"{shown.workspace}, sandbox {shown.sandbox}" if shown.workspace else ""),
         ("usage", f"{count(shown.steps, 'step')}, {count(shown.tool_calls, 'tool call')}{cost}"),
         (

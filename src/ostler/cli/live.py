@@ -111,6 +111,8 @@ class Live:
                 took = self._took(event.call, at_us)
                 self._said = f"{event.code}: {event.message}"
                 return Line("✗", "red", "model", f"{short(self._said)}{took}")
+            case CallRetried(limit=str()):
+                return Line("…", "yellow", "waiting", f"{event.call} {self._name(event.call)}: {short(event.because)}")
             case CallRetried():
                 wait_us = (event.not_before_us or 0) - at_us
                 when = f" in {duration(wait_us)}" if wait_us > 0 else ""

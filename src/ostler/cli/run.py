@@ -9,7 +9,7 @@ from typing import Any, TextIO, TypeVar
 import click
 
 from ostler.app.project import find_agent, load_tools
-from ostler.app.service import Runtime, Session
+from ostler.app.service import PRIORITY_MAX, Runtime, Session
 from ostler.app.settings import Settings
 from ostler.cli.base import find_session, settings, settings_of_existing
 from ostler.cli.exits import Exit, of_session
@@ -50,6 +50,14 @@ def foreground_options(command: F) -> F:
 )
 @click.option("--model", "-m", metavar="PROVIDER:NAME", help="The model, such as ollama:llama3.2 or strategy:coder.")
 @click.option("--sandbox", type=click.Choice(["bwrap", "none"]), help="How commands are isolated.")
+@click.option(
+    "--priority",
+    default=0,
+    show_default=True,
+    metavar="N",
+    type=click.IntRange(-PRIORITY_MAX, PRIORITY_MAX),
+    help="Sessions of higher priority go first.",
+)
 @foreground_options
 def run(
     agent: str,
@@ -57,6 +65,7 @@ def run(
     workspace: Path,
     model: str | None,
     sandbox: str | None,
+    priority: int,
     detach: bool,
     timeout: float | None,
     yes: bool,
@@ -73,7 +82,12 @@ def run(
         found = find_agent(agent, known, runtime.parts.tools.specs())
         choice = await runtime.parts.models.choose(model, found.spec.name, found.model)
         session = await runtime.start(
-            found.spec, goal, model=choice.model, workspace=workspace, sandbox=sandbox or known.sandbox
+            found.spec,
+            goal,
+            model=choice.model,
+            workspace=workspace,
+            sandbox=sandbox or known.sandbox,
+            priority=priority,
         )
         say(f"agent {found.spec} ({found.source}), model {choice.model}: {choice.because}")
         say(f"session {session.id} in {workspace.resolve()}, sandbox {sandbox or known.sandbox}")

@@ -31,16 +31,42 @@ MAY_BE_DUE = ("queued", "running", "waiting", "paused")
     type=click.FloatRange(1),
     help="How long its hold lasts without a sign of life.",
 )
+@click.option(
+    "--sweep",
+    default=1.0,
+    show_default=True,
+    metavar="S",
+    type=click.FloatRange(0, min_open=True),
+    help="How often it looks for sessions that time alone has made due, or whose worker died.",
+)
+@click.option(
+    "--claims-per-second",
+    "claims_per_s",
+    default=1000.0,
+    show_default=True,
+    metavar="N",
+    type=click.FloatRange(0, min_open=True),
+    help="How many sessions it takes on in a second at most.",
+)
 @click.option("--agent", "agents", multiple=True, metavar="NAME", help="Only sessions of this agent; may be repeated.")
 @click.option("--until-idle", is_flag=True, help="Exit as soon as nothing is due.")
-def worker(concurrency: int, lease: float, agents: tuple[str, ...], until_idle: bool) -> None:
+def worker(
+    concurrency: int, lease: float, sweep: float, claims_per_s: float, agents: tuple[str, ...], until_idle: bool
+) -> None:
     """Run the sessions that are due until told to stop.
 
     SIGTERM or Ctrl-C lets calls under way finish, then stops; a second one stops at once. Sessions keep their state
-    either way. Any number of workers may share a store.
+    either way. Any number of workers may share a store; the [limits] of ostler.toml hold for all of them together.
     """
     known = settings()
-    wanted = WorkerSettings(concurrency=concurrency, lease_s=lease, queues=agents or None, version=ostler.__version__)
+    wanted = WorkerSettings(
+        concurrency=concurrency,
+        claims_per_s=claims_per_s,
+        lease_s=lease,
+        sweep_s=sweep,
+        queues=agents or None,
+        version=ostler.__version__,
+    )
 
     async def work() -> None:
         stop, changed = asyncio.Event(), asyncio.Event()

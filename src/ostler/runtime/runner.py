@@ -287,9 +287,14 @@ class Runner:
                 return CapacityMissed(self._clock.now_us(), name, turn.limit)
             if has_said_so or self._lease.has_run_out:
                 return CapacityFound(self._clock.now_us(), name)
-        except BaseException:
+        except asyncio.CancelledError:
             self._leave(name)
             raise
+        except Exception as error:
+            self._leave(name)
+            message = f"{type(error).__name__}: {error}"
+            self._trouble(self.stream, OstlerError(f"A defect of Ostler: {message}"))
+            return ReplyFailed(self._clock.now_us(), name, "internal_error", message)
         del self._waiting[name]
         try:
             self._time(call)

@@ -65,7 +65,8 @@ class CallView(msgspec.Struct, omit_defaults=True):
     """One call, folded from the events at `seqs`.
 
     `tool` is empty for a call of the model. `asked` is the JSON text that the model wrote, `arguments` what the gate
-    made of it. `decided_by` is who approved or denied it; `kind` why it has no good outcome. Times are RFC 3339.
+    made of it. `decided_by` is who approved or denied it; `kind` why it has no good outcome; `waits_for` the limit
+    under which there is no capacity for it yet. Times are RFC 3339.
     """
 
     call: str
@@ -79,6 +80,7 @@ class CallView(msgspec.Struct, omit_defaults=True):
     decision: str = ""
     attempts: int = 0
     retries: list[str] = []
+    waits_for: str = ""
     outcome: str = ""
     kind: str = ""
     blob: str = ""
@@ -120,10 +122,11 @@ def _note(found: dict[str, CallView], seq: int, event: _OfCall) -> None:
             for call in event.calls:
                 found[call.id] = CallView(call.id, call.name, asked=call.arguments, seqs=[seq])
         case ModelFailed():
-            view.stage, view.kind, view.outcome = "failed", event.code, event.message
+            view.stage, view.kind, view.outcome, view.waits_for = "failed", event.code, event.message, ""
         case CallRetried():
-            view.attempts = event.attempt
-            view.retries.append(event.because)
+            if event.limit is None and not view.waits_for:
+                view.retries.append(event.because)
+            view.attempts, view.waits_for = event.attempt, event.limit or ""
         case ToolRequested():
             view.stage, view.attempts = "under way", 1
             view.tool, view.arguments, view.rule = event.tool, event.arguments, event.rule or view.rule

@@ -75,7 +75,9 @@ def _lighter(row: SessionRow, state: State, record: Record) -> SessionRow:
         changes["model"] = msgspec.structs.replace(state.model, base_url=None, price=None)
         changes["by"] = SOMEBODY
     if state.open:
-        changes["open"] = tuple([OpenCall(call.id, not_before_us=call.not_before_us) for call in state.open])
+        changes["open"] = tuple(
+            [OpenCall(call.id, not_before_us=call.not_before_us, limit=call.limit) for call in state.open]
+        )
     if len(record.data) > PART_CHARS_MAX or elsewhere:
         changed = [part for part in SHOWN if row.state is None or getattr(state, part) is not getattr(row.state, part)]
         long = [part for part in changed if _size(state, part, record) > PART_CHARS_MAX]
@@ -149,7 +151,7 @@ class _KeptState(msgspec.Struct, frozen=True, gc=False, array_like=True):
     tool_calls: int
     tokens: int
     cost_microusd: int
-    open: tuple[tuple[str, int], ...]
+    open: tuple[tuple[str, int, str | None], ...]
     question: Question | None
     pause: str | None
     end: End | None
@@ -196,7 +198,7 @@ def _packed(state: State) -> _KeptState:
         tool_calls=state.tool_calls,
         tokens=state.usage.total_tokens,
         cost_microusd=state.cost_microusd,
-        open=tuple([(call.id, call.not_before_us) for call in state.open]),
+        open=tuple([(call.id, call.not_before_us, call.limit) for call in state.open]),
         question=state.question,
         pause=state.pause,
         end=state.end,
@@ -220,11 +222,11 @@ def _unpacked(kept: _KeptState) -> State:
         tool_calls=kept.tool_calls,
         usage=Usage(input_tokens=kept.tokens),
         cost_microusd=kept.cost_microusd,
-        open=tuple([OpenCall(call, not_before_us=not_before_us) for call, not_before_us in kept.open]),
+        open=tuple([OpenCall(call, not_before_us=moment, limit=limit) for call, moment, limit in kept.open]),
         question=kept.question,
         pause=kept.pause,
         end=kept.end,
     )
 
 
-SESSIONS: View[SessionRow, NoSum] = View("sessions", 1, _Rows(), evolve, NO_SUMS, no_sum)
+SESSIONS: View[SessionRow, NoSum] = View("sessions", 2, _Rows(), evolve, NO_SUMS, no_sum)

@@ -122,7 +122,8 @@ _VERDICTS = {
 
 
 def _retries(call: CallView) -> str:
-    return f" (tried again: {'; '.join(call.retries)})" if call.retries else ""
+    retried = f" (tried again: {'; '.join(call.retries)})" if call.retries else ""
+    return f"{retried}, waits for capacity: {call.waits_for}" if call.waits_for else retried
 
 
 def _event_lines(facts: Sequence[Fact], number: int) -> list[tuple[str, str]]:

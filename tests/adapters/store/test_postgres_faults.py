@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 
 from ostler.adapters.store.postgres import server as driver
+from ostler.adapters.store.postgres.clock import ServerClock, monotonic_us
 from ostler.adapters.store.postgres.store import PostgresStore
 from ostler.kernel.errors import StaleWrite, StoreCorrupt, StoreUnreachable
 from ostler.kernel.event import Record, StreamId
@@ -114,7 +115,9 @@ async def test_a_claim_whose_answer_is_lost_is_told_and_not_stranded(losing) -> 
             proxy.lose(number)  # the answers to BEGIN, to the questions, and to COMMIT, in turn
             claims = await store.claim("anna", now_us=MINUTE_US * number, limit=1)
             assert [claim.epoch for claim in claims] == [1], f"with answer {number} lost"
-        (free,) = await store.server.fetch(store.server.sql("SELECT count(*) FROM @schema.streams WHERE worker IS NULL"))
+        (free,) = await store.server.fetch(
+            store.server.sql("SELECT count(*) FROM @schema.streams WHERE worker IS NULL")
+        )
         assert free[0] == 0
 
 
@@ -236,6 +239,27 @@ async def test_a_deadlock_is_nobodys_loss(url) -> None:
         await transaction.rollback()
         await hostile.close()
         assert [claim.stream for claim in await claiming] == [ORDER]
+
+
+# Time
+
+
+@pytest.mark.fault(15, 16)
+def test_an_answer_that_waited_for_a_busy_process_does_not_set_its_clock_back() -> None:
+    """Else a worker that was held up would take its lease to last longer than others do."""
+    clock, truth = ServerClock(), 1_700_000_000_000_000 - monotonic_us()
+    clock.set(monotonic_us() + truth, asked_us=monotonic_us())
+    asked_us = monotonic_us() - 3_000_000
+    clock.set(asked_us + truth, asked_us=asked_us)
+    assert abs(clock.now_us() - monotonic_us() - truth) < 100_000
+
+
+@pytest.mark.fault(16)
+def test_a_server_whose_clock_was_set_is_followed() -> None:
+    clock, truth = ServerClock(), 1_700_000_000_000_000 - monotonic_us()
+    clock.set(monotonic_us() + truth, asked_us=monotonic_us())
+    clock.set(monotonic_us() + truth - 3_600_000_000, asked_us=monotonic_us() - 1000)
+    assert abs(clock.now_us() - monotonic_us() - truth + 3_600_000_000) < 100_000
 
 
 # Servers that crash

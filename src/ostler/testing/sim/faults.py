@@ -12,7 +12,7 @@ LEASE_S = 6.0
 """How long a simulated worker's claims hold without a sign of life."""
 
 
-SPARED = ("head", "release", "claim's reply", "release's reply")
+SPARED = ("head", "release", "claim's reply")
 """Calls that must not fail yet: workers do not get over it. A worker that cannot release a session, or never hears that
 it was given one, keeps it from everybody for as long as it lives; one that cannot ask for the head stops listening.
 """

@@ -60,6 +60,12 @@ def here() -> Process:
     return _HERE.get()
 
 
+async def pass_time(seconds: float) -> None:
+    """Let so much virtual time go by, which takes no time."""
+    assert isinstance(asyncio.get_running_loop(), VirtualLoop), "time that has to be waited for cannot be passed"
+    await asyncio.sleep(seconds)
+
+
 class _Turn(asyncio.TimerHandle):
     """A callback that waits for its turn."""
 

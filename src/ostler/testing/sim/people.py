@@ -141,9 +141,8 @@ class Person:
     async def _fork(self, stream: StreamId, wish: Wish) -> None:
         now = self._clock.now_us()
         name = make_id("ses", now // 1000, self._chance.randbytes(CHANCE_BYTES))
-        wish.stream = StreamId(stream.tenant, name)
         forked = await self._journal.fork(stream, name, by=LOCAL_USER, at_us=now, seq=None)
-        wish.seq = forked.seq
+        wish.stream, wish.seq = forked.stream, forked.seq
 
     def _wish(self, stream: StreamId, kind: str) -> Wish:
         wish = Wish(asyncio.get_running_loop().time(), stream, kind)

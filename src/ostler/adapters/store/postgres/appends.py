@@ -102,7 +102,7 @@ class Appender:
             if key is not None and append.standing is None and append.records:
                 return await self._try_one(key, append)
         arguments = self._arguments(group)
-        ((keys, ends),) = await self._server.once(self._many, *arguments, self._sender)
+        ((keys, ends),) = await self._server.write(self._many, *arguments, self._sender)
         for append, key, end in zip(group, keys, ends, strict=True):
             if key is not None and end is not None:
                 self._keys[append.stream] = key
@@ -112,7 +112,7 @@ class Appender:
 
     async def _try_one(self, key: int, append: Append) -> list[int | None]:
         records = append.records
-        ((end,),) = await self._server.once(
+        ((end,),) = await self._server.write(
             self._one,
             key,
             append.expected,

@@ -31,6 +31,7 @@ class Notices:
         self._waiters = Waiters()
         self._own_begun = 0
         self._own_written = 0
+        self._own_head = 0
         self._foreign_events = 0
         self._foreign_head = 0
         self._stir = asyncio.Event()
@@ -44,7 +45,10 @@ class Notices:
             self._tasks = [asyncio.create_task(self._watch(), name="watch")]
             if not self._server.address.is_pooled:
                 self._tasks.append(asyncio.create_task(self._listen(), name="listen"))
+        own_head = self._own_head
         head = await self._head()
+        if self._own_head > own_head and not foreign:
+            head = max(head, self._own_head)  # written while we asked, and so before anybody could be woken
         if (self._foreign_head if foreign else head) > after:
             return head
         if not self._waiters:
@@ -59,6 +63,7 @@ class Notices:
         """It has added so many of them, to these streams, the last at `head`; the rest was refused."""
         self._own_written += count
         self._own_begun = self._own_written
+        self._own_head = max(self._own_head, head)
         self._waiters.wake(head, streams=streams)
 
     async def close(self) -> None:

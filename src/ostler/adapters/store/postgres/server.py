@@ -23,12 +23,12 @@ from ostler.kernel.errors import (
 T = TypeVar("T")
 
 CONNECTIONS_MAX = 4
-"""Connections of one process, beside the one that listens."""
+"""Connections of one process, beside the one that appends and the one that listens."""
 COMMAND_TIMEOUT_S = 10.0
 """How long the server may take for one statement. A connection that is silent for longer is given up as broken; well
 below a worker's lease, so that a half-open one does not cost it its sessions."""
 CONNECT_TIMEOUT_S = 5.0
-IDLE_TIMEOUT_S = 5.0
+IDLE_TIMEOUT_S = 2.0
 """How long a transaction of ours may stand still before the server ends it. Its locks are what everybody waits for, and
 whoever opened it may have been stopped, or cut off."""
 PATIENCE_S = 30.0
@@ -104,6 +104,7 @@ class Server:
         self.address = address
         self.patience_s = patience_s
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._writer: asyncpg.Connection[asyncpg.Record] | None = None
         self._opening = asyncio.Lock()
         self._is_closed = False
 
@@ -127,6 +128,22 @@ class Server:
             # The pooler may give each message another server connection, except within a transaction.
             async with self._transaction(connection):
                 return await connection.fetch(query, *arguments)
+
+    async def write(self, query: str, *arguments: Any) -> list[Any]:
+        """As `once`, on a connection that is kept for this: there is one writer at a time."""
+        if self.address.is_pooled:
+            return await self.once(query, *arguments)
+        connection = self._writer
+        if connection is None or connection.is_closed():
+            if self._is_closed:
+                raise StoreError(f"The store {self.address} is closed.")
+            connection = self._writer = await self.connect()
+        try:
+            return await connection.fetch(query, *arguments)
+        except _BROKEN:
+            self._writer = None
+            connection.terminate()
+            raise
 
     async def transact(self, work: Callable[[Any], Awaitable[T]]) -> T:
         """What `work` returns when it is given a connection in a transaction, which is then committed; tried once."""
@@ -171,12 +188,15 @@ class Server:
     async def close(self) -> None:
         self._is_closed = True
         pool, self._pool = self._pool, None
-        if pool is not None:
+        writer, self._writer = self._writer, None
+        for connection in (writer, pool):
+            if connection is None:
+                continue
             try:
                 async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                    await pool.close()
+                    await connection.close()
             except (TimeoutError, *_BROKEN):
-                pool.terminate()
+                connection.terminate()
 
     def translated(self, error: Exception) -> StoreError:
         """The driver's error in our words. Credentials are not in them."""
