@@ -226,6 +226,8 @@ class Simulation:
         folded = self._folded.setdefault(info.stream, Folded(info.stream))
         await self._log.refresh(folded)
         assert folded.state is not None
+        if (folded.state.pause or "").startswith("parked: ") and info.standing.due_us is None:
+            return True  # whatever is under way in it: its workers died of it, and a person has to look
         due = due_us(folded.state)
         return due is None or due > START_US + self.loop.time() * 1e6
 
