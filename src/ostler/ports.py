@@ -151,7 +151,8 @@ class EventStore(Protocol):
         """Add the records and return the position of the last; positions grow in the order given.
 
         Raises `StaleWrite` if the stream is not at `expected` or the epoch is not the current one, `StoreFull`,
-        `StoreBusy` (nobody could write for too long); whatever is raised, nothing of it was written.
+        `StoreBusy` (nobody could write for too long); whatever is raised, nothing of it was written, except with
+        `StoreUnreachable`: then nobody knows, and the very same append tells when it is tried again.
         """
         ...
 
@@ -216,6 +217,7 @@ class EventStore(Protocol):
 
         Which of them, and in what order, is what `ostler.domain.scheduling.choose` says; where there are very many
         tenants or agents, of some of them at a time. Frees what dead workers held. `only` narrows it to one stream.
+        What was taken and could not be told, because an answer was lost, is told by the next claim of the worker.
         """
         ...
 

@@ -68,10 +68,16 @@ def test_a_project_without_limits_has_none(tmp_path: Path) -> None:
     ("text", "problems"),
     [
         ("[limits.tenant.acme]\nsessions = 1", [("limits.tenant", "is unknown (did you mean 'tenants'?)")]),
-        ("[limits.tenants.acme]\nsession = 1", [("limits.tenants.acme.session", "is unknown (did you mean 'sessions'")]),
+        (
+            "[limits.tenants.acme]\nsession = 1",
+            [("limits.tenants.acme.session", "is unknown (did you mean 'sessions'")],
+        ),
         (
             "[limits.tenants.a]\nsessions = 0\n[limits.agents.b]\nmodel_calls = -1",
-            [("limits.tenants.a.sessions", "expected `int` >= 1"), ("limits.agents.b.model_calls", "expected `int` >= 1")],
+            [
+                ("limits.tenants.a.sessions", "expected `int` >= 1"),
+                ("limits.agents.b.model_calls", "expected `int` >= 1"),
+            ],
         ),
         (
             "[limits.providers.p]\nsessions = 1\nmodel_calls_per_minute = 'x'",
@@ -85,7 +91,10 @@ def test_a_project_without_limits_has_none(tmp_path: Path) -> None:
         (
             "[limits.agents.coder]\n[limits.providers.'*']",
             [
-                ("limits.agents.coder", "limits nothing; set at least one of: model_calls, model_calls_per_minute, sess"),
+                (
+                    "limits.agents.coder",
+                    "limits nothing; set at least one of: model_calls, model_calls_per_minute, sess",
+                ),
                 ("limits.providers.*", "limits nothing; set at least one of: model_calls, model_calls_per_minute"),
             ],
         ),

@@ -32,7 +32,9 @@ def check(words: list[str]) -> None:
     given = {re.split("=", word)[0] for word in words if word.startswith("--")}
     assert given <= known
     folders = [index + 1 for index, word in enumerate(words) if word == "--workspace"]
-    command.make_context("ostler", ["." if index in folders else word for index, word in enumerate(words)], parent=group)
+    command.make_context(
+        "ostler", ["." if index in folders else word for index, word in enumerate(words)], parent=group
+    )
 
 
 @pytest.mark.parametrize("page", GUIDE, ids=lambda page: page.stem)

@@ -1,6 +1,6 @@
 """A worker process for the fault tests: `python -m tests.faults.labour ORDERS`, as JSON; see `Orders`.
 
-It says `ready`, and then runs until it gets a SIGTERM or a line on its standard input, and says `stopped`.
+It says `ready`, and then runs until it gets a SIGTERM or a line on its standard input, and says `stopping` and `stopped`.
 """
 
 import asyncio
@@ -114,6 +114,7 @@ async def main(orders: Orders) -> None:
     loop.remove_reader(sys.stdin)
     stopping = asyncio.create_task(worker.stop())
     loop.add_signal_handler(signal.SIGTERM, stopping.cancel)  # a second signal: nothing more is waited for
+    _say("stopping")
     await asyncio.wait([stopping])
     await store.close()
     _say("stopped")

@@ -1,5 +1,6 @@
 """Workers that are told to stop: what they hold is free at once, for others that need not wait for any lease."""
 
+import secrets
 import signal
 from pathlib import Path
 
@@ -16,7 +17,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/ostler.db"
     cluster: Cluster = request.getfixturevalue("cluster")
-    return cluster.url(schema=f"stopping_{len(request.node.name)}")
+    return cluster.url(schema=f"stopping_{secrets.token_hex(4)}")
 
 
 @pytest.mark.fault(31)
@@ -32,8 +33,8 @@ async def test_a_worker_that_is_told_to_stop_leaves_its_sessions_to_others_at_on
         await team.until(lambda: [line for line in team.lines("begin") if line.facts[0] == "nap"])
         for _ in range(signals):
             leaving.signal(signal.SIGTERM)
-            if signals == 2:
-                await team.until(lambda: True)
+            if signals == 2 and "stopping" not in leaving.lines:
+                await leaving.until("stopping")
         await leaving.until("stopped")
         assert await leaving.ended() == 0
         staying = await team.hire()

@@ -234,7 +234,7 @@ def test_calls_begin_no_faster_than_the_rate_whoever_makes_them(virtual) -> None
 
 
 def test_a_session_that_waits_says_so_after_a_second_and_once(virtual) -> None:
-    async def play(loop: VirtualLoop) -> tuple[list[SessionEvent], list[tuple[str, str | None]]]:
+    async def play(loop: VirtualLoop) -> tuple[list[SessionEvent], list[tuple[str | None, str | None]]]:
         crew = Crew(Model(takes_s=100), WorkerClock(loop))
         worker = crew.worker()
         await worker.start()
@@ -243,7 +243,7 @@ def test_a_session_that_waits_says_so_after_a_second_and_once(virtual) -> None:
         await pass_time(1)
         waiting = await crew.start("ses_waiting")
         worker.wake()
-        seen = []
+        seen: list[tuple[str | None, str | None]] = []
         for wait_s in (0.5, 1.5, 50, 50):
             await pass_time(wait_s)
             state = await crew.state(waiting)
@@ -321,7 +321,11 @@ def test_waiting_costs_the_same_for_many_as_for_one(virtual) -> None:
         await worker.start()
         await pass_time(5)
         before = counting.taken
+        for number in range(100, 150):
+            await crew.start(f"ses_{number}")
+        worker.wake()
         await pass_time(60)
+        assert worker.running == 150
         await worker.stop(grace_s=0)
         return counting.taken - before
 
@@ -374,7 +378,9 @@ def test_where_no_limit_is_for_a_call_nobody_is_asked(virtual) -> None:
         crew = Crew(Model(), WorkerClock(loop))
         crew.limiter = Forbidden()
         stream = await crew.start("ses_free")
-        worker = crew.worker(Quotas(tenants={"else": Quota(1)}, agents={"else": Quota(1)}, providers={"else": Quota(1)}))
+        worker = crew.worker(
+            Quotas(tenants={"else": Quota(1)}, agents={"else": Quota(1)}, providers={"else": Quota(1)})
+        )
         await worker.start()
         await crew.check_ended([stream])
         await worker.stop()
@@ -422,6 +428,8 @@ def test_a_session_that_is_paused_while_it_waits_begins_nothing_until_it_is_resu
     async def play(loop: VirtualLoop) -> None:
         crew, worker, busy, waiting = await with_one_waiting(loop, for_s=for_s)
         await crew.tell(waiting, command.Pause, worker)
+        await pass_time(0.1)
+        assert worker.running == 1
         await crew.check_ended([busy])
         await pass_time(10)
         assert ((await crew.state(waiting)).status, worker.running, crew.model.order) == ("paused", 0, ["ses_busy/1"])
@@ -462,7 +470,7 @@ def test_a_worker_that_stops_lets_go_at_once_of_what_waits_and_another_goes_on(v
 @WAITS
 def test_a_worker_that_has_lost_a_session_while_it_waits_calls_nobody_for_it(virtual, for_s) -> None:
     async def play(loop: VirtualLoop) -> None:
-        crew, worker, busy, waiting = await with_one_waiting(loop, for_s=for_s)
+        crew, worker, _, waiting = await with_one_waiting(loop, for_s=for_s)
         thief = "wrk_thief/elsewhere/1/1"
         later_us = crew.clock.now_us() + 3_600_000_000
         await crew.store.retire(worker.name)

@@ -55,7 +55,7 @@ class Journal:
 
     async def refresh(self, session: Folded) -> bool:
         """Fold what others have appended since. True if there was anything."""
-        start = session.seq
+        start, last_us = session.seq, 0
         while True:
             records = await self.store.read(session.stream, after=session.seq, limit=PAGE)
             broken = first_broken(records, after=session.seq, previous=session.hash)
@@ -74,12 +74,12 @@ class Journal:
                         f"Event {record.seq} of {session.stream.name} makes no sense after those before it.",
                         hint="It was not written by Ostler; restore the store from a backup.",
                     ) from error
-                session.seq, session.hash = record.seq, record.hash
+                session.seq, session.hash, last_us = record.seq, record.hash, record.at_us
             if len(records) < PAGE:
                 break
         if session.seq == start or session.state is None:
             return False
-        session.standing = standing_of(session.state, at_us=0, before=session.standing)
+        session.standing = standing_of(session.state, at_us=last_us, before=session.standing)
         return True
 
     async def execute(
@@ -156,7 +156,7 @@ class Journal:
         """Pause a session without loading it, because that may be what its workers die of."""
         for info in await self.store.streams(claim.stream.tenant, prefix=claim.stream.name, limit=1):
             (last,) = await self.store.read(claim.stream, after=info.version - 1)
-            records = chain(claim.stream, last.seq, last.hash, at_us, [AgentPaused("ostler", reason)])
+            records = chain(claim.stream, last.seq, last.hash, at_us, [AgentPaused("ostler", reason, is_parked=True)])
             standing = msgspec.structs.replace(info.standing, status="paused", due_us=None)
             await self.store.append(Append(claim.stream, last.seq, records, standing, claim.epoch))
 

@@ -3,7 +3,8 @@
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 from ostler.domain.capacity import Limit
 from ostler.domain.session.commands import (
@@ -26,6 +27,8 @@ from ostler.runtime.journal import Folded, Journal
 from ostler.runtime.lease import Lease
 from ostler.runtime.performer import Performer
 from ostler.runtime.turns import Turn, Turns
+
+T = TypeVar("T")
 
 TIMER_HELD_S = 10.0
 """A session that waits longer than this for a timer is let go; the store's due time brings it back."""
@@ -179,7 +182,7 @@ class Runner:
 
     async def _look_around(self, session: Folded) -> None:
         """Somebody else has appended to this session, or this worker is about to stop."""
-        if not self._draining and await self._journal.refresh(session):
+        if not self._draining and await self._patiently(lambda: self._journal.refresh(session)):
             await self._execute(session, Proceed(self._clock.now_us()))
         if self._waiting and (self._draining or _state(session).pause is not None):
             self._stop_waiting()
@@ -375,16 +378,19 @@ class Runner:
 
     async def _execute(self, session: Folded, command: SessionCommand) -> None:
         """Record the command; an outcome is held until the store can take it, for it cannot be had twice."""
+        events = await self._patiently(
+            lambda: self._journal.execute(session, command, epoch=self.claim.epoch, may_begin=not self._draining)
+        )
+        self._own.update([event.call for event in events if isinstance(event, _INTENTS)])
+        if self.claim.attempts > 1 and isinstance(command, ReplyReceived | ToolReturned):
+            self.claim = await self._patiently(lambda: self._lease.vouch(self.claim))
+
+    async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """What `attempt` returns once the store can do it; calls under way go on meanwhile."""
         delay_s, longest_s = STORE_RETRY_S
         while True:
             try:
-                events = await self._journal.execute(
-                    session, command, epoch=self.claim.epoch, may_begin=not self._draining
-                )
-                self._own.update([event.call for event in events if isinstance(event, _INTENTS)])
-                if self.claim.attempts > 1 and isinstance(command, ReplyReceived | ToolReturned):
-                    self.claim = await self._lease.vouch(self.claim)
-                return
+                return await attempt()
             except StoreError as error:
                 self._trouble(self.stream, error)
                 if not error.retryable or self._draining:
@@ -424,6 +430,7 @@ def _settle_future(future: asyncio.Future[None], error: BaseException | None) ->
         future.cancel()
     else:
         future.set_exception(error)
+        future.exception()  # whoever has stopped waiting for it need not be told
 
 
 def _state(session: Folded) -> State:

@@ -66,6 +66,7 @@ class Worker:
         self._turns = turns
         self._runners: dict[StreamId, Runner] = {}
         self._held: dict[StreamId, asyncio.Task[None]] = {}
+        self._unreleased: set[StreamId] = set()
         self._pace = Pace(settings.claims_per_s)
         self._queues = settings.queues
         self._loops: list[asyncio.Task[None]] = []
@@ -175,6 +176,9 @@ class Worker:
             return
         if self._lease.has_run_out:
             await self._lease.renew()
+        if self._unreleased:
+            await self._store.release(self.name, list(self._unreleased))
+            self._unreleased.clear()
         has_suspect = any(runner.claim.attempts > SUSPECT_ATTEMPTS for runner in self._runners.values())
         claims = await self._store.claim(
             self.name,
@@ -193,10 +197,11 @@ class Worker:
 
     async def _listen(self) -> None:
         """Notice what comes from outside: to sessions held here, and to sessions that are due now."""
-        position = await self._store.head()
+        position: int | None = None
         while True:
             try:
                 head = await self._store.head()
+                position = head if position is None else position
                 if await self._store.wait(after=position, timeout_s=self._settings.sweep_s, foreign=True) == position:
                     position = head  # all of it was written here
                     continue
@@ -277,6 +282,7 @@ class Worker:
         try:
             await self._store.release(self.name, [stream])
         except StoreError as error:
+            self._unreleased.add(stream)
             self._trouble(stream, error)
         finally:
             if self._runners.get(stream) is runner:

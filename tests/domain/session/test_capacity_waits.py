@@ -76,7 +76,9 @@ def test_nothing_begins_when_the_worker_is_about_to_stop() -> None:
     assert found(waiting(), may_begin=False) == []
 
 
-@pytest.mark.parametrize("kind", [command.CapacityFound, lambda at_us, call: command.CapacityMissed(at_us, call, LIMIT)])
+@pytest.mark.parametrize(
+    "kind", [command.CapacityFound, lambda at_us, call: command.CapacityMissed(at_us, call, LIMIT)]
+)
 def test_a_cancellation_that_crosses_it_ends_the_session_without_a_call(kind) -> None:
     story = waiting()
     story.do(command.Cancel(story.us, story.by))

@@ -253,7 +253,8 @@ def _take_over(decision: Decision) -> None:
         else:
             decision.emit(CallRetried(call.id, call.attempt + 1, LOST))
     if is_hopeless:
-        decision.emit(AgentPaused("ostler", f"parked: workers were lost during {state.losses} calls; `resume` goes on"))
+        reason = f"parked: workers were lost during {state.losses} calls; `resume` goes on"
+        decision.emit(AgentPaused("ostler", reason, is_parked=True))
     _advance(decision)
 
 

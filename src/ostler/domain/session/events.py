@@ -158,10 +158,14 @@ class InputReceived(Event, tag="input.received"):
 
 
 class AgentPaused(Event, tag="agent.paused"):
-    """No new call begins until the session is resumed; what is under way is finished."""
+    """No new call begins until the session is resumed; what is under way is finished.
+
+    `is_parked`: nothing is, and no worker takes the session before that, for its workers were lost again and again.
+    """
 
     by: str
     reason: str = ""
+    is_parked: bool = False
 
 
 class AgentResumed(Event, tag="agent.resumed"):

@@ -109,6 +109,7 @@ class State(msgspec.Struct, frozen=True, gc=False):
     granted: str | None = None
     granted_digest: str | None = None
     pause: str | None = None
+    is_parked: bool = False
     cancelling_by: str | None = None
     losses: int = 0
     waiting_since_us: int | None = None
@@ -196,7 +197,7 @@ def deadline_us(state: State) -> int | None:
 
 def due_us(state: State) -> int | None:
     """When the session next needs a worker: 0 is now, None not before somebody says something."""
-    if state.end is not None:
+    if state.end is not None or (state.is_parked and state.cancelling_by is None):
         return None
     if state.open:
         if state.cancelling_by is not None or not waits_for_timer(state):
@@ -296,9 +297,11 @@ def _evolve_people(
         case InputReceived():
             return _replace(state, inbox=(*state.inbox, event.text), answer=None)
         case AgentPaused():
-            return _clocked(_replace(state, pause=event.reason or f"paused by {event.by}"), at_us)
+            return _clocked(
+                _replace(state, pause=event.reason or f"paused by {event.by}", is_parked=event.is_parked), at_us
+            )
         case AgentResumed():
-            return _clocked(_replace(state, pause=None, losses=0), at_us)
+            return _clocked(_replace(state, pause=None, is_parked=False, losses=0), at_us)
         case CancelRequested():
             return _replace(state, cancelling_by=event.by)
         case AgentForked():

@@ -9,7 +9,6 @@ from contextlib import nullcontext
 
 from ostler.testing.sim.bugs import BUGS
 from ostler.testing.sim.campaign import BATCH, Batch, run_all
-from ostler.testing.sim.faults import SPARED
 from ostler.testing.sim.run import simulate
 from ostler.testing.sim.trace import lines
 
@@ -17,12 +16,11 @@ from ostler.testing.sim.trace import lines
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 1 if any run broke an invariant."""
     asked = _parser().parse_args(arguments)
-    spared = () if asked.unsparing else SPARED
     if asked.seed is not None:
-        return _tell(asked.seed, spared, asked.bug, is_traced=asked.trace)
+        return _tell(asked.seed, asked.bug, is_traced=asked.trace)
     past = asked.first + asked.seeds
     started, done, broken = time.monotonic(), 0, 0
-    batches = [Batch(first, min(first + BATCH, past), spared, asked.bug) for first in range(asked.first, past, BATCH)]
+    batches = [Batch(first, min(first + BATCH, past), asked.bug) for first in range(asked.first, past, BATCH)]
     for batch, found in run_all(batches, jobs=asked.jobs):
         done = batch.past - asked.first
         broken += len(found)
@@ -39,9 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if broken else 0
 
 
-def _tell(seed: int, spared: tuple[str, ...], bug: str | None, *, is_traced: bool) -> int:
+def _tell(seed: int, bug: str | None, *, is_traced: bool) -> int:
     with BUGS[bug]() if bug else nullcontext():
-        outcome = simulate(seed, spared=spared)
+        outcome = simulate(seed)
     if is_traced:
         for line in lines(outcome.history):
             _say(line)
@@ -52,7 +50,7 @@ def _tell(seed: int, spared: tuple[str, ...], bug: str | None, *, is_traced: boo
 
 
 def _command(seed: int, asked: argparse.Namespace) -> str:
-    more = (" --unsparing" if asked.unsparing else "") + (f" --bug {asked.bug}" if asked.bug else "")
+    more = f" --bug {asked.bug}" if asked.bug else ""
     return f"python -m ostler.testing.sim --seed {seed} --trace{more}"
 
 
@@ -72,7 +70,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, help="one run only")
     parser.add_argument("--trace", action="store_true", help="with --seed: tell everything that happens in it")
     parser.add_argument("--bug", choices=sorted(BUGS), help="put this bug back first")
-    parser.add_argument("--unsparing", action="store_true", help=f"let these fail as well: {', '.join(SPARED)}")
     return parser
 
 

@@ -16,7 +16,6 @@ class Batch(NamedTuple):
 
     first: int
     past: int
-    spared: tuple[str, ...]
     bug: str | None
 
 
@@ -28,7 +27,7 @@ def failures(batch: Batch) -> list[Failure]:
     found = []
     with BUGS[batch.bug]() if batch.bug else nullcontext():
         for seed in range(batch.first, batch.past):
-            problems = simulate(seed, spared=batch.spared).problems
+            problems = simulate(seed).problems
             if problems:
                 found.append((seed, problems))
     return found

@@ -12,12 +12,6 @@ LEASE_S = 6.0
 """How long a simulated worker's claims hold without a sign of life."""
 
 
-SPARED = ("head", "release", "claim's reply")
-"""Calls that must not fail yet: workers do not get over it. A worker that cannot release a session, or never hears that
-it was given one, keeps it from everybody for as long as it lives; one that cannot ask for the head stops listening.
-"""
-
-
 class Faults(msgspec.Struct):
     """Rates are chances per outside call or per chance to do harm; `is_on` False is fair weather.
 
@@ -25,7 +19,6 @@ class Faults(msgspec.Struct):
     """
 
     is_on: bool = True
-    spared: tuple[str, ...] = SPARED
     delay: float = 0.0
     stall: float = 0.0
     carried: float = 0.0
@@ -69,9 +62,9 @@ _HARM = (
 """Kind, in how many runs it happens at all, and its greatest rate."""
 
 
-def choose(chance: random.Random, *, spared: tuple[str, ...] = SPARED) -> Faults:
+def choose(chance: random.Random) -> Faults:
     """The faults of one run. One run in twelve has none."""
-    faults = Faults(spared=spared)
+    faults = Faults()
     is_fair = chance.random() < 1 / 12
     for kind, share, most in _HARM:
         rate = most * chance.random() if chance.random() < share else 0.0

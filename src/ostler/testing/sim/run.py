@@ -16,7 +16,7 @@ from ostler.ports import StreamInfo
 from ostler.runtime.journal import QUARANTINED, Folded, Journal
 from ostler.testing.sim import checker
 from ostler.testing.sim.crew import Machine, WatchedJournal
-from ostler.testing.sim.faults import SPARED, Faults, choose
+from ostler.testing.sim.faults import Faults, choose
 from ostler.testing.sim.history import History, tale
 from ostler.testing.sim.loop import Process, VirtualLoop
 from ostler.testing.sim.outside import OUTSIDE, Outside
@@ -43,16 +43,13 @@ class Outcome(msgspec.Struct, frozen=True):
     seconds: float
 
 
-def simulate(seed: int, *, spared: tuple[str, ...] = SPARED) -> Outcome:
-    """Run the whole runtime once under this seed, and judge what came of it. The same seed gives the same run.
-
-    `spared` are the calls of the store that never fail.
-    """
-    return copy_context().run(_simulate, seed, spared)
+def simulate(seed: int) -> Outcome:
+    """Run the whole runtime once under this seed, and judge what came of it. The same seed gives the same run."""
+    return copy_context().run(_simulate, seed)
 
 
-def _simulate(seed: int, spared: tuple[str, ...]) -> Outcome:
-    run = Simulation(seed, spared)
+def _simulate(seed: int) -> Outcome:
+    run = Simulation(seed)
     problems = []
     try:
         try:
@@ -71,10 +68,10 @@ def _simulate(seed: int, spared: tuple[str, ...]) -> Outcome:
 class Simulation:
     """The parts of one run."""
 
-    def __init__(self, seed: int, spared: tuple[str, ...]) -> None:
+    def __init__(self, seed: int) -> None:
         chance = self.chance = random.Random(seed)
         self.history = History()
-        self.faults: Faults = choose(chance, spared=spared)
+        self.faults: Faults = choose(chance)
         self.loop = VirtualLoop(chance, stickiness=chance.choice((0.0, 0.5, 0.9)))
         store: Any = Vault(MemoryStore(), self.history)
         self._vault = store

@@ -123,6 +123,8 @@ class Wire:
         self._name = name
         self._process = process
         self._lines = lines
+        self._untold: list[Claim] = []
+        """What was claimed and could not be told, which the store tells with the next claim."""
 
     def __getattr__(self, method: str) -> Any:
         found = getattr(self._port, method)
@@ -135,6 +137,8 @@ class Wire:
                 raise Killed(self._process.name)
             if not self._lines.faults.is_on:
                 result = await found(*args, **kwargs)
+                if method == "claim":
+                    result, self._untold = self._untold + result, []
             else:
                 result = await reach(method, found, args, kwargs)
             if method == "append":
@@ -157,7 +161,7 @@ class Wire:
         lines, process, chance = self._lines, self._process, self._lines.chance.random
         faults = lines.faults
         if method in QUIET:
-            if lines.is_cut(process) and method not in faults.spared:
+            if lines.is_cut(process):
                 raise self._refusal(method, unreachable=True)
             return await found(*args, **kwargs)
         lines.crash_point(process, f"before store.{method}")
@@ -166,14 +170,17 @@ class Wire:
             await self._be_late()
         if chance() < faults.stall:
             await self._stall(method)
-        if method not in faults.spared and (lines.is_cut(process) or chance() < faults.refuse):
+        if lines.is_cut(process) or chance() < faults.refuse:
             raise self._refusal(method, unreachable=lines.is_cut(process))
         if chance() < faults.carried:
             result = await self._carry(found, args, kwargs)
         else:
             result = await found(*args, **kwargs)
         lines.crash_point(process, f"after store.{method}")
-        if chance() < faults.lose_reply and method in LOSABLE and f"{method}'s reply" not in faults.spared:
+        if method == "claim":
+            result, self._untold = self._untold + result, []
+        if chance() < faults.lose_reply and method in LOSABLE:
+            self._untold = result if method == "claim" else self._untold
             lines.note(process, f"never hears what came of store.{method}")
             raise StoreUnreachable("The connection broke before the reply.")
         await lines.nap_point(process, f"after store.{method}")
