@@ -339,7 +339,7 @@ class Limiter(Protocol):
         ...
 
     async def give_back(self, places: Sequence[Place]) -> None:
-        """Give back what was taken by the same holder under the same epoch, and leave its lines. A rate stays used."""
+        """Give these back, and leave their lines. What the same holder has taken since stays, and a rate stays used."""
         ...
 
 

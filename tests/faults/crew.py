@@ -197,9 +197,9 @@ def need(*command: str) -> None:
     try:
         done = subprocess.run(command, capture_output=True, check=False)
     except OSError as error:
-        pytest.skip(f"{command[0]} is not here: {error}")
+        pytest.skip(f"the command {command[0]} is not here: {error}")
     if done.returncode:
-        pytest.skip(f"{' '.join(command)} does not run here: {done.stderr.decode().strip()}")
+        pytest.skip(f"the command {' '.join(command)} does not run here: {done.stderr.decode().strip()}")
 
 
 def clock_off(*, offset_s: float | None = None, told_by: Path | None = None) -> dict[str, str]:

@@ -1,6 +1,5 @@
 """The SQLite file on disks that fail: power cuts, torn writes, errors and lack of space at each system call, damage."""
 
-import itertools
 import random
 import shutil
 import sqlite3
@@ -41,6 +40,17 @@ def whole(tmp_path: Path, events: int = EVENTS) -> list[Record]:
     return [Record(STREAM, *row) for row in rows]
 
 
+def die_with_everything_in_the_log(path: Path, folder: Path) -> None:
+    """The scribe is killed as it is about to acknowledge the last event, so that nothing is in the file itself yet."""
+    trace = folder / "words"
+    run(folder / "whole" / "words.db", EVENTS, "-e", "trace=write", "-o", str(trace))
+    lines = [line for line in trace.read_bytes().splitlines() if b"write(" in line]
+    last = next(number for number, line in enumerate(lines, 1) if f'"kept {EVENTS}'.encode() in line)
+    kill = f"inject=write:signal=KILL:when={last}"
+    assert said(run(path, EVENTS, "-e", "trace=write", "-e", kill, "-o", "/dev/null"))[0] >= EVENTS - 1
+    assert path.with_name("ostler.db-wal").stat().st_size > 100_000
+
+
 # Power cuts
 
 
@@ -54,7 +64,6 @@ async def test_after_a_power_cut_at_any_moment_all_that_was_acknowledged_is_ther
     assert said(watched)[0] == EVENTS
     expected, disk = whole(tmp_path), Disk(trace, folder)
     chance = random.Random(SEED)
-    assert sum(kind == "sync" for kind, *_ in disk.steps) > EVENTS
     tried = 0
     for step in sorted(chance.sample(range(1, len(disk.steps) + 1), min(size(150, 10_000), len(disk.steps)))):
         for _ in range(size(1, 5)):
@@ -86,10 +95,7 @@ async def test_a_log_that_somebody_deleted_leaves_a_store_of_earlier_events_or_n
     path, copy = tmp_path / "ostler.db", tmp_path / "copy" / "ostler.db"
     copy.parent.mkdir()
     expected = whole(tmp_path)
-    killed = run(
-        path, EVENTS, "-e", "trace=unlink", "-e", "inject=unlink:signal=KILL:when=1", "-o", str(tmp_path / "t")
-    )
-    assert said(killed)[0] == EVENTS
+    die_with_everything_in_the_log(path, tmp_path)
     shutil.copy(path, copy)
     records = await _recovered(copy, 0, "")
     assert records == expected[: len(records)]
@@ -214,12 +220,10 @@ async def test_damage_at_any_512_bytes_is_reported_or_leaves_a_beginning_of_the_
     path, copy = tmp_path / "ostler.db", tmp_path / "copy" / "ostler.db"
     copy.parent.mkdir()
     expected = whole(tmp_path)
-    killed = run(
-        path, EVENTS, "-e", "trace=unlink", "-e", "inject=unlink:signal=KILL:when=1", "-o", str(tmp_path / "t")
-    )
-    assert said(killed)[0] == EVENTS
-    if which == "ostler.db-wal":
-        await _all_in_the_log(path, tmp_path)
+    if which == "ostler.db":
+        run(path, EVENTS)
+    else:
+        die_with_everything_in_the_log(path, tmp_path)
     body = (tmp_path / which).read_bytes()
     chance, outcomes = random.Random(SEED), set()
     places = [min(len(body) - 1, place + chance.randrange(512)) for place in range(0, len(body), 512)]
@@ -231,32 +235,7 @@ async def test_damage_at_any_512_bytes_is_reported_or_leaves_a_beginning_of_the_
         shutil.rmtree(copy.parent)
         copy.parent.mkdir()
     assert outcomes <= {"whole", "a beginning", "a broken chain", "reported"}
-    assert len(outcomes) > 1, "no damage did any harm"
-
-
-async def _all_in_the_log(path: Path, folder: Path) -> None:
-    """Put back the files as they were before the log was moved into the file."""
-    for file in folder.glob("ostler.db*"):
-        file.unlink()
-    run(
-        path,
-        EVENTS,
-        "-e",
-        "trace=write",
-        "-e",
-        f"inject=write:signal=KILL:when={_last_word(path, folder)}",
-        "-o",
-        "/dev/null",
-    )
-    assert (folder / "ostler.db-wal").stat().st_size > 100_000
-
-
-def _last_word(path: Path, folder: Path) -> int:
-    """Which of its calls of `write` is that which acknowledges the last event."""
-    trace = folder / "words"
-    run(folder / "whole" / "words.db", EVENTS, "-e", "trace=write", "-o", str(trace))
-    lines = [line for line in trace.read_bytes().splitlines() if b"write(" in line]
-    return next(number for number, line in enumerate(lines, 1) if f'"kept {EVENTS}'.encode() in line)
+    assert outcomes != {"whole"}, "no damage did any harm"
 
 
 async def _outcome(path: Path, expected: list[Record], where: str) -> str:
@@ -291,4 +270,3 @@ async def test_a_file_that_a_backup_holds_for_longer_than_anybody_waits_is_busy_
         backup.execute("ROLLBACK")
     assert said(run(path, EVENTS))[0] == EVENTS
     assert await found_in(path) == expected
-    assert len(list(itertools.islice(expected, EVENTS))) == EVENTS

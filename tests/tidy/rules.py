@@ -3,7 +3,7 @@
 import ast
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +23,8 @@ WORLDLY_CALLS = {
 EXCUSES = {"pytest.importorskip", "pytest.mark.xfail", "pytest.xfail"}
 SKIPS = {"pytest.mark.skip", "pytest.mark.skipif", "pytest.skip"}
 SERVICES = re.compile(
-    r"\b(bubblewrap|bwrap|docker|kafka|nats|ollama|postgres(ql)?|redis|root|sandbox)\b", re.IGNORECASE
+    r"\b(bubblewrap|bwrap|command|docker|kafka|libfaketime|nats|ollama|pgbouncer|postgres(ql)?|redis|root|sandbox|server)\b",
+    re.IGNORECASE,
 )
 SAYS_THAT_IT_CHECKS = re.compile(
     r"(assert|check|eventually|expect|then|until|validate|verify)(_|$)|(raises|warns|fail)$"
@@ -133,14 +134,18 @@ def the_inner_rings_touch_nothing(source: Source) -> Iterator[Problem]:
 
 
 def tests_wait_on_conditions(source: Source) -> Iterator[Problem]:
+    """In a loop that asks again and again, a test may rest. What plays the world, and is no test, may take its time."""
+    if not PurePath(source.path).name.startswith("test_"):
+        return
     names = dict(_names(source.tree))
     zero = {
         call.func
         for call in ast.walk(source.tree)
         if isinstance(call, ast.Call) and [ast.dump(argument) for argument in call.args] == ["Constant(value=0)"]
     }
+    asking = {node for loop in ast.walk(source.tree) if isinstance(loop, ast.While) for node in ast.walk(loop)}
     for node, name in names.items():
-        if name == "time.sleep" or (name in ("asyncio.sleep", "anyio.sleep") and node not in zero):
+        if name in ("time.sleep", "asyncio.sleep", "anyio.sleep") and node not in zero | asking:
             yield node.lineno, f"{name} in a test; wait on a condition, or for ever on an event that never comes"
 
 

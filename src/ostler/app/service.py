@@ -164,8 +164,9 @@ class Runtime:
         if first:
             gc.set_threshold(max(first, COLLECT_AFTER), *rest)
         await self._worker.start()
-        projector = parts.projector(trouble=lambda stream, error: self._troubled(stream, error))
-        self._projector = asyncio.create_task(projector.run(), name="projector")
+        if settings.keeps_views:
+            projector = parts.projector(trouble=lambda stream, error: self._troubled(stream, error))
+            self._projector = asyncio.create_task(projector.run(), name="projector")
         return self._worker
 
     async def start(

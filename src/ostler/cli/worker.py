@@ -60,6 +60,7 @@ def worker(
     """
     known = settings()
     wanted = WorkerSettings(
+        keeps_views=True,
         concurrency=concurrency,
         claims_per_s=claims_per_s,
         lease_s=lease,

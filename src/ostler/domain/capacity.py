@@ -58,6 +58,11 @@ class Place(msgspec.Struct, frozen=True, gc=False):
     priority: int = 0
 
     @property
+    def stay(self) -> tuple[str, int, int]:
+        """What tells it from another place of the same holder, before or after."""
+        return self.holder, self.epoch, self.since_us
+
+    @property
     def rank(self) -> tuple[int, int, str]:
         return -self.priority, self.since_us, self.holder
 

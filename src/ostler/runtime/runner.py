@@ -184,6 +184,9 @@ class Runner:
         """Somebody else has appended to this session, or this worker is about to stop."""
         if not self._draining and await self._patiently(lambda: self._journal.refresh(session)):
             await self._execute(session, Proceed(self._clock.now_us()))
+        if self._draining:
+            for call in [call for call in self._calls.values() if call.task is None and call is not self._next]:
+                self._forget(call)  # its time has not come; whoever takes the session next begins it
         if self._waiting and (self._draining or _state(session).pause is not None):
             self._stop_waiting()
 

@@ -26,7 +26,8 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     It holds up to `concurrency` sessions, and takes no more than `claims_per_s` on, so that a restart of everything is
     no stampede. `caps` are for all workers together. Its claims hold for `lease_s` after its last sign of life, which
     it gives three times as often; every `sweep_s` it looks for sessions that have become due by time alone, or whose
-    worker died. On `stop` it waits `grace_s` for calls under way.
+    worker died. On `stop` it waits `grace_s` for calls under way. `keeps_views`: it also brings the views of the store
+    up to date while it runs, unless another one does.
     """
 
     concurrency: int = 1000
@@ -37,6 +38,7 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     grace_s: float = 20.0
     queues: tuple[str, ...] | None = None
     only: StreamId | None = None
+    keeps_views: bool = False
     version: str = ""
 
 

@@ -12,8 +12,8 @@ from ostler.adapters.store.postgres.store import PostgresStore
 from ostler.adapters.store.sqlite import SqliteStore
 from ostler.adapters.store.sqlite_limits import SqliteLimiter
 from ostler.domain.capacity import TAKEN
-from ostler.testing.contracts.event_store import ORDER, addition
 from ostler.testing.contracts.limiter import OTHER, PLACES, RATE, LimiterContract, place, shared
+from ostler.testing.contracts.streams import ORDER, addition
 from tests.servers import POSTGRES, drop_schema, fresh_schema, need
 
 
@@ -88,24 +88,25 @@ async def test_places_are_taken_while_somebody_holds_the_lock_of_the_log(url):
         await store.close()
 
 
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE $1"
+
+
 async def test_whoever_asks_while_another_is_taking_a_place_waits_for_its_outcome(url):
     store, other = await PostgresStore.open(url), await PostgresStore.open(url)
     limiter = PostgresLimiter(store)
     assert await limiter.take([OTHER], place("before"), now_us=1) == TAKEN
     await limiter.give_back([place("before")])
-    connection = await other.server.connect()
+    connection, schema = await other.server.connect(), other.server.address.schema
     try:
         async with connection.transaction():
             take = "SELECT * FROM @schema.take_place($1, $2, $3, $4, 'a', 1, 99, 0, 0, 1, 1, 1, 1)"
-            row = await connection.fetchrow(other.server.sql(take), [OTHER.name], [1], [0], [0])
+            (row,) = await connection.fetch(other.server.sql(take), [OTHER.name], [1], [0], [0])
             assert row["after"] == 0
             asking = asyncio.create_task(limiter.take([OTHER], place("b"), now_us=1))
             async with asyncio.timeout(20):
-                while not asking.done() and not await connection.fetchval(
-                    "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE $1",
-                    f"%{other.server.address.schema}.take_place%",
-                ):
-                    await asyncio.sleep(0)
+                while not asking.done():
+                    if await connection.fetchval(WAITING, f"%{schema}.take_place%"):
+                        break
         assert (await asking).limit == OTHER.name
     finally:
         await connection.close()

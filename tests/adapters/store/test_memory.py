@@ -9,7 +9,8 @@ from ostler.adapters.store.memory import MemoryBlobStore, MemoryStore
 from ostler.kernel.errors import StoreError
 from ostler.ports import BlobStore, EventStore
 from ostler.testing.contracts.blob_store import BlobStoreContract
-from ostler.testing.contracts.event_store import ORDER, EventStoreContract, addition
+from ostler.testing.contracts.event_store import EventStoreContract
+from ostler.testing.contracts.streams import ORDER, addition
 
 
 class TestMemoryStore(EventStoreContract):

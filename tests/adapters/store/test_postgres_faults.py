@@ -16,7 +16,7 @@ from ostler.adapters.store.postgres.store import PostgresStore
 from ostler.kernel.errors import StaleWrite, StoreCorrupt, StoreUnreachable
 from ostler.kernel.event import Record, StreamId
 from ostler.ports import Append
-from ostler.testing.contracts.event_store import ORDER, OTHER, addition, standing
+from ostler.testing.contracts.streams import ORDER, OTHER, addition, standing
 from tests.faults.answers import Losing
 from tests.faults.cluster import Cluster, private_cluster, reachable
 from tests.faults.conftest import cluster  # noqa: F401 - a fixture

@@ -14,7 +14,7 @@ from ostler.adapters.store.postgres.views import PostgresViewStore
 from ostler.kernel.errors import Conflict, NotAStore, NotFound, StoreError
 from ostler.kernel.event import StreamId
 from ostler.ports import Row
-from ostler.testing.contracts.event_store import addition
+from ostler.testing.contracts.streams import addition
 from tests.servers import POSTGRES, fresh_schema
 
 TABLES = ("streams", "blobs", "blob_users", "view_rows", "events")

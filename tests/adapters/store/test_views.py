@@ -12,7 +12,7 @@ from ostler.adapters.store.sqlite import SqliteStore
 from ostler.adapters.store.sqlite_views import PAGE, ROWS, SqliteViewStore
 from ostler.kernel.errors import StaleWrite, StoreError
 from ostler.ports import ViewStore
-from ostler.testing.contracts.event_store import ORDER, OTHER, addition
+from ostler.testing.contracts.streams import ORDER, OTHER, addition
 from ostler.testing.contracts.view_store import VIEW, Opener, ViewStoreContract, put, shared
 
 

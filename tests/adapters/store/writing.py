@@ -10,7 +10,7 @@ from ostler.adapters.store.sqlite import SqliteStore
 from ostler.kernel.errors import StaleWrite
 from ostler.kernel.event import GENESIS, StreamId
 from ostler.ports import Append, Standing
-from ostler.testing.contracts.event_store import records
+from ostler.testing.contracts.streams import records
 
 SHARED = StreamId("acme", "shared")
 

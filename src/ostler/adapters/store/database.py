@@ -43,6 +43,9 @@ _PROTECTED = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQ
 PRAGMAS = (
     # A commit is on the disk when it returns, and readers never wait for the writer.
     "PRAGMA synchronous = FULL",
+    # A log that is short is soon begun again from its start, and a commit that overwrites what is on the disk costs the
+    # file system half of one that makes a file longer.
+    "PRAGMA wal_autocheckpoint = 300",
     "PRAGMA journal_size_limit = 67108864",
     "PRAGMA temp_store = MEMORY",
     "PRAGMA trusted_schema = OFF",

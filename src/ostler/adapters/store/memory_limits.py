@@ -39,8 +39,12 @@ class MemoryLimiter:
         for entries in self._entries.values():
             for place in places:
                 entry = entries.get(place.holder)
-                if entry is not None and entry.place.epoch == place.epoch:
+                if entry is not None and entry.place.stay == place.stay:
                     del entries[place.holder]
+
+    def occupied(self, *, now_us: int) -> int:
+        """How many places are taken or waited for now, under all limits."""
+        return sum(entry.until_us > now_us for entries in self._entries.values() for entry in entries.values())
 
     def _seen(self, limit: Limit, place: Place, now_us: int) -> Seen:
         entries = self._entries[limit.name] = {

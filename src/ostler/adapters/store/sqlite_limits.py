@@ -15,7 +15,7 @@ SEEN = """
 """
 PUT = "INSERT INTO limit_places (name, holder, epoch, until, since, priority, is_held) VALUES (?, ?, ?, ?, ?, ?, ?)"
 SPEND = "INSERT INTO limits (name, spent) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET spent = excluded.spent"
-GIVE_BACK = "DELETE FROM limit_places WHERE holder = ? AND epoch = ?"
+GIVE_BACK = "DELETE FROM limit_places WHERE holder = ? AND epoch = ? AND since = ?"
 
 
 class SqliteLimiter:
@@ -41,7 +41,7 @@ class SqliteLimiter:
         return await self._store.write(take)
 
     async def give_back(self, places: Sequence[Place]) -> None:
-        rows = [(place.holder, place.epoch) for place in places]
+        rows = [place.stay for place in places]
         await self._store.write(lambda connection: connection.executemany(GIVE_BACK, rows))
 
 

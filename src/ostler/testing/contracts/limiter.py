@@ -74,11 +74,11 @@ class LimiterContract(ABC):
         assert await limiter.take([PLACES], place("b"), now_us=1) == TAKEN
 
     async def test_only_whoever_has_it_now_gives_a_place_back(self, limiter: Limiter) -> None:
-        for epoch in (1, 2):
-            await limiter.take([OTHER], place("a", epoch=epoch), now_us=1)
-        await limiter.give_back([place("a", epoch=1)])
+        for epoch, since_us in ((1, 0), (2, 0), (2, 1)):
+            await limiter.take([OTHER], place("a", epoch=epoch, since_us=since_us), now_us=1)
+        await limiter.give_back([place("a", epoch=1), place("a", epoch=2)])
         assert await limiter.take([OTHER], place("b"), now_us=1) != TAKEN
-        await limiter.give_back([place("a", epoch=2)])
+        await limiter.give_back([place("b"), place("a", epoch=2, since_us=1)])
         assert await limiter.take([OTHER], place("b"), now_us=1) == TAKEN
 
     async def test_one_place_under_each_limit_or_none_at_all(self, limiter: Limiter) -> None:
@@ -106,8 +106,9 @@ class LimiterContract(ABC):
         assert await limiter.take([OTHER], place("first", since_us=2), now_us=5) != TAKEN
         await limiter.give_back([place("a")])
         assert await limiter.take([OTHER], place("second", since_us=3), now_us=6) != TAKEN
-        assert await limiter.take([OTHER], place("urgent", since_us=4, priority=1), now_us=6) == TAKEN
-        await limiter.give_back([place("urgent")])
+        urgent = place("urgent", since_us=4, priority=1)
+        assert await limiter.take([OTHER], urgent, now_us=6) == TAKEN
+        await limiter.give_back([urgent])
         assert await limiter.take([OTHER], place("second", since_us=3), now_us=7) != TAKEN
         assert await limiter.take([OTHER], place("first", since_us=2), now_us=8) == TAKEN
 
@@ -120,7 +121,7 @@ class LimiterContract(ABC):
     async def test_whoever_stops_waiting_leaves_the_line(self, limiter: Limiter) -> None:
         await limiter.take([OTHER], place("a"), now_us=1)
         await limiter.take([OTHER], place("b", since_us=1), now_us=2)
-        await limiter.give_back([place("a"), place("b")])
+        await limiter.give_back([place("a"), place("b", since_us=1)])
         assert await limiter.take([OTHER], place("c", since_us=2), now_us=3) == TAKEN
 
     async def test_whoever_dies_in_line_keeps_nobody_waiting_for_long(self, limiter: Limiter) -> None:

@@ -10,7 +10,7 @@ TAKE = """
         $1::text[], $2::integer[], $3::bigint[], $4::bigint[], $5, $6, $7, $8, $9, $10, $11, $12, $13
     )
 """
-GIVE_BACK = "SELECT @schema.give_back_places($1::text[], $2::bigint[])"
+GIVE_BACK = "SELECT @schema.give_back_places($1::text[], $2::bigint[], $3::bigint[])"
 
 
 class PostgresLimiter:
@@ -41,5 +41,5 @@ class PostgresLimiter:
         return Wait(after_us, limit)
 
     async def give_back(self, places: Sequence[Place]) -> None:
-        columns = [place.holder for place in places], [place.epoch for place in places]
+        columns = [[place.stay[column] for place in places] for column in range(3)]
         await self._server.fetch(self._server.sql(GIVE_BACK), *columns)

@@ -2,7 +2,7 @@
 CREATE TABLE limits (
     name TEXT PRIMARY KEY,
     spent INTEGER NOT NULL
-);
+) WITHOUT ROWID;
 
 -- Places that are taken (`is_held`), and those who stand in line for one; each is gone at `until`.
 CREATE TABLE limit_places (
@@ -14,5 +14,5 @@ CREATE TABLE limit_places (
     priority INTEGER NOT NULL,
     is_held INTEGER NOT NULL,
     PRIMARY KEY (name, holder)
-);
+) WITHOUT ROWID;
 CREATE INDEX limit_places_by_holder ON limit_places (holder);

@@ -62,9 +62,9 @@ BEGIN
 END $$;
 
 -- Gives places back, and leaves every line.
-CREATE FUNCTION @schema.give_back_places(holders text[], epochs bigint[]) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION @schema.give_back_places(holders text[], epochs bigint[], sinces bigint[]) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
-    DELETE FROM @schema.limit_places AS place USING unnest(holders, epochs) AS given (holder, epoch)
-        WHERE (place.holder, place.epoch) = (given.holder, given.epoch);
+    DELETE FROM @schema.limit_places AS place USING unnest(holders, epochs, sinces) AS given (holder, epoch, since)
+        WHERE (place.holder, place.epoch, place.since) = (given.holder, given.epoch, given.since);
 END $$;
