@@ -18,7 +18,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
-.PHONY: help demo test check format-check lint types contracts docs reference bench bench-peers sim format hooks test-all build sandbox clean distclean
+.PHONY: help demo test check format-check lint types contracts docs reference bench bench-peers sim faults soak reliability format hooks test-all build sandbox faulty clean distclean
 
 help: ## Say what can be made (this)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,7 +26,7 @@ help: ## Say what can be made (this)
 demo: $(VENV)/.installed sandbox ## Watch an agent work: no key, no network
 	@$(BIN)/ostler demo $(ARGS)
 
-test: $(VENV)/.installed-dev sandbox ## Run the whole test suite
+test: $(VENV)/.installed-dev sandbox faulty ## Run the whole test suite
 	@$(BIN)/python -m pytest $(ARGS)
 
 check: format-check lint types contracts test ## Check format, lint, types, import contracts, tests and, with them, the documents
@@ -57,6 +57,18 @@ bench-peers: $(VENV)/.installed-dev .make/peers/.installed sandbox ## Measure it
 
 sim: $(VENV)/.installed ## Simulate SEEDS runs of the whole runtime, with faults at random
 	@$(BIN)/python -m ostler.testing.sim --seeds $(SEEDS) $(ARGS)
+
+MINUTES ?= 60
+SEED ?= $(shell date +%s)
+
+faults: $(VENV)/.installed-dev sandbox faulty ## Bring about every fault in its long form (some 20 minutes)
+	@OSTLER_TEST_LONG=1 $(BIN)/python -m pytest -m fault tests/faults tests/adapters/store/test_postgres_faults.py $(ARGS)
+
+soak: $(VENV)/.installed-dev faulty ## Faults at random for MINUTES=60 under a SEED=…: nothing may break or grow
+	@$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --seed $(SEED)
+
+reliability: $(VENV)/.installed-dev sandbox faulty ## Write docs/reference/reliability.md anew, from a run of its tests
+	@$(BIN)/python scripts/reliability.py
 
 format: $(VENV)/.installed-dev ## Format the code and mend what can be mended
 	@$(BIN)/ruff check --fix --quiet --exit-zero $(CODE)
@@ -103,6 +115,12 @@ $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	@echo "Installing the peers into .make/peers …" >&2
 	@.make/peers/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
+
+# What breaks things on purpose: a pooler in front of PostgreSQL, other clocks, and system calls that fail.
+faulty:
+	@command -v pgbouncer >/dev/null || scripts/install-package pgbouncer "PgBouncer, behind which the store is tested"
+	@command -v faketime >/dev/null || scripts/install-package faketime "libfaketime, which gives tests other clocks"
+	@command -v strace >/dev/null || scripts/install-package strace "strace, which makes system calls fail for tests"
 
 sandbox:
 	@command -v bwrap >/dev/null || scripts/install-package bubblewrap "bubblewrap, in which agents run commands"

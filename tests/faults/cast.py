@@ -16,7 +16,7 @@ from ostler.domain.constraint import Policy, Rule
 from ostler.domain.gate import digest_of
 from ostler.domain.model import ModelRef, ModelRequest, Reply
 from ostler.domain.tool import ToolRequest
-from ostler.kernel.errors import OstlerError
+from ostler.kernel.errors import OstlerError, RateLimited
 from ostler.kernel.event import StreamId
 from ostler.ports import Append, Claim, EventStore
 from ostler.testing import Scripted, calls
@@ -182,10 +182,14 @@ def agent(story: str, tools: Sequence[Tool[..., Any]]) -> AgentSpec:
 
 
 def model(story: str) -> Scripted:
-    """What the model of a story says; `nap 0.5` is the story `nap` with half a second."""
+    """What the model of a story says; `nap 0.5` is the story `nap` with half a second.
+
+    The provider refuses every other request of `refused`, as busy ones do.
+    """
     kind, _, value = story.partition(" ")
     turns: dict[str, Sequence[Any]] = {
         "asking": [calls(("pay", {})), "paid"],
+        "refused": [calls(("save", {})), calls(("pay", {})), "at last"],
         "short": [calls(("pay", {})), "done"],
         "nap": [calls(("nap", {"seconds": float(value or 0)})), calls(("save", {}), ("pay", {})), "awake"],
         "hog": [calls(("hog", {"seconds": float(value or 0)})), calls(("save", {}), ("pay", {})), "moved on"],
@@ -221,6 +225,11 @@ class _Voice:
         self._ledger = ledger
 
     async def complete(self, request: ModelRequest, on_text: Callable[[str], None]) -> Reply:
+        if (
+            self._script.ref.name == "refused"
+            and random.Random(f"{request.key} {self._ledger.position}").random() < 0.5
+        ):
+            raise RateLimited("Slow down.", status=429, retry_after_s=0.05)
         reply = await self._script.complete(request, on_text)
         self._script.requests.clear()
         self._ledger.note("asked", request.key, reply.usage.total_tokens, self._ledger.position)

@@ -178,9 +178,11 @@ def pooler(cluster: Cluster, *, connections: int) -> Iterator[int]:
     port, folder = free_port(), cluster.folder.parent
     settings = folder / "pgbouncer.ini"
     settings.write_text(
-        f"[databases]\npostgres = user={OWNER} host=127.0.0.1 port={cluster.port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
+        f"[databases]\npostgres = user={OWNER} host=127.0.0.1 port={cluster.port}\n"
+        "[pgbouncer]\nlisten_addr = 127.0.0.1\n"
         f"listen_port = {port}\nauth_type = any\npool_mode = transaction\ndefault_pool_size = {connections}\n"
-        f"max_client_conn = 200\npidfile = {folder}/pgbouncer.pid\nlogfile = {folder}/pgbouncer.log\nunix_socket_dir =\n"
+        f"max_client_conn = 200\npidfile = {folder}/pgbouncer.pid\nlogfile = {folder}/pgbouncer.log\n"
+        "unix_socket_dir =\n"
     )
     settings.chmod(0o644)
     as_owner("pgbouncer", "-d", settings)

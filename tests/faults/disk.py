@@ -4,6 +4,7 @@ From what was seen, the disk can be made as a power cut would have left it: with
 of the rest whatever happened to get there.
 """
 
+import itertools
 import os
 import random
 import re
@@ -87,7 +88,7 @@ def _put(body: bytearray, writes: list[tuple[int, bytes]]) -> None:
 def _sectors(at: int, data: bytes) -> list[tuple[int, bytes]]:
     """A write cut where sectors of the disk begin."""
     cuts = [0, *range(SECTOR - at % SECTOR, len(data), SECTOR), len(data)]
-    return [(at + begin, data[begin:end]) for begin, end in zip(cuts, cuts[1:], strict=False)]
+    return [(at + begin, data[begin:end]) for begin, end in itertools.pairwise(cuts)]
 
 
 def _steps(trace: Path, folder: Path) -> "list[tuple[str, str, int, bytes]]":

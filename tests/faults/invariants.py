@@ -66,7 +66,7 @@ def problems(
     yield from _own_intents(history, lines)
     for info in infos:
         if info.standing.queue != WORKER_QUEUE and are_over and info.standing.status not in ENDED:
-            yield f"I10: {info.stream.name} has not ended: {info.standing}, {info.version} events, held by {info.worker}"
+            yield f"I10: {info.stream.name}/{info.version} has not ended: {info.standing}, held by {info.worker}"
         if info.version != len(streams[info.stream]):
             yield f"I2: {info.stream.name} is said to have {info.version} events, and has {len(streams[info.stream])}"
 
@@ -76,7 +76,7 @@ def _history(streams: dict[StreamId, list[Record]], infos: Sequence[StreamInfo],
     effects: dict[tuple[str, str, int], Effect] = {}
     for line in lines:
         match line.what, line.facts:
-            case "kept", [tenant, name, seq, digest, position, epoch]:
+            case "kept", [tenant, name, seq, digest, _, epoch]:
                 stream = StreamId(tenant, name)
                 history.kept.append((stream, seq, bytes.fromhex(digest)))
                 history.deeds.append(Commit(line.at_s, stream, seq, 1, epoch))
@@ -88,6 +88,8 @@ def _history(streams: dict[StreamId, list[Record]], infos: Sequence[StreamInfo],
                 effects[line.process, key, attempt].done_s = line.at_s
             case "asked", [key, tokens, head]:
                 history.asked.append(Asked(line.at_s, head, line.process, key, tokens))
+            case _:
+                pass
     # A reconcilable call that was in flight when its worker died or froze may happen after it was asked about; what
     # is judged is a repetition by those to whom nothing has happened, and here something happens to everybody.
     history.troubled = [(process, 0.0, EVERYTHING) for process in {line.process for line in lines}]

@@ -1,6 +1,6 @@
 """A worker process for the fault tests: `python -m tests.faults.labour ORDERS`, as JSON; see `Orders`.
 
-It says `ready`, and then runs until it gets a SIGTERM or a line on its standard input, and says `stopping` and `stopped`.
+It says `ready`, runs until it gets a SIGTERM or a line on its standard input, and says `stopping` and `stopped`.
 """
 
 import asyncio

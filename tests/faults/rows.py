@@ -144,7 +144,7 @@ ROWS = (
         "clocks jump, or are wrong",
         "leases are by the server's clock or by ticking; timers fire once; order is by number and not by time",
         (),
-        "On SQLite, leases and timers follow the machine's clock: set an hour ahead, sleeping sessions wake an hour early.",
+        "On SQLite, leases and timers follow the machine's clock: set ahead by an hour, sessions wake an hour early.",
     ),
     Row(
         17,
@@ -203,8 +203,8 @@ ROWS = (
             "tests/domain/test_constraint.py::test_a_missing_argument_never_allows_and_always_denies_or_asks",
             f"{_DECIDE}test_a_deny_wins_over_a_granted_approval",
         ),
-        "Policies are data within the session's log, judged by a pure function: there is no engine that could throw, time"
-        " out or be reloaded.",
+        "Policies are data within the session's log, judged by a pure function: there is no engine that could"
+        " throw, time out or be reloaded.",
     ),
     Row(
         22,

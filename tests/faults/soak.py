@@ -66,7 +66,7 @@ class Soak:
         return measured, wrong
 
     async def _some_work(self) -> None:
-        stories = ("clerk", "clerk", "short", "nap 0.5", "hog 0.2", f"hog {LEASE_S * 1.5}")
+        stories = ("clerk", "refused", "short", "nap 0.5", "hog 0.2", f"hog {LEASE_S * 1.5}")
         weights = (10, 10, 10, 3, 2, 0.3)
         for story in self._chance.choices(stories, weights, k=3):
             count = self._chance.randint(1, 8) if not story.startswith("hog") else 1

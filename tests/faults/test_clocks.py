@@ -1,5 +1,6 @@
 """Clocks that are wrong, and clocks that jump while sessions run."""
 
+import itertools
 import signal
 from collections import defaultdict
 from pathlib import Path
@@ -11,6 +12,7 @@ from ostler.kernel.event import Record
 from ostler.views.calls import calls
 from tests.faults.cluster import Cluster
 from tests.faults.crew import clock_off, crew
+from tests.faults.test_zombies import begun
 
 HOUR_S = 3600.0
 
@@ -31,7 +33,9 @@ async def test_workers_whose_clocks_are_hours_apart_agree_on_leases(cluster: Clu
         before = len(team.lines("begin"))
         await team.start("clerk", 40)
         await team.until(lambda: len(team.lines("begin")) > before + 50)
-        workers.pop(0).signal(signal.SIGKILL)
+        victim = team.workers[team.lines("begin")[-1].process]
+        victim.signal(signal.SIGKILL)
+        workers.remove(victim)
         await team.over()
         assert max(line.facts[2] for line in team.lines("claim")) > 1, "the dead one was never missed"
         for worker in workers:
@@ -54,7 +58,7 @@ async def test_a_clock_that_jumps_during_sessions_makes_timers_fire_once_and_not
             before = len(team.lines("begin"))
             await team.start("clerk", 15)
             await team.start("nap 0.2", 5)
-            await team.until(lambda before=before: len(team.lines("begin")) > before + 10)
+            await team.until(begun(team, before + 10))
             told.write_text(jump)
         await team.over()
         for worker in team.workers.values():
@@ -72,4 +76,4 @@ async def test_a_clock_that_jumps_during_sessions_makes_timers_fire_once_and_not
 
 
 def _goes_back(log: list[Record]) -> list[bool]:
-    return [later.at_us < earlier.at_us for earlier, later in zip(log, log[1:], strict=False)]
+    return [later.at_us < earlier.at_us for earlier, later in itertools.pairwise(log)]

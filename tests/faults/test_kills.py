@@ -4,6 +4,7 @@ import asyncio
 import random
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -70,10 +71,8 @@ async def _meddle(team: Crew, stream: StreamId, dice: float) -> None:
     def decide(now: int) -> command.SessionCommand:
         return command.Cancel(now, LOCAL_USER) if dice < 0.3 else command.Approve(now, "1.1", LOCAL_USER)
 
-    try:
+    with suppress(Conflict, UsageError):  # too early, or too late: it was refused, and so is not acknowledged
         await team.tell(stream, decide)
-    except (Conflict, UsageError):
-        pass  # too early, or too late: it was refused, and so is not acknowledged
 
 
 async def _answer_all(team: Crew, streams: list[StreamId]) -> None:

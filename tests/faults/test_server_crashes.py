@@ -31,7 +31,7 @@ async def test_a_server_that_is_stopped_immediately_again_and_again_loses_nothin
             await asyncio.to_thread(cluster.start)
             await reachable(cluster)
             await starting
-        await _ends_well(team)
+        assert await _what_is_wrong(team) == []
 
 
 @pytest.mark.fault(8)
@@ -47,15 +47,15 @@ async def test_workers_go_on_after_a_server_that_was_away_for_longer_than_they_w
             lambda: len([line for line in team.lines("trouble") if line.facts[1] == "store_unreachable"]) > 3
         )
         await asyncio.to_thread(cluster.start)
-        await _ends_well(team)
+        assert await _what_is_wrong(team) == []
 
 
-async def _ends_well(team: Crew) -> None:
-    """Every session comes to its end, all workers live and are told to stop, and nothing is wrong with the log."""
+async def _what_is_wrong(team: Crew) -> list[str]:
+    """With the log, when every session has come to its end and all workers, who live, have been told to stop."""
     await team.over()
     records = [record for record in await team.store.tail(limit=1_000_000) if record.stream.name.startswith("ses_")]
     ends = [record for record in records if isinstance(SESSION_CODEC.decode(record.data), AgentCompleted)]
     assert len(ends) == len({record.stream for record in records})
     for worker in team.workers.values():
         assert await team.stop(worker) == 0
-    assert await team.judge() == []
+    return await team.judge()

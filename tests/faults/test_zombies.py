@@ -1,6 +1,7 @@
 """Workers that stand still for longer than their lease, and come back: what they held is somebody else's by then."""
 
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -35,7 +36,11 @@ async def freeze(team: Crew, worker: Child) -> None:
         return not [info for info in infos if info.worker and f"/{worker.pid}/" in info.worker]
 
     with suppress(TimeoutError):
-        await team.until(has_nothing, within_s=20)
+        await team.until(has_nothing, within_s=6)
+
+
+def begun(team: Crew, count: int) -> Callable[[], bool]:
+    return lambda: len(team.lines("begin")) > count
 
 
 @pytest.mark.fault(12)
@@ -47,7 +52,7 @@ async def test_a_worker_that_was_frozen_does_nothing_with_what_others_have_taken
         for _ in range(size(3, 20)):
             before = len(team.lines("begin"))
             await team.start("clerk", 20)
-            await team.until(lambda before=before: len(team.lines("begin")) > before + 30)
+            await team.until(begun(team, before + 30))
             worker = team.workers[team.lines("begin")[-1].process]
             await freeze(team, worker)
             worker.signal(signal.SIGCONT)

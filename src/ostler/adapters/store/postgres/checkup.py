@@ -158,7 +158,7 @@ async def _vacuum(connection: Connection, server: Server) -> Finding:
     )
     off = [name for name, _, _, is_off in rows if is_off]
     if await connection.fetchval("SHOW autovacuum") == "off" or off:
-        found = f"autovacuum is off{f' for {', '.join(off)}' if off else ''}"
+        found = f"autovacuum is off for {', '.join(off)}" if off else "autovacuum is off"
         return Finding("vacuum", "warn", found, "Switch it on.", why)
     bloated = [
         (name, dead) for name, live, dead, _ in rows if dead > DEAD_ROWS_MIN and dead > DEAD_SHARE * (live + dead)

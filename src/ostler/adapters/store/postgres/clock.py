@@ -2,7 +2,6 @@
 
 import time
 
-
 DRIFT = 0.001
 """How much faster or slower than the server's this machine may tick; quartz is ten times better."""
 
