@@ -13,6 +13,8 @@ def checks(ostler: Ostler) -> dict[str, dict[str, str]]:
 
 
 def test_a_healthy_installation_is_well(ostler: Ostler) -> None:
+    assert "there is none at" in checks(ostler)["store"]["found"]
+    ostler("worker", "--until-idle")
     result = ostler("doctor")
     assert result.exit_code == 0, result.stdout
     found = checks(ostler)
@@ -83,6 +85,9 @@ def test_a_model_that_cannot_be_reached_is_no_reason_to_fail(ostler: Ostler, pro
     assert (check["verdict"], check["todo"]) == ("warn", "Set ANTHROPIC_API_KEY.")
 
 
-def test_the_ends_of_the_last_boots_are_shown(ostler: Ostler) -> None:
+def test_the_workers_of_a_store_in_use_are_shown(ostler: Ostler) -> None:
     ostler("worker", "--until-idle")
-    assert "stopped" in checks(ostler)["last boots"]["found"]
+    found = checks(ostler)
+    assert found["workers alive"]["found"].startswith("none")
+    assert "workers lost" not in found
+    assert found["queue"]["verdict"] == "ok"

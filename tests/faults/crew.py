@@ -41,6 +41,11 @@ def size(short: int, long: int) -> int:
     return long if LONG else short
 
 
+async def some_time(seconds: float) -> None:
+    """Let the others go on, so that what happens next happens to them in the middle of something."""
+    await asyncio.sleep(seconds)
+
+
 class Crew:
     """Everybody at work on the store at `url`, whose ledgers are in `folder`. `wishes` are orders for every worker."""
 

@@ -14,7 +14,7 @@ from ostler.domain.session import commands as command
 from ostler.kernel.errors import Conflict, UsageError
 from ostler.kernel.event import StreamId
 from tests.faults.cluster import Cluster
-from tests.faults.crew import LONG, Crew, crew, size
+from tests.faults.crew import LONG, Crew, crew, size, some_time
 from tests.faults.invariants import Line
 from tests.runtime.processes import Child
 
@@ -40,7 +40,7 @@ async def test_workers_killed_at_random_moments_leave_nothing_undone_and_nothing
             streams += await team.start("clerk", sessions // kills)
             asked = await team.start("asking", 2)
             streams += asked
-            await asyncio.sleep(chance.random() * 0.5)
+            await some_time(chance.random() * 0.5)
             victim = living.pop(chance.randrange(len(living)))
             sys.stdout.write(f"kill {number} of seed {SEED}: {team.name_of(victim)}\n")  # shown when it fails
             victim.signal(signal.SIGKILL)

@@ -9,7 +9,7 @@ import pytest
 
 from ostler.domain.session.events import SESSION_CODEC, AgentCompleted
 from tests.faults.cluster import Cluster, reachable
-from tests.faults.crew import Crew, crew, size
+from tests.faults.crew import Crew, crew, size, some_time
 
 SEED = 2026
 
@@ -25,7 +25,7 @@ async def test_a_server_that_is_stopped_immediately_again_and_again_loses_nothin
             await team.hire()
         for number in range(size(5, 30)):
             starting = asyncio.create_task(team.start("clerk", 15))
-            await asyncio.sleep(chance.random() * 0.6)
+            await some_time(chance.random() * 0.6)
             sys.stdout.write(f"crash {number} of seed {SEED}\n")  # shown when it fails
             await asyncio.to_thread(cluster.stop, "immediate")
             await asyncio.to_thread(cluster.start)

@@ -36,7 +36,7 @@ def _workers(seen: Overview) -> Iterator[Finding]:
             "workers silent",
             "warn",
             _some([f"{_place(worker)} for {_time(worker.silent_s)}" for worker in silent]),
-            "Nothing is lost: `ostler worker` on the same host buries them, and any worker goes on with their sessions.",
+            "Nothing is lost: a worker on the same host buries them, and any worker goes on with their sessions.",
             f"They have died, been stopped, or cannot reach the store; {held} sessions are still in their hands.",
         )
     if lost := [worker for worker in seen.workers if worker.state == "lost"]:
@@ -44,7 +44,7 @@ def _workers(seen: Overview) -> Iterator[Finding]:
             "workers lost",
             "warn",
             _some([f"{_place(worker)} {_time(worker.silent_s)} ago" for worker in lost]),
-            "Look for the reason in the log of the system (memory, power, a kill). Their sessions went on from the log.",
+            "Look for the reason in the log of the system (memory, power). Their sessions went on from the log.",
             "They ended without a word within the last hour.",
         )
 

@@ -34,6 +34,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "relay": Entry("ostler.cli.relay:relay", "Hand the log on to brokers and webhooks until told to stop."),
     },
     "Look": {
+        "top": Entry("ostler.cli.top:top", "Watch a store at work: workers, queues, what is stuck."),
         "ps": Entry("ostler.cli.look:ps", "List sessions."),
         "logs": Entry("ostler.cli.logs:logs", "Show the events of a session."),
         "inspect": Entry("ostler.cli.inspect:inspect", "Show everything about a session."),
@@ -125,7 +126,11 @@ def _show_version(ctx: click.Context, _: click.Parameter, is_wanted: bool) -> No
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--store", metavar="URL", help="Where sessions are kept: sqlite:///relative.db, sqlite:////absolute.db, postgresql://….")
+@click.option(
+    "--store",
+    metavar="URL",
+    help="Where sessions are kept: sqlite:///relative.db, sqlite:////absolute.db, postgresql://….",
+)
 @click.option(
     "-C",
     "--folder",

@@ -18,6 +18,8 @@ class Lease:
         self._worker = worker
         self._duration_us = int(duration_s * 1_000_000)
         self._until_us = 0
+        self.lapses = 0
+        """How often it had run out when it was renewed: what was claimed before may be somebody else's since."""
 
     @property
     def has_run_out(self) -> bool:
@@ -26,6 +28,7 @@ class Lease:
     async def renew(self) -> None:
         """Give a sign of life."""
         until_us = self._clock.now_us() + self._duration_us
+        self.lapses += self._until_us > 0 and self.has_run_out
         await self._store.beat(self._worker, until_us=until_us)
         self._until_us = until_us
 

@@ -88,6 +88,9 @@ def _decide_again(facts: Sequence[Fact], place: int, state: State | None) -> lis
             if kept == decided[: len(kept)] and len(kept) > len(longest):
                 longest = kept
             nearest = nearest or decided
+    cause = facts[place][1]
+    if not longest and isinstance(cause, event.AgentPaused) and cause.is_parked:
+        return None  # the worker that parked it did not load it, so that nothing was decided
     if not longest:
         raise _divergence(_recorded(facts, place, len(nearest) + 1), nearest)
     return longest

@@ -82,6 +82,7 @@ class Runner:
         self._performer = performer
         self._clock = clock
         self._lease = lease
+        self._lapses = lease.lapses
         self._trouble = trouble
         self._turns = turns
         self._waiting: dict[str, Turn] = {}
@@ -132,7 +133,8 @@ class Runner:
         """
         while True:
             if call is not None:
-                if self._lease.has_run_out and not await self._is_still_ours():
+                has_lapsed = self._lease.has_run_out or self._lease.lapses != self._lapses
+                if has_lapsed and not await self._is_still_ours():
                     return
                 command = await self._perform(call)
                 if not self._forget(call):
@@ -149,7 +151,9 @@ class Runner:
         """Make sure, after a silence, that nobody else has taken the session."""
         try:
             await self._lease.renew()
+            lapses = self._lease.lapses
             await self._journal.assert_held(self.claim)
+            self._lapses = lapses
         except OstlerError as error:
             _settle_future(self._over, error)
         return not self._over.done()

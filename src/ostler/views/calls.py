@@ -105,7 +105,7 @@ def calls(facts: Iterable[Fact]) -> list[CallView]:
             view.began, begun[event.call] = timestamp(at_us), at_us
         elif isinstance(event, _ENDS):
             view.ended = timestamp(at_us)
-            view.took_us = at_us - begun[event.call] if event.call in begun else None
+            view.took_us = max(0, at_us - begun[event.call]) if event.call in begun else None
     return list(found.values())
 
 

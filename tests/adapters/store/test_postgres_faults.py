@@ -1,4 +1,4 @@
-"""The PostgreSQL store when its server crashes, falls silent, loses answers, or is replaced by one that lagged."""
+"""The PostgreSQL store when its server crashes, falls silent, loses answers, or was replaced by one behind it."""
 
 import asyncio
 import os
@@ -20,6 +20,7 @@ from ostler.testing.contracts.streams import ORDER, OTHER, addition, standing
 from tests.faults.answers import Losing
 from tests.faults.cluster import Cluster, private_cluster, reachable
 from tests.faults.conftest import cluster  # noqa: F401 - a fixture
+from tests.faults.crew import some_time
 from tests.faults.proxy import Proxy
 from tests.servers import POSTGRES, fresh_schema
 
@@ -218,7 +219,7 @@ async def test_connections_that_the_server_ends_in_the_middle_of_a_transaction_c
 async def _end_all(schema: str, pause_s: float) -> None:
     """End every connection that has said anything about this schema."""
     connection = await asyncpg.connect(POSTGRES)
-    await asyncio.sleep(pause_s)
+    await some_time(pause_s)
     query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE $1 AND pid <> pg_backend_pid()"
     await connection.execute("SELECT 1")
     await connection.fetch(query, f"%{schema}%")

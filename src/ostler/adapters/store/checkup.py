@@ -51,7 +51,7 @@ def _older(path: Path, version: int) -> Finding:
         "store",
         "warn",
         f"{path.absolute()}: schema {version}, and this Ostler needs {len(MIGRATIONS)}",
-        "Copy the file, then run `ostler store migrate` or any other command: the first to open it brings it up to date.",
+        "Copy the file, then run any other command: the first to open it brings it up to date.",
         "Older Ostlers cannot open it any more from then on. Nothing else of the store was looked at.",
     )
 
