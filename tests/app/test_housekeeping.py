@@ -3,6 +3,7 @@
 import sqlite3
 from contextlib import closing
 
+import msgspec
 import pytest
 
 from ostler import Agent, Runtime, tool
@@ -11,8 +12,10 @@ from ostler.app.transfer import import_
 from ostler.app.verify import stream_ids, verify
 from ostler.domain.housekeeping import SessionErased, SessionsRemoved
 from ostler.domain.identity import LOCAL_USER, Principal
-from ostler.kernel.errors import Conflict, Erased, NotFound
+from ostler.kernel.errors import Conflict, Erased, NotFound, StaleWrite
+from ostler.ports import Row
 from ostler.testing import Scripted, calls
+from ostler.views.session_rows import SESSIONS
 from tests.servers import fresh_schema
 
 SECRET = "the colic of the bay mare"
@@ -162,3 +165,64 @@ async def test_a_fork_keeps_the_bodies_that_it_shares(url):
         (info,) = await runtime.parts.store.streams("default", prefix=session.id)
         await housekeeping(runtime).remove([info], because="old", archive=None, written_by="a test")
         assert await runtime.parts.blobs.get("default", blob)
+
+
+async def test_nothing_is_lost_when_a_session_moves_while_it_is_removed(url):
+    async with Runtime.open(url, agents=[VET]) as runtime:
+        old, _ = await finished(runtime), await finished(runtime)
+        blob = await blob_of(runtime, old)
+        keeping = housekeeping(runtime)
+        infos = [info async for info in keeping.ended_before(LATER_US)]
+        stream = old.stream
+        moved = [msgspec.structs.replace(info, version=info.version - 1) for info in infos if info.stream == stream]
+        with pytest.raises(StaleWrite):
+            await keeping.remove(moved, because="old", archive=None, written_by="a test")
+        assert await runtime.parts.blobs.get("default", blob)
+        assert (await (await runtime.session(old.id)).view()).status == "completed"
+
+
+async def test_what_a_keeper_left_who_died_is_cleaned_up_by_the_next(url, monkeypatch):
+    async with Runtime.open(url, agents=[VET]) as runtime:
+        old, other = await finished(runtime), await finished(runtime)
+        await runtime.parts.projector().catch_up()
+        keeping, parts = housekeeping(runtime), runtime.parts
+        infos = {info.stream: info async for info in keeping.ended_before(LATER_US)}
+        with monkeypatch.context() as patch:
+            patch.setattr(Housekeeping, "_clean_up", die)
+            with pytest.raises(ZeroDivisionError):
+                await keeping.erase(infos[old.stream], because="asked to")
+        assert await parts.views.rows(SESSIONS.id, "default", [old.id])
+        await keeping.erase(infos[other.stream], because="asked to, too")
+        assert await parts.views.rows(SESSIONS.id, "default", [old.id, other.id]) == {}
+
+
+async def die(self, streams):
+    raise ZeroDivisionError
+
+
+async def test_a_projector_that_was_about_to_show_an_erased_session_takes_it_back(url):
+    async with Runtime.open(url, agents=[VET]) as runtime:
+        old = await finished(runtime)
+        parts = runtime.parts
+        behind = parts.projector([SESSIONS])
+        await behind.catch_up()
+        (info,) = await parts.store.streams("default", prefix=old.id)
+        row = await parts.views.rows(SESSIONS.id, "default", [old.id])
+        await housekeeping(runtime).erase(info, because="asked to")
+        position = await parts.views.position(SESSIONS.id)
+        late = [Row("default", old.id, row[old.id])]
+        await parts.views.advance(SESSIONS.id, after=position, position=position, rows=late)
+        await parts.projector([SESSIONS]).catch_up()
+        assert await parts.views.rows(SESSIONS.id, "default", [old.id]) == {}
+
+
+async def test_a_fork_that_is_refused_keeps_no_body(url):
+    async with Runtime.open(url, agents=[VET]) as runtime:
+        session = await finished(runtime)
+        blob = await blob_of(runtime, session)
+        with pytest.raises(Conflict):
+            await session.fork(seq=4)
+        (info,) = await runtime.parts.store.streams("default", prefix=session.id)
+        await housekeeping(runtime).erase(info, because="asked to")
+        with pytest.raises(NotFound):
+            await runtime.parts.blobs.get("default", blob)

@@ -57,7 +57,7 @@ class Housekeeping:
     async def ended_before(self, before_us: int) -> AsyncIterator[StreamInfo]:
         """Sessions whose last event is older than that and their end, newest first; erased ones too."""
         async for info in self._sessions((*ENDED, ERASED)):
-            (last,) = await self._store.read(info.stream, after=info.version - 1)
+            (last,) = await self._store.read(info.stream, after=info.version - 1, limit=1)
             if last.at_us < before_us:
                 yield info
 
@@ -83,6 +83,7 @@ class Housekeeping:
 
         The newest session of a store stays. One that has been resumed or claimed meanwhile stays, with a `StaleWrite`.
         """
+        await self._finish_the_last()
         newest = max((info.number for info in await self._store.streams(self._tenant, limit=1)), default=0)
         going = [info for info in infos if info.number != newest]
         if archive is not None and going:
@@ -91,9 +92,8 @@ class Housekeeping:
             batch = going[start : start + BATCH]
             remains = tuple([await self._remains(info) for info in batch])
             event = SessionsRemoved(remains, self._by, because, archive.name if archive else "")
-            await self._blobs.drop([info.stream for info in batch])
             await self._noting(event, partial(self._store.remove, {info.stream: info.version for info in batch}))
-            await self._forget_rows([info.stream for info in batch])
+            await self._clean_up([info.stream for info in batch])
             progress(start + len(batch))
         names = [info.stream.name for info in going]
         return Removed(names, sum(info.version for info in going), str(archive) if archive else None)
@@ -101,16 +101,17 @@ class Housekeeping:
     async def erase(self, info: StreamInfo, *, because: str) -> None:
         """Erase the content of one session, its bodies and its rows. Raises `Conflict` if it has not ended."""
         if info.standing.status == ERASED:
+            await self._clean_up([info.stream])
             return
         if info.standing.status not in ENDED:
             raise Conflict(
                 f"{info.stream.name} is {info.standing.status}: only what has ended can be erased.",
                 hint=f"Cancel it first: ostler cancel {info.stream.name}",
             )
+        await self._finish_the_last()
         event = SessionErased(await self._remains(info), self._by, because)
-        await self._blobs.drop([info.stream])
         await self._noting(event, partial(self._store.erase, info.stream, info.version))
-        await self._forget_rows([info.stream])
+        await self._clean_up([info.stream])
 
     async def history(self) -> list[tuple[int, HousekeepingEvent]]:
         """All that was ever taken out, with the moments in microseconds since 1970."""
@@ -127,14 +128,31 @@ class Housekeeping:
             before = page[-1].number
 
     async def _remains(self, info: StreamInfo) -> Remains:
-        (last,) = await self._store.read(info.stream, after=info.version - 1)
+        (last,) = await self._store.read(info.stream, after=info.version - 1, limit=1)
         return Remains(info.stream.name, info.version, last.hash.hex())
+
+    async def _clean_up(self, streams: Sequence[StreamId]) -> None:
+        """What belongs to sessions that are gone goes, too; whoever died before this does it with the next command."""
+        await self._blobs.drop(streams)
+        await self._forget_rows(streams)
+
+    async def _finish_the_last(self) -> None:
+        """Clean up after the last note, in case whoever wrote it died before doing so. Doing it twice does nothing."""
+        for record in await self._last_note():
+            event = HOUSEKEEPING_CODEC.decode(record.data)
+            remains = event.sessions if isinstance(event, SessionsRemoved) else (event.remains,)
+            await self._clean_up([StreamId(self._tenant, one.session) for one in remains])
+
+    async def _last_note(self) -> list[Record]:
+        for info in await self._store.streams(self._tenant, prefix=HOUSEKEEPING, limit=1):
+            return await self._store.read(info.stream, after=info.version - 1)
+        return []
 
     async def _noting(self, event: HousekeepingEvent, act: Callable[[Append], Awaitable[None]]) -> None:
         """Act, with the note of it as the next event of the tenant's housekeeping."""
         stream = StreamId(self._tenant, HOUSEKEEPING)
         for left in range(TRIES_MAX, 0, -1):
-            records = await self._store.read(stream)
+            records = await self._last_note()
             seq, previous = (records[-1].seq, records[-1].hash) if records else (0, GENESIS)
             now, data = self._clock.now_us(), HOUSEKEEPING_CODEC.encode(event)
             record = Record(stream, seq + 1, now, data, link(previous, stream, seq + 1, now, data))

@@ -433,8 +433,13 @@ class Session:
         now = self._now()
         name = make_id("ses", now // 1000, _chance(parts.entropy))
         bodies = [event.blob for _, event in await self.facts() if isinstance(event, ToolCompleted) and event.blob]
-        await parts.blobs.share(StreamId(self._stream.tenant, name), bodies)
-        forked = await parts.journal.fork(self._stream, name, by=by, at_us=now, seq=seq)
+        own = StreamId(self._stream.tenant, name)
+        await parts.blobs.share(own, bodies)
+        try:
+            forked = await parts.journal.fork(self._stream, name, by=by, at_us=now, seq=seq)
+        except OstlerError:
+            await parts.blobs.drop([own])
+            raise
         if say is not None:
             await parts.journal.execute(forked, command.Send(now, say, by))
         self._runtime._wake()

@@ -10,6 +10,9 @@ from ostler.kernel.errors import StaleWrite
 from ostler.kernel.event import GENESIS, Record, StreamId, link
 from ostler.ports import Append, Clock, EventStore, Standing
 
+FORGOTTEN_US = 3_600_000_000
+"""A worker of any host that was silent for so long after its lease is buried, too: its host may never come back."""
+
 
 class Life:
     """What the log knows of this worker, and of those of this host that died."""
@@ -31,11 +34,13 @@ class Life:
         await self._store.retire(self.name)
 
     async def bury_the_dead(self) -> list[str]:
-        """Free at once what dead workers of this host hold, and write down that they were lost."""
+        """Free at once what dead workers of this host hold, and write that they were lost; those long silent, too."""
         buried = []
-        for worker, _ in await self._store.workers():
+        gone_us = self._clock.now_us() - FORGOTTEN_US
+        for worker, until_us in await self._store.workers():
             identity, host, pid, birth = worker.split("/")
-            if worker == self.name or host != _here() or _birth(int(pid)) == birth:
+            is_dead_here = host == _here() and _birth(int(pid)) != birth
+            if worker == self.name or not (is_dead_here or until_us < gone_us):
                 continue
             if await self._mourn(StreamId(DEFAULT_TENANT, identity)):
                 buried.append(identity)
@@ -64,9 +69,10 @@ class Life:
 
 
 def _here() -> str:
-    """This host and this process table: a pid means nothing in another container."""
+    """This boot of this host and this process table: a pid means nothing in another container, nor after a restart."""
     try:
-        return f"{socket.gethostname()}:{os.stat('/proc/self/ns/pid').st_ino}"
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
+        return f"{socket.gethostname()}:{boot}:{os.stat('/proc/self/ns/pid').st_ino}"
     except OSError:
         return socket.gethostname()
 

@@ -9,7 +9,7 @@ import msgspec
 from ostler.kernel.errors import OstlerError, StaleWrite, StoreError
 from ostler.kernel.event import Record, StreamId
 from ostler.ports import EventStore, Row, ViewStore
-from ostler.views.fold import AnyView, Format, View
+from ostler.views.fold import AnyView, Format, View, taken_away
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -183,9 +183,10 @@ class _Projection(Generic[S, T]):
         """The rows that these records change."""
         view, rows = self.view, self._rows
         wanted = [record for record in records if view.wants(record)]
+        gone = [(record.stream.tenant, name) for record in records for name in taken_away(record)]
         # Nothing is kept of a stream before its first event.
         rows.add_absent(record.stream for record in wanted if record.seq == 1)
-        await rows.load(dict.fromkeys(record.stream for record in wanted))
+        await rows.load(dict.fromkeys([*(record.stream for record in wanted), *gone]))
         more: dict[Key, T] = {}
         for number, record in enumerate(wanted, 1):
             step = view.evolve(rows.get(record.stream), record)
@@ -195,6 +196,8 @@ class _Projection(Generic[S, T]):
                 more[key] = view.add(more[key], value) if key in more else value
             if number % TURN == 0:
                 await asyncio.sleep(0)
+        for key in gone:
+            rows.put(key, None)
         await self._sums.load(more)
         for key, value in more.items():
             total = self._sums.get(key)

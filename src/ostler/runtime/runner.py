@@ -133,8 +133,7 @@ class Runner:
         """
         while True:
             if call is not None:
-                has_lapsed = self._lease.has_run_out or self._lease.lapses != self._lapses
-                if has_lapsed and not await self._is_still_ours():
+                if self._has_lapsed() and not await self._is_still_ours():
                     return
                 command = await self._perform(call)
                 if not self._forget(call):
@@ -146,6 +145,10 @@ class Runner:
             call = await self._drive(session)
             if call is None:
                 return
+
+    def _has_lapsed(self) -> bool:
+        """Whether the lease has run out since it was last made sure that the session is ours."""
+        return self._lease.has_run_out or self._lease.lapses != self._lapses
 
     async def _is_still_ours(self) -> bool:
         """Make sure, after a silence, that nobody else has taken the session."""
@@ -295,7 +298,7 @@ class Runner:
             within_s = 0.0 if self._draining else CAPACITY_QUIET_S
             if not await turn.comes(within_s=None if has_said_so else within_s):
                 return CapacityMissed(self._clock.now_us(), name, turn.limit)
-            if has_said_so or self._lease.has_run_out:
+            if has_said_so or self._has_lapsed():
                 return CapacityFound(self._clock.now_us(), name)
         except asyncio.CancelledError:
             self._leave(name)

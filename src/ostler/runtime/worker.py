@@ -178,9 +178,9 @@ class Worker:
             return
         if self._lease.has_run_out:
             await self._lease.renew()
-        if self._unreleased:
-            await self._store.release(self.name, list(self._unreleased))
-            self._unreleased.clear()
+        if unreleased := set(self._unreleased):
+            await self._store.release(self.name, list(unreleased))
+            self._unreleased -= unreleased
         has_suspect = any(runner.claim.attempts > SUSPECT_ATTEMPTS for runner in self._runners.values())
         claims = await self._store.claim(
             self.name,
@@ -202,11 +202,8 @@ class Worker:
         position: int | None = None
         while True:
             try:
-                head = await self._store.head()
-                position = head if position is None else position
-                if await self._store.wait(after=position, timeout_s=self._settings.sweep_s, foreign=True) == position:
-                    position = head  # all of it was written here
-                    continue
+                position = await self._store.head() if position is None else position
+                await self._store.wait(after=position, timeout_s=self._settings.sweep_s, foreign=True)
                 while True:
                     position, knocks = await self._store.knocks(after=position)
                     if not knocks:

@@ -5,6 +5,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
+from ostler.domain.housekeeping import HOUSEKEEPING, HOUSEKEEPING_CODEC, SessionsRemoved
 from ostler.domain.session.events import SESSION_CODEC, SessionEvent
 from ostler.kernel.errors import StoreCorrupt, UnknownEvent
 from ostler.kernel.event import ERASED, Record
@@ -101,6 +102,18 @@ def read(record: Record) -> SessionEvent | str:
         return error.message
     except Exception as error:
         return f"The event cannot be read: {error}."
+
+
+def taken_away(record: Record) -> Sequence[str]:
+    """The sessions of its tenant that a record says were removed or erased: their rows go, whoever had put them."""
+    if record.stream.name != HOUSEKEEPING:
+        return ()
+    try:
+        event = HOUSEKEEPING_CODEC.decode(record.data)
+    except UnknownEvent:
+        return ()
+    remains = event.sessions if isinstance(event, SessionsRemoved) else (event.remains,)
+    return [one.session for one in remains]
 
 
 def _tag(data: bytes) -> bytes:

@@ -1,10 +1,11 @@
 """Putting due streams into the hands of workers, in a SQLite database: operations for a group's commit."""
 
+import json
 import sqlite3
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from ostler.domain.scheduling import Candidate, Caps, back_off_us, choose
+from ostler.domain.scheduling import SUSPECT_ATTEMPTS, Candidate, Caps, back_off_us, choose
 from ostler.kernel.event import StreamId
 from ostler.ports import Claim
 
@@ -12,6 +13,8 @@ LANES_MAX = 256
 """Tenants, agents and priorities looked at for one claim; the next claim goes on behind them."""
 LANE_MIN = 16
 """Streams looked at in each lane, at least."""
+SUSPECTS_MAX = 1_000
+"""Suspects looked at: most of them may still rest."""
 
 Lane = tuple[str, str, int]
 FIRST_LANE: Lane = ("", "", 0)
@@ -36,6 +39,20 @@ NEXT_LANE = """
 IN_LANE = """
     SELECT tenant, queue, priority, due, key, attempts, claimed FROM streams INDEXED BY streams_by_lane
     WHERE tenant = ? AND queue = ? AND -priority = ? AND due <= ? AND due IS NOT NULL AND worker IS NULL
+      AND attempts < ?
+    ORDER BY due, key LIMIT ?
+"""
+# The longest due of all, whatever their lane: none waits until a walk of very many lanes comes by.
+OLDEST = """
+    SELECT tenant, queue, priority, due, key, attempts, claimed FROM streams INDEXED BY streams_by_due
+    WHERE due <= ? AND due IS NOT NULL AND worker IS NULL AND attempts < ?
+      AND (? IS NULL OR queue IN (SELECT value FROM json_each(?)))
+    ORDER BY due, key LIMIT ?
+"""
+SUSPECTS = """
+    SELECT tenant, queue, priority, due, key, attempts, claimed FROM streams INDEXED BY streams_by_attempts
+    WHERE attempts >= 2 AND attempts >= ? AND due <= ? AND worker IS NULL
+      AND (? IS NULL OR queue IN (SELECT value FROM json_each(?)))
     ORDER BY due, key LIMIT ?
 """
 ONLY = """
@@ -74,7 +91,7 @@ def claim(wish: Wish, begin: Lane) -> Callable[[sqlite3.Connection], tuple[list[
     def take(connection: sqlite3.Connection) -> tuple[list[Claim], Lane]:
         connection.execute(FREE_THE_DEAD, (wish.now_us,))
         candidates, end = _candidates(connection, wish, begin)
-        is_contested = bool(wish.caps) or len({candidate.tenant for candidate in candidates}) > 1
+        is_contested = bool(candidates and wish.caps) or len({candidate.tenant for candidate in candidates}) > 1
         held = {(tenant, queue): count for tenant, queue, count in connection.execute(HELD)} if is_contested else {}
         chosen = choose(candidates, held, limit=wish.limit, caps=wish.caps, suspects=wish.suspects)
         claims = []
@@ -95,8 +112,14 @@ def _candidates(connection: sqlite3.Connection, wish: Wish, begin: Lane) -> tupl
     size = max(LANE_MIN, 2 * wish.limit // max(1, len(lanes))) if len(lanes) > 1 else wish.limit + LANE_MIN
     rows = []
     for lane in lanes:
-        rows += connection.execute(IN_LANE, (*lane, wish.now_us, size)).fetchall()
-    return _eligible(rows, wish), end
+        rows += connection.execute(IN_LANE, (*lane, wish.now_us, SUSPECT_ATTEMPTS, size)).fetchall()
+    queues = None if wish.queues is None else json.dumps(list(wish.queues))
+    oldest = (wish.now_us, SUSPECT_ATTEMPTS, queues, queues, LANE_MIN)
+    rows += connection.execute(OLDEST, oldest).fetchall()
+    if wish.suspects:
+        suspects = (SUSPECT_ATTEMPTS, wish.now_us, queues, queues, SUSPECTS_MAX)
+        rows += connection.execute(SUSPECTS, suspects).fetchall()
+    return _eligible(list(dict.fromkeys(rows)), wish), end
 
 
 def _lanes(connection: sqlite3.Connection, wish: Wish, begin: Lane) -> tuple[list[Lane], Lane]:

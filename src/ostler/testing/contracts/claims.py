@@ -155,6 +155,24 @@ class ClaimsContract:
         assert taken(await store.claim("bert", now_us=late, limit=9, suspects=0)) == [fresh]
         assert taken(await store.claim("carl", now_us=late, limit=9, suspects=2)) == [*suspects[:2], fresh]
 
+    async def test_suspects_keep_nobody_waiting_behind_them(self, store: EventStore) -> None:
+        suspects = await add_due(store, *[1] * 60)
+        for attempt in range(2):
+            await store.claim("anna", now_us=10 + attempt, limit=60)
+        late = 20_000_000
+        healthy = StreamId("acme", "healthy")
+        await store.append(addition(healthy, 0, stands=standing(due_us=late)))
+        assert taken(await store.claim("bert", now_us=late, limit=1, suspects=0)) == [healthy]
+        await store.release("bert", [healthy])
+        assert taken(await store.claim("bert", now_us=late, limit=2)) == [suspects[0], healthy]
+
+    async def test_what_is_due_does_not_wait_behind_what_is_due_later(self, store: EventStore) -> None:
+        later = [StreamId(f"tenant-{number:03}", "timer") for number in range(300)]
+        await asyncio.gather(*(store.append(addition(name, 0, stands=standing(due_us=10**12))) for name in later))
+        now = StreamId("zebra", "now")
+        await store.append(addition(now, 0, stands=standing(due_us=5)))
+        assert taken(await store.claim("anna", now_us=10, limit=9)) == [now]
+
     async def test_knocks_are_appends_without_a_fence(self, store: EventStore) -> None:
         (stream,) = await add_due(store, 1)
         (claim,) = await store.claim("anna", now_us=10, limit=1)

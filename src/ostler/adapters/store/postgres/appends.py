@@ -106,8 +106,8 @@ class Appender:
         for append, key, end in zip(group, keys, ends, strict=True):
             if key is not None and end is not None:
                 self._keys[append.stream] = key
-        for stream in list(self._keys)[: max(0, len(self._keys) - KEYS_MAX)]:
-            del self._keys[stream]
+        while len(self._keys) > KEYS_MAX:
+            del self._keys[next(iter(self._keys))]
         return list(ends)
 
     async def _try_one(self, key: int, append: Append) -> list[int | None]:

@@ -17,7 +17,7 @@ CLOCKS_MAX_S = 1.0
 LONG_S = 300
 """How long a transaction may take before it is told of."""
 SHOWN_MAX = 5
-PER_PROCESS = CONNECTIONS_MAX + 1
+PER_PROCESS = CONNECTIONS_MAX + 2
 """Connections that one process may have, the one that listens included."""
 PROCESSES = 2
 """Processes for which there is to be room: a worker, and whoever looks at it."""

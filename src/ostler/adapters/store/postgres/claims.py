@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ostler.adapters.store.postgres.server import Server
-from ostler.domain.scheduling import Candidate, Caps, back_off_us, choose
+from ostler.domain.scheduling import SUSPECT_ATTEMPTS, Candidate, Caps, back_off_us, choose
 from ostler.kernel.event import StreamId
 from ostler.ports import Claim
 
@@ -12,6 +12,8 @@ LANES_MAX = 256
 """Tenants, agents and priorities looked at for one claim; the next claim goes on behind them."""
 LANE_MIN = 16
 """Streams looked at in each lane, at least."""
+SUSPECTS_MAX = 1_000
+"""Suspects looked at: most of them may still rest."""
 
 Lane = tuple[str, str, int]
 FIRST_LANE: Lane = ("", "", 0)
@@ -35,10 +37,22 @@ IN_LANES = """
     FROM walked LEFT JOIN LATERAL (
         SELECT due, key, attempts, claimed FROM @schema.streams AS found
         WHERE found.tenant = walked.tenant AND found.queue = walked.queue AND -priority = rank
-          AND due <= $7 AND worker IS NULL
+          AND due <= $7 AND worker IS NULL AND attempts < $9
           AND (walked.queue = ANY ($8::text[])) IS NOT FALSE
         ORDER BY due, key LIMIT (SELECT streams FROM size)
     ) AS head ON true
+"""
+# The longest due of all, whatever their lane: none waits until a walk of very many lanes comes by.
+OLDEST = """
+    SELECT tenant, queue, priority, due, key, attempts, claimed FROM @schema.streams
+    WHERE due <= $1 AND worker IS NULL AND attempts < $2 AND (queue = ANY ($3::text[])) IS NOT FALSE
+    ORDER BY due, key LIMIT $4
+"""
+SUSPECTS = """
+    SELECT tenant, queue, priority, due, key, attempts, claimed FROM @schema.streams
+    WHERE attempts >= 2 AND attempts >= $2 AND due <= $1 AND worker IS NULL
+      AND (queue = ANY ($3::text[])) IS NOT FALSE
+    ORDER BY due, key LIMIT $4
 """
 ONLY = """
     SELECT tenant, queue, priority, due, key, attempts, claimed FROM @schema.streams
@@ -93,9 +107,14 @@ class Claimer:
                 rows = [row for row in rows if queues is None or row[1] in queues]
             else:
                 rows = await self._in_lanes(connection, now_us, limit, queues)
+                wanted = None if queues is None else list(queues)
+                rows += await connection.fetch(sql(OLDEST), now_us, SUSPECT_ATTEMPTS, wanted, LANE_MIN)
+                if suspects:
+                    rows += await connection.fetch(sql(SUSPECTS), now_us, SUSPECT_ATTEMPTS, wanted, SUSPECTS_MAX)
+                rows = list({row[4]: row for row in rows}.values())
             candidates = [Candidate(*row[:6]) for row in rows if row[6] + back_off_us(row[5]) <= now_us]
             held = {}
-            if caps or len({candidate.tenant for candidate in candidates}) > 1:
+            if candidates and (caps or len({candidate.tenant for candidate in candidates}) > 1):
                 held = {(tenant, queue): count for tenant, queue, count in await connection.fetch(sql(HELD))}
             chosen = choose(candidates, held, limit=limit, caps=caps, suspects=suspects)
             if not chosen:
@@ -114,7 +133,7 @@ class Claimer:
         begin, rows = self._lane, []
         while True:
             found = await connection.fetch(
-                self._server.sql(IN_LANES), *begin, LANES_MAX, LANE_MIN, limit, now_us, wanted
+                self._server.sql(IN_LANES), *begin, LANES_MAX, LANE_MIN, limit, now_us, wanted, SUSPECT_ATTEMPTS
             )
             rows += [row for row in found if row[3] is not None]
             lanes = sorted({(tenant, queue, -priority) for tenant, queue, priority, *_ in found})

@@ -14,6 +14,7 @@ import msgspec
 from ostler.adapters.store.postgres.server import Server
 from ostler.kernel.errors import Conflict, NotAStore, NotFound, StoreError
 
+MIGRATION_TIMEOUT_S = 3600.0
 SQL = Path(__file__).with_name("sql")
 
 _NAME = re.compile(r"\d{3}_\w+\.(pre|post)\.sql")
@@ -122,5 +123,7 @@ class Schema:
         await connection.execute(self._server.sql(_BOOK))
 
     async def _apply(self, connection: asyncpg.Connection, migration: Migration) -> None:
-        await connection.execute(self._server.sql(migration.script))
+        # Whoever waits for a table keeps everybody waiting who comes after: better to let go and try again.
+        await connection.execute("SET LOCAL lock_timeout = '1s'")
+        await connection.execute(self._server.sql(migration.script), timeout=MIGRATION_TIMEOUT_S)
         await connection.execute(self._server.sql("INSERT INTO @schema.migrations (name) VALUES ($1)"), migration.name)

@@ -22,6 +22,10 @@ from ostler.ports import Append, Census, Claim, Standing, StreamInfo
 PAGE = 1000
 """Rows fetched before others get a turn."""
 
+NOTED = """
+    SELECT FROM @schema.events JOIN @schema.streams ON key = stream
+    WHERE tenant = $1 AND name = $2 AND hash = $3 ORDER BY seq DESC LIMIT 1
+"""
 AT_REST = """
     SELECT tenant, name, key, (SELECT max(seq) FROM @schema.events WHERE stream = key),
         key = (SELECT max(key) FROM @schema.streams)
@@ -222,21 +226,23 @@ class PostgresStore:
 
     async def remove(self, streams: Mapping[StreamId, int], note: Append) -> None:
         check(note)
-        keys = await self._take_away(streams, note, [DELETE_EVENTS, DELETE_STREAMS], may_be_newest=False)
+        await self._take_away(streams, note, [DELETE_EVENTS, DELETE_STREAMS], may_be_newest=False)
         self._appender.forget(streams)
-        await self._vacuum(keys)
 
     async def erase(self, stream: StreamId, version: int, note: Append) -> None:
         check(note)
-        await self._vacuum(await self._take_away({stream: version}, note, [ERASE_EVENTS, ERASE_STREAM]))
+        await self._take_away({stream: version}, note, [ERASE_EVENTS, ERASE_STREAM])
+        await self.server.alone(self.server.sql("VACUUM @schema.events"))
 
     async def _take_away(
         self, streams: Mapping[StreamId, int], note: Append, queries: Sequence[str], *, may_be_newest: bool = True
-    ) -> list[int]:
+    ) -> None:
         """Note first, so that no position is given twice, then what the queries do to the keys."""
 
-        async def work(connection: Any) -> list[int]:
+        async def work(connection: Any) -> None:
             await connection.fetch(self.server.sql("SELECT @schema.lock_log()"))
+            if await connection.fetch(self.server.sql(NOTED), *note.stream, note.records[-1].hash):
+                return  # the answer to an earlier try was lost
             rows = await connection.fetch(self.server.sql(AT_REST), *_columns(list(streams)))
             found = {StreamId(tenant, name): (key, version, newest) for tenant, name, key, version, newest in rows}
             for stream, version in streams.items():
@@ -248,14 +254,8 @@ class PostgresStore:
             keys = [key for key, _, _ in found.values()]
             for query in queries:
                 await connection.fetch(self.server.sql(query), keys)
-            return keys
 
-        return await self.server.patiently(lambda: self.server.transact(work))
-
-    async def _vacuum(self, keys: Sequence[int]) -> None:
-        """Take what was deleted out of the files, and not only out of sight."""
-        if keys:
-            await self.server.alone(self.server.sql("VACUUM @schema.events"))
+        await self.server.patiently(lambda: self.server.transact(work))
 
     async def close(self) -> None:
         await self._group.drain()

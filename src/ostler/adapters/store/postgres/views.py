@@ -30,8 +30,8 @@ PAGE = """
     SELECT key, body FROM @schema.view_rows
     WHERE view = (SELECT key FROM @schema.views WHERE name = $1) AND tenant = $2 AND key > $3 ORDER BY key LIMIT $4
 """
-CLEAR = "DELETE FROM @schema.view_rows WHERE view = (SELECT key FROM @schema.views WHERE name = $1)"
-FORGET = "DELETE FROM @schema.views WHERE name = $1"
+FORGET = "DELETE FROM @schema.views WHERE name = $1 RETURNING key"
+CLEAR = "DELETE FROM @schema.view_rows WHERE view = $1"
 
 
 class PostgresViewStore:
@@ -73,7 +73,7 @@ class PostgresViewStore:
 
     async def forget(self, view: str) -> None:
         async def clear(connection: Any) -> None:
-            await connection.fetch(self._server.sql(CLEAR), view)
-            await connection.fetch(self._server.sql(FORGET), view)
+            for (key,) in await connection.fetch(self._server.sql(FORGET), view):
+                await connection.fetch(self._server.sql(CLEAR), key)
 
         await self._server.patiently(lambda: self._server.transact(clear))

@@ -22,6 +22,7 @@ CREATE INDEX streams_by_worker ON @schema.streams (worker) WHERE worker IS NOT N
 -- The lanes of what is due and in nobody's hands: most urgent first, then longest due.
 CREATE INDEX streams_by_lane ON @schema.streams (tenant, queue, (-priority), due, key)
     WHERE due IS NOT NULL AND worker IS NULL;
+CREATE INDEX streams_by_due ON @schema.streams (due, key) WHERE due IS NOT NULL AND worker IS NULL;
 
 -- Columns in the order that leaves no holes between them. The version of a stream is its greatest `seq`, so that an
 -- append touches no other table unless the standing of the stream changes. `fenced` rows were written by the worker
