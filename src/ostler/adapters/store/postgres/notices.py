@@ -74,17 +74,23 @@ class Notices:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _watch(self) -> None:
-        """Look when a notification was heard, and now and then while anybody waits."""
+        """Look when a notification was heard, and now and then while anybody waits.
+
+        That somebody begins to wait is no reason to look: a busy worker does so all the time.
+        """
+        loop, next_look = asyncio.get_running_loop(), 0.0
         while True:
             self._stir.clear()
-            if self._has_heard or self._waiters:
+            pause_s = HINTED_POLL_S if self._is_hearing and self._waiters.are_foreign else POLL_S
+            next_look = min(next_look, loop.time() + pause_s)
+            if self._has_heard or (self._waiters and loop.time() >= next_look):
+                next_look = loop.time() + pause_s
                 try:
                     await self._look()
                 except StoreError as error:
                     self._waiters.fail(error)
-            pause_s = HINTED_POLL_S if self._is_hearing and self._waiters.are_foreign else POLL_S
             with suppress(TimeoutError):
-                async with asyncio.timeout(pause_s if self._waiters else None):
+                async with asyncio.timeout_at(next_look if self._waiters else None):
                     await self._stir.wait()
 
     async def _look(self) -> None:
