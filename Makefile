@@ -18,7 +18,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
-.PHONY: help demo test check format-check lint types contracts docs reference bench bench-peers sim faults soak reliability format hooks test-all build sandbox faulty clean distclean
+.PHONY: help demo test check format-check lint types contracts docs reference bench bench-step bench-peers sim faults soak reliability format hooks test-all build sandbox faulty clean distclean
 
 help: ## Say what can be made (this)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,10 +49,12 @@ docs: $(VENV)/.installed-dev ## Check the documents alone: links, examples, refe
 reference: $(VENV)/.installed-dev ## Write the pages of docs/reference anew, from the code
 	@$(BIN)/python scripts/reference.py
 
-bench: $(VENV)/.installed sandbox ## Measure what a step costs, beside a bare floor
+bench: bench-step bench-peers ## Measure what a step costs, beside a bare floor and beside peers (some 20 minutes)
+
+bench-step: $(VENV)/.installed sandbox ## Measure what a step costs, beside a bare floor
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-bench-peers: $(VENV)/.installed-dev .make/peers/.installed sandbox ## Measure it beside its peers (some 20 minutes) and write the page
+bench-peers: $(VENV)/.installed-dev .make/peers/.installed sandbox ## Measure it beside its peers, and write the page
 	@$(BIN)/python -m benchmarks.peers --write $(ARGS)
 
 sim: $(VENV)/.installed ## Simulate SEEDS runs of the whole runtime, with faults at random

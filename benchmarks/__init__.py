@@ -1,1 +1,1 @@
-"""Benchmarks of the kernel: `make bench`."""
+"""Benchmarks: `make bench`."""
