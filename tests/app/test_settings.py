@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ostler.app.settings import PROJECT_FILE, Keys, resolve
+from ostler.app.settings import PROJECT_FILE, Keys, resolve, shown
 from ostler.domain.model import Price
 from ostler.kernel.errors import ConfigurationError, DefinitionInvalid
 
@@ -138,3 +138,10 @@ def test_credentials_come_from_the_environment_and_are_never_shown(tmp_path: Pat
     assert "sk-" not in repr(settings)
     assert resolve({}, tmp_path).keys.ollama_host == "http://127.0.0.1:11434"
     assert resolve({"OLLAMA_HOST": "https://box"}, tmp_path).keys.ollama_host == "https://box"
+
+
+def test_what_is_shown_of_a_store_has_no_secret_in_it():
+    url = "postgresql://ada:s3cret@db.example:5432/ostler?schema=barn&password=s3cret&sslmode=require"
+    assert shown(url) == "postgresql://db.example:5432/ostler?schema=barn"
+    assert shown("sqlite:///ostler.db") == "sqlite:///ostler.db"
+    assert shown("memory:") == "memory:"

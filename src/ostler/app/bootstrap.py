@@ -9,7 +9,7 @@ import msgspec
 
 from ostler.app.models import Models
 from ostler.app.plugins import SANDBOXES, STORES, TOOLS, part
-from ostler.app.settings import STORE_HINT, Settings
+from ostler.app.settings import STORE_HINT, Settings, shown
 from ostler.app.world import SystemClock, SystemEntropy
 from ostler.kernel.errors import ConfigurationError, OstlerError, StoreError
 from ostler.kernel.event import StreamId
@@ -124,7 +124,7 @@ async def connect(settings: Settings, *, create: bool = True) -> Parts:
         return Parts(settings, part(STORES["memory"])(), *kept, limiter=part(STORES["memory limits"]))
     if scheme != "sqlite" or not rest.startswith("///") or len(rest) == 3:
         raise ConfigurationError(
-            f"{settings.store!r} is no store that is known here.",
+            f"{shown(settings.store)!r} is no store that is known here.",
             hint=STORE_HINT,
         )
     path = Path(rest[3:])

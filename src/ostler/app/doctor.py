@@ -14,10 +14,10 @@ from ostler.adapters.tools.functions import Tool
 from ostler.app.bootstrap import Parts, connect
 from ostler.app.checkup import findings
 from ostler.app.models import Models
-from ostler.app.overview import Watch, shown
+from ostler.app.overview import Watch
 from ostler.app.plugins import SANDBOXES, STORES, part
 from ostler.app.project import agent_names, find_agent, load_tools
-from ostler.app.settings import PROJECT_FILE, Settings
+from ostler.app.settings import PROJECT_FILE, Settings, shown
 from ostler.kernel.errors import OstlerError, SandboxUnavailable, StoreError
 from ostler.ports import Finding
 

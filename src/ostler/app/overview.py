@@ -4,12 +4,11 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
-from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
 from ostler.app.bootstrap import Parts
-from ostler.app.settings import Settings
+from ostler.app.settings import Settings, shown
 from ostler.domain.boot import WORKER_CODEC, WorkerStarted
 from ostler.domain.housekeeping import ERASED, HOUSEKEEPING
 from ostler.domain.identity import DEFAULT_TENANT
@@ -279,12 +278,6 @@ class Watch:
                 last = await self._store.read(info.stream, after=info.version - 1, limit=1)
                 count += bool(last) and last[0].at_us >= now - LATELY_US
         return count
-
-
-def shown(store: str) -> str:
-    """The URL of a store without user and password."""
-    parts = urlsplit(store)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if parts.netloc else store
 
 
 def _place(worker: str) -> tuple[str, str, int | None]:

@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import msgspec
 
@@ -104,6 +105,15 @@ def resolve(
         is_project=project_folder is not None,
         is_store_named=bool(named),
     )
+
+
+def shown(store: str) -> str:
+    """The URL of a store as it may be shown: without user, password and whatever else is for the driver."""
+    parts = urlsplit(store)
+    if not parts.netloc:
+        return store
+    schema = [(name, value) for name, value in parse_qsl(parts.query) if name == "schema"]
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=urlencode(schema)))
 
 
 def _keys(environ: Mapping[str, str]) -> Keys:

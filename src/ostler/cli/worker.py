@@ -7,6 +7,7 @@ import click
 import ostler
 from ostler.app.project import load_tools
 from ostler.app.service import Runtime
+from ostler.app.settings import shown
 from ostler.cli.base import settings
 from ostler.cli.exits import Exit
 from ostler.cli.output import printing_aside, say
@@ -82,7 +83,9 @@ def worker(
                 changed.set()
 
             running.on_hold = on_hold
-            say(f"worker {running.name.partition('/')[0]} on {known.store}, agents: {', '.join(agents) or 'all'}")
+            say(
+                f"worker {running.name.partition('/')[0]} on {shown(known.store)}, agents: {', '.join(agents) or 'all'}"
+            )
             while not stop.is_set():
                 if until_idle and await _is_idle(runtime.parts.store, running, runtime.parts.clock.now_us(), agents):
                     say("Nothing is due.")
