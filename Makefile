@@ -104,12 +104,12 @@ $(BIN)/python:
 
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	@echo "Installing Ostler into $(VENV) …" >&2
-	@$(PIP_INSTALL) --editable '.[cli,http,postgres]'
+	@$(PIP_INSTALL) --editable '.[cli,http,postgres,regex,signing]'
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	@echo "Installing Ostler and the tools that check it into $(VENV) …" >&2
-	@$(PIP_INSTALL) --editable '.[cli,http,postgres,redis,nats,kafka,testing,dev]'
+	@$(PIP_INSTALL) --editable '.[cli,http,postgres,redis,nats,kafka,regex,solver,signing,monty,testing,dev]'
 	@touch $(VENV)/.installed $@
 
 .make/peers/.installed: benchmarks/peers/requirements.txt

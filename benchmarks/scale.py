@@ -26,7 +26,7 @@ import msgspec
 from ostler.app.bootstrap import Parts, connect
 from ostler.app.settings import Settings
 from ostler.domain.agent import AgentSpec
-from ostler.domain.constraint import Policy, Rule
+from ostler.domain.constraint.policy import Policy, Rule
 from ostler.domain.identity import LOCAL_USER
 from ostler.domain.model import ModelRef, Price, Reply, Usage
 from ostler.domain.session import commands as command

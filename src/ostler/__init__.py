@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     __version__: str
     from ostler.adapters.tools.functions import Tool, tool
+    from ostler.adapters.tools.lending import credential
     from ostler.app.agents import Agent
     from ostler.app.service import Happening, Result, Runtime, Session
     from ostler.domain.agent import Limits
-    from ostler.domain.constraint import Policy, Rule
+    from ostler.domain.constraint.policy import Policy, Rule
     from ostler.domain.identity import Principal
     from ostler.domain.model import ModelRef, ModelSettings, Price
     from ostler.domain.tool import ToolOutcome, ToolRequest
@@ -35,6 +36,7 @@ __all__ = [
     "Tool",
     "ToolOutcome",
     "ToolRequest",
+    "credential",
     "tool",
 ]
 
@@ -45,16 +47,17 @@ _HOMES = {
     "ModelRef": "ostler.domain.model",
     "ModelSettings": "ostler.domain.model",
     "OstlerError": "ostler.kernel.errors",
-    "Policy": "ostler.domain.constraint",
+    "Policy": "ostler.domain.constraint.policy",
     "Price": "ostler.domain.model",
     "Principal": "ostler.domain.identity",
     "Result": "ostler.app.service",
-    "Rule": "ostler.domain.constraint",
+    "Rule": "ostler.domain.constraint.policy",
     "Runtime": "ostler.app.service",
     "Session": "ostler.app.service",
     "Tool": "ostler.adapters.tools.functions",
     "ToolOutcome": "ostler.domain.tool",
     "ToolRequest": "ostler.domain.tool",
+    "credential": "ostler.adapters.tools.lending",
     "tool": "ostler.adapters.tools.functions",
 }
 

@@ -5,9 +5,11 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from ostler.domain.budget import Draw, Holder, Refused, Reserved, Total, Unit
 from ostler.domain.capacity import Limit, Place, Wait
 from ostler.domain.model import ModelRequest, Reply
 from ostler.domain.scheduling import NO_CAPS, Caps
+from ostler.domain.secret import Secret
 from ostler.domain.tool import ToolOutcome, ToolRequest, ToolSpec
 from ostler.kernel.event import Record, StreamId
 
@@ -343,6 +345,50 @@ class Limiter(Protocol):
         ...
 
 
+class Ledger(Protocol):
+    """Accounts that calls reserve on before they begin and settle after their end; all workers share them.
+
+    What was reserved counts until the call is settled or released, whoever died meanwhile: a call of which nobody knows
+    whether it happened may have spent the money. A reservation is durable when it is made; a settlement that a crash of
+    the store forgets is overdue later, like one that nobody came to make.
+    """
+
+    async def reserve(self, holder: Holder, draws: Sequence[Draw], *, now_us: int, until_us: int) -> Reserved | Refused:
+        """Reserve on all of these accounts, which differ, or on none of them; atomic among all who ask.
+
+        Whoever reserves again replaces what it had reserved, is told the same warnings again, and keeps what it had
+        where it is refused. What is settled stays settled; reserving it again changes nothing. From `until_us` on the
+        reservation is overdue.
+        """
+        ...
+
+    async def settle(self, holder: Holder, used: Mapping[Unit, int] | None, *, now_us: int) -> None:
+        """Count what was `used` in place of what was reserved; in units that are not named, what was reserved (None:
+        all of it). It counts where it was reserved, even if that period is over. Only the first time changes anything.
+        """
+        ...
+
+    async def release(self, holder: Holder) -> None:
+        """Count nothing of it, unless it is settled: the call never happened."""
+        ...
+
+    async def overdue(self, *, now_us: int, again_us: int, limit: int = 100) -> list[Holder]:
+        """Calls that should have been settled by now, the longest overdue first; not told again before `again_us`."""
+        ...
+
+    async def totals(self, tenant: str, accounts: Sequence[str], *, now_us: int) -> dict[str, Total]:
+        """What these accounts of a tenant (`FLEET`: of all tenants together) have; nothing where nothing was used."""
+        ...
+
+    async def accounts(self, tenant: str, *, prefix: str = "", after: str = "", limit: int = 100) -> list[str]:
+        """Names of accounts on which something counts, greater than `after`, in the order of their UTF-8 bytes."""
+        ...
+
+    async def forget(self, *, now_us: int) -> None:
+        """Drop what was settled `KEPT_SETTLED_US` ago, and accounts that ended `KEPT_ENDED_US` ago; some at a time."""
+        ...
+
+
 class BlobStore(Protocol):
     """Bodies too large for events, by the SHA-256 of their content. Nothing crosses a tenant."""
 
@@ -399,6 +445,18 @@ class ToolHost(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+class Vault(Protocol):
+    """Keeps the credentials of tools. Nothing crosses a tenant."""
+
+    async def get(self, tenant: str, name: str) -> Secret:
+        """The secret of this tenant with this name. Raises `SecretMissing`, `VaultError`, `ConfigurationError`."""
+        ...
+
+    async def names(self, tenant: str) -> Sequence[str]:
+        """The names of what this tenant has here, in order. Raises `VaultError`."""
+        ...
 
 
 class Clock(Protocol):

@@ -86,7 +86,7 @@ async def test_a_question_is_approved_from_code_and_exactly_what_was_asked_is_do
         question = await reached(session, ApprovalRequested)
         assert (await session.view()).approval is not None
         assert (await session.view()).waiting_for == "approval"
-        assert await session.approve(by=Principal("anna"), reason="fine") == question.call
+        assert await session.approve(by=Principal("anna", scopes=("approve",)), reason="fine") == question.call
         assert (await session.result()).text == "done"
         granted = await only(session, ApprovalGranted)
         assert (granted.by, granted.reason, granted.digest) == ("anna", "fine", question.digest)
@@ -98,7 +98,7 @@ async def test_a_denied_call_is_never_performed_and_the_agent_is_told(store: str
     async with Runtime.open(store) as runtime:
         session = await runtime.start(buyer(), "Buy B-3.")
         await reached(session, ApprovalRequested)
-        await session.deny(by=Principal("anna"), reason="too dear")
+        await session.deny(by=Principal("anna", scopes=("approve",)), reason="too dear")
         assert (await session.result()).text == "done"
         assert (await only(session, ApprovalDenied)).by == "anna"
         assert not [event for event in await events(session) if isinstance(event, ToolRequested)]

@@ -10,7 +10,7 @@ from rich.console import Console
 from ostler.app.service import Happening
 from ostler.cli.live import Live
 from ostler.cli.words import age, arguments, duration, short, until, usd, whole
-from ostler.domain.constraint import Rule
+from ostler.domain.constraint.policy import Rule
 from ostler.domain.session import commands as command
 from tests.domain.session.story import Story, spec
 

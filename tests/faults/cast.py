@@ -12,7 +12,7 @@ import msgspec
 
 from ostler.adapters.tools.functions import Tool, tool
 from ostler.domain.agent import AgentSpec, Limits
-from ostler.domain.constraint import Policy, Rule
+from ostler.domain.constraint.policy import Policy, Rule
 from ostler.domain.gate import digest_of
 from ostler.domain.model import ModelRef, ModelRequest, Reply
 from ostler.domain.tool import ToolRequest

@@ -11,7 +11,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from ostler.domain.audit import AUDIT_CODEC, AuditEvent
 from ostler.domain.boot import WORKER_CODEC, WorkerEvent
+from ostler.domain.directory import IDENTITY_CODEC, IdentityEvent
 from ostler.domain.session.events import SESSION_CODEC, AgentStarted, SessionEvent
 from ostler.kernel.codec import Codec
 from ostler.kernel.errors import UnknownEvent
@@ -19,8 +21,17 @@ from ostler.kernel.event import Event, Record, StreamId, to_cloudevent
 
 FOLDER = Path(__file__).parent / "events"
 FILES = sorted(path.name for path in FOLDER.glob("*.json"))
-FAMILIES: tuple[tuple[Any, Codec[Any]], ...] = ((SessionEvent, SESSION_CODEC), (WorkerEvent, WORKER_CODEC))
-CODECS = {str(kind.__struct_config__.tag): (kind, codec) for family, codec in FAMILIES for kind in family.__args__}
+FAMILIES: tuple[tuple[Any, Codec[Any]], ...] = (
+    (SessionEvent, SESSION_CODEC),
+    (WorkerEvent, WORKER_CODEC),
+    (AuditEvent, AUDIT_CODEC),
+    (IdentityEvent, IDENTITY_CODEC),
+)
+CODECS = {
+    str(kind.__struct_config__.tag): (kind, codec)
+    for family, codec in FAMILIES
+    for kind in getattr(family, "__args__", (family,))
+}
 
 
 def golden(name: str) -> tuple[type[Event], Codec[Any], bytes]:

@@ -9,7 +9,7 @@ import pytest
 
 from ostler import Agent, Runtime, Session, Tool, ToolOutcome, ToolRequest, tool
 from ostler.adapters.store.memory import MemoryBlobStore
-from ostler.domain.constraint import Rule
+from ostler.domain.constraint.policy import Rule
 from ostler.domain.model import ModelRef, ModelRequest, Reply
 from ostler.domain.session.events import (
     AgentCancelled,

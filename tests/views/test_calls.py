@@ -2,7 +2,7 @@
 
 import pytest
 
-from ostler.domain.constraint import Rule
+from ostler.domain.constraint.policy import Rule
 from ostler.kernel.errors import NotFound
 from ostler.views.calls import calls
 from ostler.views.why import why_call, why_state

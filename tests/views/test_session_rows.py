@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ostler.domain.constraint import Rule
+from ostler.domain.constraint.policy import Rule
 from ostler.domain.session import commands as command
 from ostler.kernel.event import Record, StreamId, link
 from ostler.runtime.replay import state_after

@@ -1,6 +1,6 @@
 """A session in public: everything people look for, computed from its state alone."""
 
-from ostler.domain.constraint import Rule
+from ostler.domain.constraint.policy import Rule
 from ostler.domain.model import Usage
 from ostler.domain.session import commands as command
 from ostler.views.sessions import approval, unreadable, view

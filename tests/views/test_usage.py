@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ostler.domain.constraint import Rule
+from ostler.domain.constraint.policy import Rule
 from ostler.domain.model import Usage
 from ostler.domain.session import commands as command
 from ostler.domain.session.events import SessionEvent

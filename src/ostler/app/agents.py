@@ -14,10 +14,9 @@ from ostler.adapters.tools.functions import Tool
 from ostler.app import definition
 from ostler.app.models import ModelObject
 from ostler.domain.agent import AgentSpec, Limits
-from ostler.domain.boot import WORKER_QUEUE
-from ostler.domain.constraint import Policy, Rule
-from ostler.domain.housekeeping import HOUSEKEEPING
+from ostler.domain.constraint.policy import Policy, Rule
 from ostler.domain.model import ModelRef, ModelSettings
+from ostler.domain.registers import RESERVED
 from ostler.domain.schema import validator_for
 from ostler.domain.suggest import did_you_mean
 from ostler.domain.tool import ToolSpec
@@ -131,7 +130,7 @@ def parse(text: str, tools: Sequence[ToolSpec], *, source: str) -> tuple[AgentSp
 def check(spec: AgentSpec, source: str) -> None:
     """What types cannot say of an agent. Raises `DefinitionInvalid` with every problem."""
     problems: list[definition.Problem] = []
-    if not _NAME.fullmatch(spec.name) or spec.name in (WORKER_QUEUE, HOUSEKEEPING):
+    if not _NAME.fullmatch(spec.name) or spec.name in RESERVED:
         problems.append(("name", f"{spec.name!r} is not a name: lower-case letters, digits, '-' and '_'"))
     seen: set[str] = set()
     for tool in spec.tools:

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ostler.app.budgets import ledger
 from ostler.app.models import Models
 from ostler.app.plugins import SANDBOXES, STORES, TOOLS, part
 from ostler.app.settings import STORE_HINT, Settings, shown
 from ostler.app.world import SystemClock, SystemEntropy
 from ostler.kernel.errors import ConfigurationError, OstlerError, StoreError
 from ostler.kernel.event import StreamId
-from ostler.ports import BlobStore, Clock, Entropy, EventStore, Limiter, ToolHost, ViewStore
+from ostler.ports import BlobStore, Clock, Entropy, EventStore, Ledger, Limiter, ToolHost, ViewStore
+from ostler.runtime.governor import Governor
 from ostler.runtime.journal import Journal
 from ostler.runtime.performer import Performer
 from ostler.runtime.projector import Progress, Projector
@@ -46,9 +48,16 @@ class Parts:
         self.clock: Clock = SystemClock()
         self.entropy: Entropy = SystemEntropy()
         self.models = Models(settings)
+        self._settings = settings
         self._limits = settings.limits
         self._limiter = limiter
         self.journal = Journal(store)
+        self.governor = Governor(store)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """What keeps the budgets of the settings, for all who share the store."""
+        return ledger(self._settings.store, self.store)
 
     @cached_property
     def functions(self) -> "FunctionTools":
@@ -89,6 +98,7 @@ class Parts:
             settings=settings,
             trouble=trouble,
             turns=turns,
+            governor=self.governor,
         )
 
     def projector(

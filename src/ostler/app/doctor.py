@@ -146,15 +146,19 @@ def _no_store(settings: Settings, path: Path) -> Finding:
 
 
 async def _sandbox(settings: Settings) -> Finding:
-    sandbox = part(SANDBOXES["bwrap"])()
+    """What the sandbox of the settings holds against, attacked a moment ago; that of most, if they name none."""
+    name = "bwrap" if settings.sandbox == "none" else settings.sandbox
+    sandbox = part(SANDBOXES[name])()
     try:
-        held = await sandbox.probe()
+        holding = await sandbox.probe()
     except SandboxUnavailable as error:
         return Finding("sandbox", "warn" if settings.sandbox == "none" else "bad", error.message, error.hint)
     limits = ", ".join(f"{name}: {how}" for name, how in sandbox.limits_held().items())
-    found = f"bubblewrap holds against: {', '.join(held)}; limits: {limits}"
+    found = f"{name} holds against: {', '.join(holding.holds)}; limits: {limits}"
     if settings.sandbox == "none":
         return Finding("sandbox", "warn", f"{found}; but {PROJECT_FILE} switches it off", "Remove sandbox = 'none'.")
+    if name == "landlock":
+        return Finding("sandbox", "warn", f"{found}; weaker than bwrap", "Remove sandbox = 'landlock' where you can.")
     return Finding("sandbox", "ok", found)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from ostler.app.audit.tree import Tree
 from ostler.app.transfer import export
 from ostler.domain.housekeeping import (
     ERASED,
@@ -86,6 +87,8 @@ class Housekeeping:
         await self._finish_the_last()
         newest = max((info.number for info in await self._store.streams(self._tenant, limit=1)), default=0)
         going = [info for info in infos if info.number != newest]
+        if going:
+            await Tree(self._store, self._views).catch_up()  # what is removed leaves its hashes there
         if archive is not None and going:
             await self._write(archive, [info.stream for info in going if info.standing.status != ERASED], written_by)
         for start in range(0, len(going), BATCH):

@@ -10,8 +10,9 @@ import msgspec
 from ostler.app.bootstrap import Parts
 from ostler.app.settings import Settings, shown
 from ostler.domain.boot import WORKER_CODEC, WorkerStarted
-from ostler.domain.housekeeping import ERASED, HOUSEKEEPING
+from ostler.domain.housekeeping import ERASED
 from ostler.domain.identity import DEFAULT_TENANT
+from ostler.domain.registers import REGISTERS
 from ostler.domain.session.events import SESSION_CODEC, AgentPaused
 from ostler.domain.session.state import ENDED
 from ostler.kernel.errors import StoreCorrupt, UnknownEvent
@@ -23,7 +24,7 @@ from ostler.views.catalogue import VIEWS
 
 MOST = 10_000
 """Streams of a tenant and status, or of a queue, beyond which is not counted."""
-UNCOUNTED = (*(status for status in ENDED if status != "failed"), "stopped", "lost", ERASED, HOUSEKEEPING)
+UNCOUNTED = (*(status for status in ENDED if status != "failed"), "stopped", "lost", ERASED, *REGISTERS)
 """Statuses of streams at rest: a store may hold millions of them."""
 TENANTS_MAX = 50
 LISTED_MAX = 100

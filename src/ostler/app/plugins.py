@@ -21,15 +21,18 @@ STRATEGIES = {
 STORES = {
     "memory": "ostler.adapters.store.memory:MemoryStore",
     "memory blobs": "ostler.adapters.store.memory:MemoryBlobStore",
+    "memory ledger": "ostler.adapters.store.memory_ledger:MemoryLedger",
     "memory limits": "ostler.adapters.store.memory_limits:MemoryLimiter",
     "memory views": "ostler.adapters.store.memory_views:MemoryViewStore",
     "postgres": "ostler.adapters.store.postgres.store:PostgresStore",
     "postgres blobs": "ostler.adapters.store.postgres.blobs:PostgresBlobStore",
+    "postgres ledger": "ostler.adapters.store.postgres.ledger:PostgresLedger",
     "postgres limits": "ostler.adapters.store.postgres.limits:PostgresLimiter",
     "postgres views": "ostler.adapters.store.postgres.views:PostgresViewStore",
     "postgres checkup": "ostler.adapters.store.postgres.checkup:checkup",
     "sqlite": "ostler.adapters.store.sqlite:SqliteStore",
     "sqlite blobs": "ostler.adapters.store.sqlite_blobs:SqliteBlobStore",
+    "sqlite ledger": "ostler.adapters.store.sqlite_ledger:SqliteLedger",
     "sqlite limits": "ostler.adapters.store.sqlite_limits:SqliteLimiter",
     "sqlite views": "ostler.adapters.store.sqlite_views:SqliteViewStore",
     "sqlite checkup": "ostler.adapters.store.checkup:checkup",
@@ -44,6 +47,7 @@ BUSES = {
 
 TOOLS = {
     "all": "ostler.adapters.tools.composite:Toolbox",
+    "code": "ostler.adapters.tools.code:CodeTools",
     "files": "ostler.adapters.tools.files:FileTools",
     "functions": "ostler.adapters.tools.functions:FunctionTools",
     "shell": "ostler.adapters.tools.shell:ShellTools",
@@ -51,8 +55,26 @@ TOOLS = {
 
 SANDBOXES = {
     "bwrap": "ostler.adapters.sandbox.bwrap:Bubblewrap",
+    "landlock": "ostler.adapters.sandbox.landlock:Landlock",
     "none": "ostler.adapters.sandbox.none:Unconfined",
 }
+"""Where commands can run, by the name that a session is started with. None is used for another that does not hold."""
+
+
+def sandboxes(remote: str | None = None) -> dict[str, Any]:
+    """One of each. `remote` is the user's own, as `module:Class`: an `ostler.adapters.tools.shell.Sandbox`.
+
+    Raises `ConfigurationError` if that cannot be found.
+    """
+    made = {name: part(path)() for name, path in SANDBOXES.items()}
+    if remote is not None:
+        try:
+            made["remote"] = pkgutil.resolve_name(remote)()
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ConfigurationError(
+                f"The sandbox {remote!r} cannot be found: {error}.", hint="Write module:Class, as Python imports it."
+            ) from error
+    return made
 
 
 def part(path: str, *, extra: str = "") -> Any:

@@ -3,21 +3,24 @@
 import asyncio
 import gc
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import msgspec
 
 from ostler.app.bootstrap import Parts, connect
+from ostler.app.governance import Governing, in_force
 from ostler.app.lists import session_views
 from ostler.app.models import Choice
 from ostler.app.settings import Settings, resolve
 from ostler.domain.agent import AgentSpec
+from ostler.domain.grant import Grant
 from ostler.domain.housekeeping import ERASED
 from ostler.domain.identity import LOCAL_USER, Principal
 from ostler.domain.model import ModelRef
+from ostler.domain.scheduling import EVERYONE
 from ostler.domain.session import commands as command
 from ostler.domain.session.commands import SessionCommand
 from ostler.domain.session.events import (
@@ -25,6 +28,8 @@ from ostler.domain.session.events import (
     AgentCancelled,
     AgentCompleted,
     AgentFailed,
+    ApprovalRejected,
+    Lasts,
     SessionEvent,
     ToolCompleted,
 )
@@ -179,11 +184,15 @@ class Runtime:
         workspace: str | Path | None = None,
         sandbox: str | None = None,
         priority: int = 0,
+        inputs: Mapping[str, Any] | None = None,
+        grant: Grant | None = None,
     ) -> "Session":
         """Start a session; it is durable when this returns. Of those that are due, higher `priority` goes first.
 
-        What would keep it from working is found out before there is one: raises `DefinitionInvalid`,
-        `ConfigurationError` (no model), `SandboxUnavailable` (it may run commands, and they cannot be isolated here).
+        `inputs` are the values of what the policies declare; `grant` bounds what it may do, beyond the rights of `by`
+        and of the agent. What would keep it from working is found out before there is one: raises `DefinitionInvalid`,
+        `ConfigurationError` (no model), `SandboxUnavailable` (it may run commands, and they cannot be isolated here),
+        `Halted`.
         """
         parts = self._open_parts()
         if not isinstance(goal, str):
@@ -200,15 +209,53 @@ class Runtime:
         isolation = sandbox or self.settings.sandbox
         if spec.tool("shell.run") is not None:
             await parts.shell.ready(isolation)
+        held = await in_force(parts, by.tenant)
         now = parts.clock.now_us()
         name = make_id("ses", now // 1000, _chance(parts.entropy))
         folder = str(_workspace(workspace)) if workspace is not None else None
         await parts.journal.start(
             by.tenant,
-            command.Start(now, name, spec, chosen.model, goal, by, folder, isolation, priority),
+            command.Start(
+                now,
+                name,
+                spec,
+                chosen.model,
+                goal,
+                by,
+                folder,
+                isolation,
+                priority,
+                held.layers,
+                held.shadow,
+                dict(inputs or {}),
+                grant,
+            ),
         )
         self._wake()
         return Session(self, StreamId(by.tenant, name))
+
+    async def halt(
+        self, reason: str, *, tenant: str = LOCAL_USER.tenant, everywhere: bool = False, by: Principal = LOCAL_USER
+    ) -> bool:
+        """Let no call begin and no session start in a tenant, or in the whole store; what is under way may finish.
+
+        Durable when this returns, and until `release`. False if that held already. Raises `NotAllowed`.
+        """
+        return await self._govern(by, tenant, everywhere, lambda governing: governing.halt(reason))
+
+    async def release(
+        self, reason: str = "", *, tenant: str = LOCAL_USER.tenant, everywhere: bool = False, by: Principal = LOCAL_USER
+    ) -> bool:
+        """Let sessions start, and go on where they stopped. False if nothing was halted. Raises `NotAllowed`."""
+        return await self._govern(by, tenant, everywhere, lambda governing: governing.release(reason))
+
+    async def _govern(
+        self, by: Principal, tenant: str, everywhere: bool, wish: Callable[[Governing], Awaitable[bool]]
+    ) -> bool:
+        changed = await wish(Governing(self._open_parts(), EVERYONE if everywhere else tenant, by))
+        if self._worker is not None:
+            await self._worker.govern()
+        return changed
 
     async def choose_model(self, agent: "Agent | AgentSpec", named: str | ModelRef | None = None) -> Choice:
         """The model that a session of `agent` would be driven by, and why."""
@@ -341,17 +388,23 @@ class Session:
         `StoreCorrupt` if its log turns out to be damaged.
         """
         async with asyncio.timeout(timeout_s):
-            version = await self._until_ended()
-        (record,) = await self._journal.store.read(self._stream, after=version - 1)
-        match SESSION_CODEC.decode(record.data):
+            end = await self._end(await self._until_ended())
+        match end:
             case AgentCompleted(answer=text, reason=reason):
                 return Result(self.id, "completed", reason, text)
             case AgentFailed(reason=reason, message=text):
                 return Result(self.id, "failed", reason, text)
             case AgentCancelled(reason=reason, by=by):
                 return Result(self.id, "cancelled", reason, f"by {by}")
-            case other:
-                raise AssertionError(f"the last event of an ended session is {type(other).__name__}")
+
+    async def _end(self, version: int) -> AgentCompleted | AgentFailed | AgentCancelled:
+        """The end of an ended session; after it there is nothing but decisions of people that came too late."""
+        while True:
+            (record,) = await self._journal.store.read(self._stream, after=version - 1, limit=1)
+            event = SESSION_CODEC.decode(record.data)
+            if isinstance(event, AgentCompleted | AgentFailed | AgentCancelled):
+                return event
+            version -= 1
 
     async def _until_ended(self) -> int:
         """Wait for the end; returns the number of the last event."""
@@ -391,46 +444,80 @@ class Session:
     async def view(self) -> SessionView:
         return view(await self.state())
 
-    async def approve(self, call: str | None = None, *, by: Principal = LOCAL_USER, reason: str = "") -> str:
-        """Let the call that waits go on; returns its id. Raises `Conflict` if none (or another one) does."""
+    async def approve(
+        self,
+        call: str | None = None,
+        *,
+        by: Principal = LOCAL_USER,
+        reason: str = "",
+        digest: str | None = None,
+        arguments: dict[str, Any] | None = None,
+        lasts: Lasts = "once",
+        until_us: int | None = None,
+    ) -> str:
+        """Let the call that waits go on; returns its id.
+
+        `digest` binds the approval to exactly the call that was looked at; `arguments` are put in place of those that
+        the model asked for, and judged like them. `lasts` beyond this once, the same call is not asked about again in
+        this session, or until a moment. Raises `Conflict`, with the reason, for a decision that does not count: it is
+        recorded nevertheless.
+        """
+        if (lasts == "until") != (until_us is not None):
+            raise UsageError("`lasts` must be 'until' if, and only if, there is a moment until which it lasts.")
         question = await self._question(call)
-        await self._tell(command.Approve(self._now(), question, by, reason))
+        wish = command.Approve(self.now_us(), question, by, reason, digest, arguments, lasts, until_us)
+        await self._decide(wish)
         return question
 
     async def deny(self, call: str | None = None, *, by: Principal = LOCAL_USER, reason: str = "") -> str:
+        """Refuse the call that waits; returns its id. Raises as `approve` does."""
         question = await self._question(call)
-        await self._tell(command.Deny(self._now(), question, by, reason))
+        await self._decide(command.Deny(self.now_us(), question, by, reason))
         return question
+
+    async def ask_back(self, text: str, call: str | None = None, *, by: Principal = LOCAL_USER) -> str:
+        """Ask something before deciding: the call is not begun, and the model is told. Raises as `approve` does."""
+        question = await self._question(call)
+        await self._decide(command.AskBack(self.now_us(), question, by, text))
+        return question
+
+    async def _decide(self, wish: command.Approve | command.Deny | command.AskBack) -> None:
+        for event in await self._tell(wish):
+            if isinstance(event, ApprovalRejected):
+                raise Conflict(
+                    f"The decision of {wish.by.id} about call {wish.call} does not count: {event.reason}.",
+                    hint="`ostler approvals` lists what waits for a decision, and for whose.",
+                )
 
     async def send(self, text: str, *, by: Principal = LOCAL_USER) -> None:
         """Say something to the running agent; it sees it with its next request."""
-        await self._tell(command.Send(self._now(), text, by))
+        await self._tell(command.Send(self.now_us(), text, by))
 
     async def pause(self, *, by: Principal = LOCAL_USER, reason: str = "") -> None:
-        await self._tell(command.Pause(self._now(), by, reason))
+        await self._tell(command.Pause(self.now_us(), by, reason))
 
     async def resume(self, *, by: Principal = LOCAL_USER) -> None:
         """End a pause. A session that is not paused is put back into the queue, if it is not there as it should be."""
-        await self._tell(command.Resume(self._now(), by))
+        await self._tell(command.Resume(self.now_us(), by))
         loaded, info = await self._journal.load(self._stream), await self._info()
         assert loaded.state is not None
-        standing = standing_of(loaded.state, at_us=self._now(), before=info.standing)
+        standing = standing_of(loaded.state, at_us=self.now_us(), before=info.standing)
         if info.version == loaded.seq and standing != info.standing:
             await self._journal.store.append(Append(self._stream, loaded.seq, (), standing))
             self._runtime._wake(self._stream)
 
     async def cancel(self, *, by: Principal = LOCAL_USER, reason: str = "") -> None:
         """Begin nothing more, stop what is under way, then end."""
-        await self._tell(command.Cancel(self._now(), by, reason))
+        await self._tell(command.Cancel(self.now_us(), by, reason))
 
     async def kill(self, *, by: Principal = LOCAL_USER) -> None:
         """End at once; what is under way is recorded as unknown and stopped by its worker."""
-        await self._tell(command.Kill(self._now(), by))
+        await self._tell(command.Kill(self.now_us(), by))
 
     async def fork(self, *, seq: int | None = None, say: str | None = None, by: Principal = LOCAL_USER) -> "Session":
         """A new session with this one's past up to `seq`, and `say` as the next thing that it hears."""
         parts = self._runtime.parts
-        now = self._now()
+        now = self.now_us()
         name = make_id("ses", now // 1000, _chance(parts.entropy))
         bodies = [event.blob for _, event in await self.facts() if isinstance(event, ToolCompleted) and event.blob]
         own = StreamId(self._stream.tenant, name)
@@ -453,16 +540,18 @@ class Session:
             raise Conflict(f"{self.id} waits for no approval.", hint="`ostler approvals` lists what does.")
         return question.call
 
-    async def _tell(self, wish: SessionCommand) -> None:
+    async def _tell(self, wish: SessionCommand) -> list[SessionEvent]:
         loaded = await self._journal.load(self._stream)
-        await self._journal.execute(loaded, wish)
+        events = await self._journal.execute(loaded, wish)
         self._runtime._wake(self._stream)
+        return events
 
     @property
     def _journal(self) -> Journal:
         return self._runtime.parts.journal
 
-    def _now(self) -> int:
+    def now_us(self) -> int:
+        """The time by the store's clock, in microseconds since 1970."""
         return self._runtime.parts.clock.now_us()
 
 

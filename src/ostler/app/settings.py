@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import msgspec
 
 from ostler.app import definition
+from ostler.app.budgets import BudgetTables, problems_in_budgets
 from ostler.app.limits import LimitTables, problems_in_limits
 from ostler.app.targets import RelayTable, RelayTarget, kind_of, problems_in_relays
 from ostler.domain.model import Price
@@ -25,7 +26,7 @@ class ProjectFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `agents` is the folder of agent files, `tools` Python files whose `@tool` functions agents may use, `prices` maps
     a model (`anthropic:claude-…`) to its price, `relays` are where the log is handed on to, `limits` are what tenants,
-    agents and providers may have of all workers together.
+    agents and providers may have of all workers together, `budgets` what may be used within a time.
     """
 
     store: str | None = None
@@ -36,6 +37,7 @@ class ProjectFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prices: dict[str, Price] = {}
     relays: dict[str, RelayTable] = {}
     limits: LimitTables = LimitTables()
+    budgets: BudgetTables = BudgetTables()
 
 
 class Keys(msgspec.Struct, frozen=True):
@@ -66,6 +68,7 @@ class Settings(msgspec.Struct, frozen=True):
     prices: dict[str, Price] = {}
     relays: dict[str, RelayTarget] = {}
     limits: LimitTables = LimitTables()
+    budgets: BudgetTables = BudgetTables()
     keys: Keys = Keys()
     is_project: bool = False
     is_store_named: bool = False
@@ -101,6 +104,7 @@ def resolve(
         prices=project.prices,
         relays=_relays(project.relays, environ, base),
         limits=_limits(project.limits, base),
+        budgets=_budgets(project.budgets, base),
         keys=_keys(environ),
         is_project=project_folder is not None,
         is_store_named=bool(named),
@@ -139,6 +143,12 @@ def _relays(tables: dict[str, RelayTable], environ: Mapping[str, str], base: Pat
 
 def _limits(tables: LimitTables, base: Path) -> LimitTables:
     if problems := problems_in_limits(tables):
+        raise DefinitionInvalid(str(base / PROJECT_FILE), problems)
+    return tables
+
+
+def _budgets(tables: BudgetTables, base: Path) -> BudgetTables:
+    if problems := problems_in_budgets(tables):
         raise DefinitionInvalid(str(base / PROJECT_FILE), problems)
     return tables
 

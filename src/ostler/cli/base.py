@@ -9,11 +9,14 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
+from ostler.app.identity import resolve_principal
 from ostler.app.service import Runtime, Session
 from ostler.app.settings import ProjectFile, Settings, resolve
+from ostler.domain.identity import DEFAULT_TENANT, LOCAL_USER, Principal
 from ostler.kernel.errors import NotFound, UsageError
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 SQLITE = "sqlite:///"
 EMPTY = "memory:"
@@ -46,6 +49,27 @@ def using_runtime(work: Callable[[Runtime], Coroutine[Any, Any, T]], *, makes_st
 
     resolved = settings() if makes_store else settings_of_existing()
     return asyncio.run(work_in_it())
+
+
+def acting_option(command: F) -> F:
+    """Adds `--as` to a command, which gets what was named as `acting`: None is whoever owns the store."""
+    return click.option(
+        "--as",
+        "acting",
+        metavar="[TENANT/]ID",
+        envvar="OSTLER_PRINCIPAL",
+        help="Act as this principal of the directory; else OSTLER_PRINCIPAL, else the owner of the store.",
+    )(command)
+
+
+async def acting_principal(runtime: Runtime, acting: str | None) -> Principal:
+    """Who acts, by what was given with `--as`. Raises `NotFound`, `UsageError`."""
+    if acting is None:
+        return LOCAL_USER
+    tenant, slash, name = acting.rpartition("/")
+    if not name or (slash and not tenant):
+        raise UsageError(f"{acting!r} names nobody.", hint="Write ID, or TENANT/ID.")
+    return await resolve_principal(runtime.parts, tenant or DEFAULT_TENANT, name)
 
 
 async def find_session(runtime: Runtime, name: str) -> Session:

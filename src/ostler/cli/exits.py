@@ -2,7 +2,7 @@
 
 from enum import IntEnum
 
-from ostler.kernel.errors import Conflict, NotFound, OstlerError, ReplayDiverged, StoreCorrupt, UsageError
+from ostler.kernel.errors import Conflict, NotAllowed, NotFound, OstlerError, ReplayDiverged, StoreCorrupt, UsageError
 
 
 class Exit(IntEnum):
@@ -39,6 +39,7 @@ MEANINGS = {
 
 _OF_ERRORS: tuple[tuple[type[BaseException], Exit], ...] = (
     (UsageError, Exit.USAGE),
+    (NotAllowed, Exit.DENIED),
     (NotFound, Exit.CONFLICT),
     (Conflict, Exit.CONFLICT),
     (ReplayDiverged, Exit.DIVERGED),

@@ -15,7 +15,7 @@ from ostler.cli.look import status
 from ostler.cli.output import Format, Rows, blocks, console, output_options, put
 from ostler.cli.words import arguments, count, duration, short, until, usd, whole
 from ostler.domain import context
-from ostler.domain.constraint import Rule
+from ostler.domain.constraint.policy import Rule
 from ostler.domain.model import AssistantMessage, Message, ModelRequest, ToolMessage, UserMessage
 from ostler.domain.session.fork import Fact
 from ostler.domain.session.state import OpenCall, State, evolve

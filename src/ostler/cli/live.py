@@ -8,6 +8,7 @@ from rich.text import Text
 
 from ostler.app.service import Happening
 from ostler.cli.words import CHARS_MAX, arguments, duration, short
+from ostler.domain.hook import Ruling
 from ostler.domain.session.events import (
     SESSION_CODEC,
     AgentCancelled,
@@ -17,10 +18,14 @@ from ostler.domain.session.events import (
     AgentPaused,
     AgentResumed,
     AgentStarted,
+    AnswerRefused,
     ApprovalDenied,
     ApprovalExpired,
     ApprovalGranted,
+    ApprovalRejected,
     ApprovalRequested,
+    ApprovalReturned,
+    CallExamined,
     CallRetried,
     CancelRequested,
     ConstraintFailed,
@@ -28,9 +33,12 @@ from ostler.domain.session.events import (
     ModelCompleted,
     ModelFailed,
     ModelRequested,
+    PolicyMoved,
     SessionEvent,
     ToolCompleted,
     ToolRequested,
+    ToolResumed,
+    ToolSuspended,
 )
 from ostler.domain.tool import ToolSpec
 from ostler.kernel.event import Record
@@ -129,24 +137,35 @@ class Live:
                 took = self._took(event.call, at_us)
                 detail = f"{event.call} {self._name(event.call)}{took} {outcome}"
                 return Line(symbol, style, "done" if event.ok else "failed", detail)
+            case ToolSuspended():
+                self._tools[event.asked.id] = event.asked.name
+                return Line("…", "dim", "program", f"{event.call} calls {event.asked.name}")
+            case ToolResumed():
+                return Line("→", "dim", "program", f"{event.call} goes on")
             case ConstraintFailed():
                 rule = f" [{event.rule}]" if event.rule else ""
-                return Line("⊘", "bold red", "refused", f"{event.call} {event.tool}{rule}: {short(event.reason)}")
+                what = event.tool or "the model"
+                return Line("⊘", "bold red", "refused", f"{event.call} {what}{rule}: {short(event.reason)}")
             case _:
                 return self._people(event)
 
     def _people(
         self,
         event: AgentStarted
+        | CallExamined
+        | PolicyMoved
         | ApprovalRequested
         | ApprovalGranted
         | ApprovalDenied
+        | ApprovalReturned
+        | ApprovalRejected
         | ApprovalExpired
         | InputReceived
         | AgentPaused
         | AgentResumed
         | AgentForked
         | CancelRequested
+        | AnswerRefused
         | AgentCompleted
         | AgentFailed
         | AgentCancelled,
@@ -161,8 +180,19 @@ class Live:
                 because = f": {event.reason}" if event.reason else ""
                 detail = f"{event.call} {event.tool} [{event.rule}{because}] {arguments(event.arguments)}"
                 return Line("⏸", "bold yellow", "approval?", detail)
+            case CallExamined():
+                said = [event.refused or "", *event.warnings, *[_ruled(ruling) for ruling in event.hooks]]
+                return Line("·", "dim", "examined", f"{event.call} {short('; '.join(filter(None, said)))}".rstrip())
+            case PolicyMoved():
+                policy = f"{event.policy.name}@{event.policy.version}"
+                return Line("⚖", "bold", "policy", _by(policy, event.by, event.reason))
             case ApprovalGranted():
-                return Line("✓", "green", "approved", _by(event.call, event.by, event.reason))
+                what = "approved" if event.is_enough else "approves"
+                return Line("✓", "green", what, _by(event.call, event.by, event.reason))
+            case ApprovalReturned():
+                return Line("?", "yellow", "asked back", _by(event.call, event.by, event.question))
+            case ApprovalRejected():
+                return Line("⊘", "dim", "no effect", _by(f"{event.decision} of {event.call}", event.by, event.reason))
             case ApprovalDenied():
                 return Line("⊘", "red", "denied", _by(event.call, event.by, event.reason))
             case ApprovalExpired():
@@ -177,6 +207,8 @@ class Live:
                 return Line("⑂", "bold", "forked", f"from {event.origin} at event {event.seq} by {event.by}")
             case CancelRequested():
                 return Line("■", "yellow", "cancelling", _by("", event.by, event.reason))
+            case AnswerRefused():
+                return Line("⊘", "red", "answer refused", short(event.reason))
             case AgentCompleted():
                 return Line("●", "bold green", "completed", self._unless_said(event.answer))
             case AgentFailed():
@@ -221,3 +253,10 @@ def _outcome(event: ToolCompleted) -> str:
 
 def _by(call: str, by: str, reason: str) -> str:
     return f"{call} by {by}".strip() + (f": {short(reason)}" if reason else "")
+
+
+def _ruled(ruling: Ruling) -> str:
+    """What a hook said."""
+    effect = type(ruling.answer).__name__.lower()
+    reason = getattr(ruling.answer, "reason", "")
+    return f"{ruling.hook}: {effect}" + (f", {reason}" if reason else "")

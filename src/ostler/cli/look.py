@@ -121,13 +121,26 @@ def approvals(session: str | None, output: Format) -> None:
 
 
 def question(asked: Approval) -> list[tuple[str, str]]:
-    """What a person is to decide upon, with nothing left out."""
+    """What people are to decide upon, with nothing left out."""
     return [
         ("session", asked.session),
+        ("for", asked.by),
         ("call", asked.call),
-        ("tool", asked.tool),
+        ("tool", asked.tool or "(the model itself)"),
         *((f"  {name}", whole(value) or '""') for name, value in asked.arguments.items()),
         ("rule", asked.rule),
         ("reason", whole(asked.reason)),
+        *((("needs" if not place else ""), whole(missing)) for place, missing in enumerate(asked.missing)),
+        *([("approved by", ", ".join(asked.approved_by))] if asked.approved_by else []),
+        *([("undone", asked.undone)] if asked.undone else []),
+        *([("risk", _risk(asked))] if asked.risk is not None else []),
+        *([("cost so far", usd(asked.cost_microusd))] if asked.cost_microusd else []),
+        *((("evidence" if not place else ""), whole(said)) for place, said in enumerate(asked.evidence)),
         ("until", until(asked.expires, datetime.now(UTC)) if asked.expires else "no end"),
+        ("digest", asked.digest),
     ]
+
+
+def _risk(asked: Approval) -> str:
+    parts = ", ".join(f"{what} {amount:+g}" for what, amount in asked.risk_parts)
+    return f"{asked.risk:.2f}" + (f" ({parts})" if parts else "")

@@ -1,12 +1,17 @@
-"""Commands that tell a session something: approve, deny, send, pause, cancel, kill, fork."""
+"""Commands that tell a session something: approve, deny, ask, send, pause, cancel, kill, fork."""
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import click
+import msgspec
 
 from ostler.app.service import Runtime, Session
 from ostler.cli.base import find_session, using_runtime
 from ostler.cli.output import Format, output_options, put, say
+from ostler.cli.words import span_us
+from ostler.domain.session.events import Lasts
+from ostler.kernel.errors import UsageError
 from ostler.views.sessions import SessionView
 
 Wish = Callable[[Session], Awaitable[str]]
@@ -35,14 +40,59 @@ def _tell(session: str, output: Format, wish: Wish) -> None:
 @click.argument("session")
 @click.argument("call", required=False)
 @click.option("--reason", "-r", default="", help="Why; kept in the log.")
+@click.option("--args", "changed", metavar="JSON", help="Arguments in place of those that the model asked for.")
+@click.option("--digest", metavar="SHA256", help="Approve only if the call is still exactly this one.")
+@click.option(
+    "--for",
+    "lasts",
+    metavar="once|session|DURATION",
+    default="once",
+    show_default=True,
+    help="For how long the very same call needs no other approval.",
+)
 @output_options
-def approve(session: str, call: str | None, reason: str, output: Format) -> None:
-    """Let the call that waits go on (CALL, if it is given, must be that one). A worker then performs it."""
+def approve(
+    session: str,
+    call: str | None,
+    reason: str,
+    changed: str | None,
+    digest: str | None,
+    lasts: str,
+    output: Format,
+) -> None:
+    """Let the call that waits go on (CALL, if it is given, must be that one). A worker then performs it.
+
+    The approval is of exactly this call. It is judged again before it is performed.
+    """
+    scope, lasts_us = _lasting(lasts)
+    arguments = None if changed is None else _arguments(changed)
 
     async def wish(found: Session) -> str:
-        return f"Approved call {await found.approve(call, reason=reason)} of {found.id}."
+        until_us = None if lasts_us is None else found.now_us() + lasts_us
+        approved = await found.approve(
+            call, reason=reason, digest=digest, arguments=arguments, lasts=scope, until_us=until_us
+        )
+        asked = (await found.view()).approval
+        missing = "" if asked is None or asked.call != approved else f"; it still needs {', '.join(asked.missing)}"
+        return f"Approved call {approved} of {found.id}{missing}."
 
     _tell(session, output, wish)
+
+
+def _lasting(lasts: str) -> tuple[Lasts, int | None]:
+    """For how long an approval is to hold, and for how many microseconds. Raises `UsageError`."""
+    if lasts == "once":
+        return "once", None
+    return ("session", None) if lasts == "session" else ("until", span_us(lasts))
+
+
+def _arguments(text: str) -> dict[str, Any]:
+    """The JSON object of arguments that a person wrote. Raises `UsageError`."""
+    try:
+        written: dict[str, Any] = msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise UsageError(f"The arguments are no JSON object: {error}.", hint="Write --args '{\"n\": 1}'.") from error
+    return written
 
 
 @click.command()
@@ -55,6 +105,20 @@ def deny(session: str, call: str | None, reason: str, output: Format) -> None:
 
     async def wish(found: Session) -> str:
         return f"Denied call {await found.deny(call, reason=reason)} of {found.id}."
+
+    _tell(session, output, wish)
+
+
+@click.command("ask")
+@click.argument("session")
+@click.argument("question")
+@click.option("--call", metavar="CALL", help="Only if this is the call that waits.")
+@output_options
+def ask_back(session: str, question: str, call: str | None, output: Format) -> None:
+    """Ask the agent something before deciding about its call, which is not begun. The model is told, and goes on."""
+
+    async def wish(found: Session) -> str:
+        return f"Asked about call {await found.ask_back(question, call)} of {found.id}."
 
     _tell(session, output, wish)
 

@@ -1,6 +1,5 @@
 """Keeping a store in order: what may go, what must go, who may see it, and its schema."""
 
-import re
 import time
 from pathlib import Path
 
@@ -13,15 +12,12 @@ from ostler.app.operations import finish_migrations, grant_tenant
 from ostler.app.service import Runtime
 from ostler.cli.base import find_session, using_runtime
 from ostler.cli.output import Format, Rows, emit, output_options, say
-from ostler.cli.words import count
+from ostler.cli.words import count, span_us
 from ostler.domain.housekeeping import SessionErased, SessionsRemoved
 from ostler.domain.identity import LOCAL_USER
 from ostler.kernel.errors import UsageError
 from ostler.kernel.event import timestamp
 from ostler.ports import StreamInfo
-
-_AGE = re.compile(r"(\d+)([dhm])")
-_UNITS_US = {"d": 86_400_000_000, "h": 3_600_000_000, "m": 60_000_000}
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -37,10 +33,10 @@ class Taken(msgspec.Struct, frozen=True):
 
 
 def _age_us(ctx: click.Context, parameter: click.Parameter, text: str) -> int:
-    match = _AGE.fullmatch(text)
-    if match is None:
-        raise click.BadParameter(f"{text!r} is no age. Write 90d, 12h or 30m.", ctx, parameter)
-    return int(match[1]) * _UNITS_US[match[2]]
+    try:
+        return span_us(text)
+    except UsageError as error:
+        raise click.BadParameter(f"{error.message} {error.hint}", ctx, parameter) from error
 
 
 def _housekeeping(runtime: Runtime) -> Housekeeping:

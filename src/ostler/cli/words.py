@@ -1,8 +1,11 @@
 """How times, sums and texts of any length are put into a few words."""
 
+import re
 from datetime import datetime
 
 import msgspec
+
+from ostler.kernel.errors import UsageError
 
 CHARS_MAX = 400
 """What is shown of a text where no terminal's edge ends it sooner."""
@@ -32,6 +35,17 @@ def duration(span_us: int) -> str:
         if seconds >= 2 * size or (unit == "s" and seconds >= 1):
             return f"{seconds / size:.{digits}f} {unit}"
     return f"{span_us / 1000:.0f} ms"
+
+
+def span_us(text: str) -> int:
+    """The span of time that a person wrote (`90d`, `12h`, `30m`, `10s`), in microseconds. Raises `UsageError`."""
+    match = _SPAN.fullmatch(text)
+    if match is None:
+        raise UsageError(f"{text!r} is no span of time.", hint="Write 90d, 12h, 30m or 10s.")
+    return int(match[1]) * {"d": 86_400, "h": 3_600, "m": 60, "s": 1}[match[2]] * 1_000_000
+
+
+_SPAN = re.compile(r"(\d{1,6})([dhms])")
 
 
 def age(moment: str, now: datetime) -> str:

@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-from ostler.domain.constraint import Policy
+from ostler.domain.constraint.policy import Policy
 from ostler.domain.model import ModelSettings
 from ostler.domain.tool import ToolSpec
 
@@ -31,6 +31,7 @@ class AgentSpec(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `on_unknown` says what follows when nobody can know whether a call happened: `tell` the model, or `pause` for a
     person. `on_refusal` says what follows when a rule or a person refuses a call: `tell` the model, or `end`.
+    `scopes` are what the agent may do at most, whoever it acts for; `hooks` are asked by their names, in this order.
     """
 
     name: str
@@ -43,6 +44,8 @@ class AgentSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     protocol: str = "react"
     on_unknown: Literal["tell", "pause"] = "tell"
     on_refusal: Literal["tell", "end"] = "tell"
+    scopes: tuple[str, ...] = ("*",)
+    hooks: tuple[str, ...] = ()
 
     def tool(self, name: str) -> ToolSpec | None:
         for spec in self.tools:

@@ -22,9 +22,9 @@ def request(state: State, call: OpenCall) -> ModelRequest:
         )
     return ModelRequest(
         model=state.model,
-        system=react.system(state.agent, state.model),
+        system=call.system or react.system(state.agent, state.model),
         messages=state.transcript,
-        tools=state.agent.tools,
+        tools=state.guard.visible(state.agent.tools, state.inputs),
         settings=settings,
         key=f"{state.session}/{call.id}",
     )

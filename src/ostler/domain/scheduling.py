@@ -1,7 +1,7 @@
 """Which of the sessions that are due go first: fairness among tenants, priority and age within one."""
 
 import heapq
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -21,6 +21,10 @@ class Caps(msgspec.Struct, frozen=True):
 
     def tenant(self, name: str) -> int | None:
         return self.tenants.get(name, self.tenants.get(EVERYONE))
+
+    def without(self, tenants: Collection[str]) -> "Caps":
+        """These, and nothing of such tenants."""
+        return Caps({**self.tenants, **dict.fromkeys(tenants, 0)}, self.queues) if tenants else self
 
     def queue(self, name: str) -> int | None:
         return self.queues.get(name, self.queues.get(EVERYONE))

@@ -13,6 +13,44 @@ Effect = Literal["read", "idempotent", "reconcilable", "once"]
 `once`          never performed again: the outcome is recorded as unknown
 """
 
+CODE = "code.run"
+"""The tool that runs programs which the agent writes; their calls of other tools go through the gate one by one."""
+
+Isolation = Literal["none", "interpreter", "landlock", "bwrap", "remote"]
+"""Where a tool runs, from the weakest to the strongest; a tool names the weakest that it may run in.
+
+`none`         in this process: code that is trusted
+`interpreter`  a restricted interpreter without files, network or processes
+`landlock`     a process that the kernel keeps from files and TCP; weaker, and only where the settings name it
+`bwrap`        a process of another user, in namespaces of its own, with a filter of system calls and limits
+`remote`       another kernel or machine
+"""
+
+Role = Literal[
+    "reads_untrusted",
+    "reads_private",
+    "sends_out",
+    "moves_money",
+    "deletes",
+    "shares",
+    "changes_permissions",
+    "looks_up",
+]
+"""What a tool does that policies care about, in the words of `--roles` files and of rules (`role.sends_out`).
+
+`reads_untrusted`      its output may hold text that outsiders wrote: web pages, mail, files that others share, reviews
+`reads_private`        its output may hold private data: the user's own, or that of the house
+`sends_out`            what it is given leaves for somebody else or another machine; fetching an address is sending it
+`moves_money`          it moves money, or promises it: a payment, an order, a booking
+`deletes`              it takes something away
+`shares`               it lets others see something, or invites them to it
+`changes_permissions`  it changes who may do what, or how somebody proves who they are
+`looks_up`             its output is a register that the house keeps, such as an address book: a list of whole entries
+"""
+
+OUTWARD: frozenset[Role] = frozenset({"sends_out", "moves_money", "deletes", "shares", "changes_permissions"})
+"""The roles of tools that do something, which therefore say by `destinations` where it goes or what it acts upon."""
+
 FailureKind = Literal["not_found", "invalid", "blocked", "transient", "permanent", "timeout", "cancelled", "unknown"]
 """Why a call has no good outcome. `transient` and `timeout` may go well later; `unknown` may have happened."""
 
@@ -21,7 +59,10 @@ class ToolSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """A tool as agents, the gate and models see it: data, without code.
 
     `parameters` is a JSON Schema of an object; `scopes` must all be held by the principal; output above
-    `output_bytes_max` is kept in the blob store with a preview in the event.
+    `output_bytes_max` is kept in the blob store with a preview in the event. `roles` say what it does that policies
+    care about, `destinations` which arguments say where it goes or what it acts upon. `credentials` are names in the
+    vault, given to the tool when it is called. `isolation` is the weakest tier that it may run in.
+    A result that does not fit the JSON Schema `returns` is withheld.
     """
 
     name: str
@@ -31,12 +72,19 @@ class ToolSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     timeout_s: float = 60.0
     scopes: tuple[str, ...] = ()
     output_bytes_max: int = 32 * 1024
+    roles: tuple[Role, ...] = ()
+    destinations: tuple[str, ...] = ()
+    credentials: tuple[str, ...] = ()
+    isolation: Isolation = "none"
+    returns: dict[str, Any] | None = None
 
 
 class ToolRequest(msgspec.Struct, frozen=True, gc=False):
     """One attempt of an allowed call. `key` is the same for every attempt (`ses_…/3.1`).
 
-    `workspace` is the folder the session may work in and `sandbox` the isolation it was started with.
+    `workspace` is the folder the session may work in and `sandbox` the isolation it was started with. A program that an
+    agent wrote may call `callable_tools`; where it was suspended by such a call before, `snapshot` is what it was then,
+    and `answer` what came of the call.
     """
 
     tool: str
@@ -47,12 +95,24 @@ class ToolRequest(msgspec.Struct, frozen=True, gc=False):
     attempt: int = 1
     workspace: str | None = None
     sandbox: str = "bwrap"
+    callable_tools: tuple[ToolSpec, ...] = ()
+    snapshot: bytes | None = None
+    answer: "ToolOutcome | None" = None
+
+
+class Suspension(msgspec.Struct, frozen=True, gc=False):
+    """A program that an agent wrote waits for what comes of another call. `snapshot` is all that it is now."""
+
+    tool: str
+    arguments: dict[str, Any]
+    snapshot: bytes
 
 
 class ToolOutcome(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What came of a call. `output` is text, or the JSON text of a value if `is_json`; on failure, the reason.
 
-    `blob` is the content hash of the whole output and `size` its bytes where `output` is only its beginning.
+    `blob` is the content hash of the whole output and `size` its bytes where `output` is only its beginning. With a
+    `suspension` it is no outcome yet.
     """
 
     ok: bool
@@ -61,6 +121,7 @@ class ToolOutcome(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     is_json: bool = False
     blob: str | None = None
     size: int | None = None
+    suspension: Suspension | None = None
 
 
 def succeeded(value: object) -> ToolOutcome:

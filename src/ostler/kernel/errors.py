@@ -3,13 +3,20 @@
     OstlerError
     ├── UsageError                what was asked makes no sense as asked
     │   ├── DefinitionInvalid     an agent, tool, rule or settings file: every problem with its path
+    │   │   └── PolicyInvalid     rules, with the line and a caret below the place
     │   ├── ConfigurationError    a setting is missing or contradicts another
+    │   ├── GrantWidened          more is wanted of a grant than it gives
     │   └── NotAStore             what was named as a store is something else
     ├── NotFound                  no such session, agent, call, blob …
+    │   ├── SecretMissing         no vault has a secret of this name
     │   └── Erased                its content was erased
     ├── Conflict                  the state of things does not allow it (any more)
+    │   ├── Halted                nothing may begin in this tenant until it is released
     │   ├── StaleWrite            somebody else appended first
     │   └── LeaseLost             another worker has taken the session
+    ├── NotAllowed                whoever asks may not do that
+    │   └── TokenRefused          a token that proves nothing here, or nothing any more
+    ├── VaultError                a vault cannot be opened or written
     ├── StoreError
     │   ├── StoreBusy             another process holds the store
     │   ├── StoreUnreachable      its server does not answer
@@ -86,6 +93,12 @@ class DefinitionInvalid(UsageError):
         )
 
 
+class PolicyInvalid(DefinitionInvalid):
+    """A policy is invalid."""
+
+    code = "policy_invalid"
+
+
 class ConfigurationError(UsageError):
     """A setting is missing or contradicts another."""
 
@@ -98,10 +111,22 @@ class NotAStore(UsageError):
     code = "not_a_store"
 
 
+class GrantWidened(UsageError):
+    """More is wanted of a grant than it gives."""
+
+    code = "grant_widened"
+
+
 class NotFound(OstlerError):
     """There is no such thing here."""
 
     code = "not_found"
+
+
+class SecretMissing(NotFound):
+    """No vault has a secret of this name."""
+
+    code = "secret_missing"
 
 
 class Erased(NotFound):
@@ -116,6 +141,13 @@ class Conflict(OstlerError):
     code = "conflict"
 
 
+class Halted(Conflict):
+    """Nothing may begin here until it is released."""
+
+    code = "halted"
+    retryable = True
+
+
 class StaleWrite(Conflict):
     """Somebody else wrote to this stream first; nothing was written."""
 
@@ -127,6 +159,24 @@ class LeaseLost(Conflict):
     """Another worker has taken this session."""
 
     code = "lease_lost"
+
+
+class NotAllowed(OstlerError):
+    """Whoever asks may not do that."""
+
+    code = "not_allowed"
+
+
+class TokenRefused(NotAllowed):
+    """This token proves nothing here, or nothing any more."""
+
+    code = "token_refused"
+
+
+class VaultError(OstlerError):
+    """The vault cannot be opened or written."""
+
+    code = "vault"
 
 
 class StoreError(OstlerError):

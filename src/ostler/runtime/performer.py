@@ -1,17 +1,24 @@
 """Performs one call that the gate let pass, and says what came of it as a command. Never raises but when cancelled."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ostler.domain import context
+from ostler.domain.guard import called
+from ostler.domain.hook import Ruling
 from ostler.domain.model import ModelRef
 from ostler.domain.resilience import retry_delay_s
-from ostler.domain.session.commands import ReplyFailed, ReplyReceived, ToolReturned
-from ostler.domain.session.state import ModelWork, State, ToolWork, Work
-from ostler.domain.tool import ToolOutcome, ToolRequest, failed
+from ostler.domain.screening.detectors import BUILTIN, Detectors
+from ostler.domain.screening.screen import screen_output, screen_reply
+from ostler.domain.session.commands import Examined, ReplyFailed, ReplyReceived, ToolReturned
+from ostler.domain.session.events import SessionEvent
+from ostler.domain.session.pending import ExamineWork, ModelWork, ToolWork, Work
+from ostler.domain.session.state import State
+from ostler.domain.tool import CODE, ToolOutcome, ToolRequest, ToolSpec, failed
 from ostler.kernel.errors import OstlerError, ProviderError, StoreError, ToolNotFound, ToolTimeout
 from ostler.kernel.event import StreamId
 from ostler.ports import BlobStore, Clock, Entropy, ModelProvider, ToolHost
+from ostler.runtime.examiner import Examiner
 
 PREVIEW_BYTES = 4096
 """How much of an output that went to the blob store stays in the event, and before the model's eyes."""
@@ -23,18 +30,57 @@ Providers = Callable[[ModelRef], ModelProvider]
 class Performer:
     """The only caller of providers and tools."""
 
-    def __init__(self, providers: Providers, tools: ToolHost, blobs: BlobStore, clock: Clock, entropy: Entropy) -> None:
+    def __init__(
+        self,
+        providers: Providers,
+        tools: ToolHost,
+        blobs: BlobStore,
+        clock: Clock,
+        entropy: Entropy,
+        *,
+        examiner: Examiner | None = None,
+        detectors: Detectors = BUILTIN,
+    ) -> None:
+        self._examiner = examiner or Examiner(clock)
+        self._detectors = detectors
         self._providers = providers
         self._tools = tools
         self._blobs = blobs
         self._clock = clock
         self._entropy = entropy
 
-    async def perform(self, state: State, work: Work) -> ReplyReceived | ReplyFailed | ToolReturned:
-        if isinstance(work, ToolWork):
-            outcome = await self._use_tool(state, work)
-            return ToolReturned(self._clock.now_us(), work.call.id, outcome)
-        return await self._ask_model(state, work)
+    async def perform(self, state: State, work: Work) -> ReplyReceived | ReplyFailed | ToolReturned | Examined:
+        match work:
+            case ToolWork():
+                return await self._return_tool(state, work)
+            case ModelWork():
+                return await self._ask_model(state, work)
+            case ExamineWork():
+                found = await self._examiner.examine(state, work)
+                return Examined(self._clock.now_us(), found)
+
+    async def settle(self, state: State, events: Sequence[SessionEvent]) -> None:
+        """Tell the budgets what was really used, now that it is recorded."""
+        if state.is_budgeted or state.guard.questions:
+            await self._examiner.settle(state, events)
+
+    async def _return_tool(self, state: State, work: ToolWork) -> ToolReturned:
+        """What came of a call, screened before it is recorded: what a rule takes out of it is written nowhere."""
+        outcome = await self._use_tool(state, work)
+        redacted: dict[str, int] = {}
+        hooks: tuple[Ruling, ...] = ()
+        if outcome.suspension is None:
+            screened = screen_output(
+                work.spec.name,
+                outcome,
+                names=state.guard.redactions(called(work.spec, "")),
+                returns=work.spec.returns,
+                detectors=self._detectors,
+            )
+            outcome, redacted = screened.outcome, screened.redacted
+            outcome, hooks = await self._examiner.screen_outcome(state, work.call, outcome)
+            outcome = await self._bounded(state, outcome, work.spec.output_bytes_max)
+        return ToolReturned(self._clock.now_us(), work.call.id, outcome, redacted, hooks)
 
     async def _ask_model(self, state: State, work: ModelWork) -> ReplyReceived | ReplyFailed:
         call = work.call
@@ -56,7 +102,11 @@ class Performer:
                 raise
             message = f"{type(error).__name__}: {error}"
             return ReplyFailed(self._clock.now_us(), call.id, "provider_defect", message)
-        return ReplyReceived(self._clock.now_us(), call.id, reply)
+        screened = screen_reply(
+            reply, names=state.guard.redactions(called(None, state.model.name)), detectors=self._detectors
+        )
+        reply, hooks = await self._examiner.screen_reply(state, call, screened.reply)
+        return ReplyReceived(self._clock.now_us(), call.id, reply, screened.redacted, hooks)
 
     async def _use_tool(self, state: State, work: ToolWork) -> ToolOutcome:
         call, spec = work.call, work.spec
@@ -69,6 +119,9 @@ class Performer:
             attempt=call.attempt,
             workspace=state.workspace,
             sandbox=state.sandbox,
+            callable_tools=_callable(state, spec),
+            snapshot=call.snapshot,
+            answer=call.answer,
         )
         try:
             outcome = None
@@ -88,12 +141,12 @@ class Performer:
             return failed("permanent", f"CancelledError: {error}")
         except Exception as error:
             return failed("permanent", f"{type(error).__name__}: {error}")
-        if len(outcome.output) * 4 > spec.output_bytes_max:  # at most four bytes a character in UTF-8
-            return await self._bounded(state, outcome, spec.output_bytes_max)
         return outcome
 
     async def _bounded(self, state: State, outcome: ToolOutcome, bytes_max: int) -> ToolOutcome:
         """Keeps a large output in the blob store, and its beginning in the event."""
+        if len(outcome.output) * 4 <= bytes_max:  # at most four bytes a character in UTF-8
+            return outcome
         body = outcome.output.encode()
         if len(body) <= bytes_max:
             return outcome
@@ -105,6 +158,13 @@ class Performer:
             note = f"[{lost} of {len(body)} bytes could not be kept: {error.message}]"
             return ToolOutcome(outcome.ok, f"{preview}\n{note}", outcome.kind)
         return ToolOutcome(outcome.ok, preview, outcome.kind, False, digest, len(body))
+
+
+def _callable(state: State, spec: ToolSpec) -> tuple[ToolSpec, ...]:
+    """What a program that the agent wrote may call: every other tool of the agent, through the gate."""
+    if spec.name != CODE:
+        return ()
+    return tuple(tool for tool in state.agent.tools if tool.name != CODE)
 
 
 def _is_being_cancelled() -> bool:

@@ -5,11 +5,16 @@ state of that moment, and compared with what was recorded. No provider, tool or 
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
-from ostler.domain.identity import Principal
+from ostler.domain.constraint.history import Past
+from ostler.domain.growing import Growing
+from ostler.domain.guard import Guard
+from ostler.domain.identity import DEFAULT_TENANT, Principal
 from ostler.domain.model import ModelRef, Reply
+from ostler.domain.provenance import Provenance
 from ostler.domain.session import commands as command
 from ostler.domain.session import events as event
 from ostler.domain.session.commands import SessionCommand
@@ -17,8 +22,7 @@ from ostler.domain.session.decide import decide
 from ostler.domain.session.events import SESSION_CODEC, SessionEvent
 from ostler.domain.session.fork import Fact
 from ostler.domain.session.state import State, evolve
-from ostler.domain.tool import ToolOutcome
-from ostler.domain.transcript import Transcript
+from ostler.domain.tool import Suspension, ToolOutcome
 from ostler.kernel.decider import fold
 from ostler.kernel.errors import OstlerError, ReplayDiverged
 from ostler.kernel.event import Record
@@ -66,8 +70,14 @@ def snapshot(state: State) -> bytes:
 
 
 def _plain(value: object) -> object:
-    if isinstance(value, Transcript):
+    if isinstance(value, Growing):
         return list(value)
+    if isinstance(value, Guard):
+        return value.policies
+    if isinstance(value, Provenance):
+        return len(value)
+    if isinstance(value, Past):
+        return value.answers(0)
     raise TypeError(f"{type(value).__name__} has no place in a state")
 
 
@@ -137,16 +147,32 @@ def _commands_behind(facts: Sequence[Fact], place: int, state: State | None) -> 
                 cause.workspace,
                 cause.sandbox,
                 cause.priority,
+                cause.layers,
+                cause.shadow,
+                cause.inputs,
+                cause.grant,
+                cause.is_budgeted,
+                cause.gate,
             )
             return [start] if cause.origin is None else []
-        case event.AgentForked():
-            return []
+        case event.AgentForked() | event.ApprovalRejected():
+            return []  # what comes from another session, or of somebody whose rights are not in the log
         case event.ModelCompleted():
             assert state is not None
-            return [command.ReplyReceived(at_us, cause.call, reply) for reply in _replies_behind(cause, state.model)]
+            return [
+                command.ReplyReceived(at_us, cause.call, reply, cause.redacted, cause.hooks)
+                for reply in _replies_behind(cause, state.model)
+            ]
+        case event.CallExamined():
+            return [command.Examined(at_us, cause)]
         case event.ToolCompleted():
             outcome = ToolOutcome(cause.ok, cause.output, cause.kind, cause.is_json, cause.blob, cause.size)
-            return [command.ToolReturned(at_us, cause.call, outcome), *_breaks(at_us, recorded)]
+            returned = command.ToolReturned(at_us, cause.call, outcome, cause.redacted, cause.hooks)
+            return [returned, *_breaks(at_us, recorded)]
+        case event.ToolSuspended():
+            arguments = msgspec.json.decode(cause.asked.arguments, type=dict[str, Any])
+            waiting = ToolOutcome(True, "", suspension=Suspension(cause.asked.name, arguments, cause.snapshot))
+            return [command.ToolReturned(at_us, cause.call, waiting)]
         case event.ModelFailed():
             failure = command.ReplyFailed(at_us, cause.call, cause.code, cause.message, cause.status)
             return [failure, *_breaks(at_us, recorded)]
@@ -160,7 +186,8 @@ def _commands_behind(facts: Sequence[Fact], place: int, state: State | None) -> 
                 *_breaks(at_us, recorded),
             ]
         case _:
-            return [*_wishes_behind(cause, at_us), *_breaks(at_us, recorded)]
+            tenant = DEFAULT_TENANT if state is None else state.by.tenant
+            return [*_wishes_behind(cause, at_us, tenant), *_breaks(at_us, recorded)]
 
 
 def _replies_behind(cause: event.ModelCompleted, model: ModelRef) -> list[Reply]:
@@ -172,23 +199,38 @@ def _replies_behind(cause: event.ModelCompleted, model: ModelRef) -> list[Reply]
     return [*[msgspec.structs.replace(reply, text=text, calls=()) for text in texts], reply]
 
 
-def _wishes_behind(cause: SessionEvent, at_us: int) -> list[SessionCommand]:
-    """What a person may have asked for."""
+def _wishes_behind(cause: SessionEvent, at_us: int, tenant: str) -> list[SessionCommand]:
+    """What a person may have asked for. That they might was found out then; their roles are in the log."""
     match cause:
         case event.ApprovalGranted():
-            return [command.Approve(at_us, cause.call, Principal(cause.by), cause.reason, cause.digest)]
+            digest = cause.digest if cause.arguments is None else None
+            by = _person(cause.by, tenant, cause.roles)
+            return [
+                command.Approve(
+                    at_us, cause.call, by, cause.reason, digest, cause.arguments, cause.lasts, cause.until_us
+                )
+            ]
         case event.ApprovalDenied():
-            return [command.Deny(at_us, cause.call, Principal(cause.by), cause.reason)]
+            return [command.Deny(at_us, cause.call, _person(cause.by, tenant, cause.roles), cause.reason)]
+        case event.ApprovalReturned():
+            return [command.AskBack(at_us, cause.call, _person(cause.by, tenant, cause.roles), cause.question)]
+        case event.PolicyMoved():
+            by = _person(cause.by, tenant)
+            return [command.MovePolicy(at_us, by, cause.policy, cause.layers, cause.shadow, cause.reason)]
         case event.InputReceived():
-            return [command.Send(at_us, cause.text, Principal(cause.by))]
+            return [command.Send(at_us, cause.text, _person(cause.by, tenant))]
         case event.AgentPaused():
-            return [command.Pause(at_us, Principal(cause.by), cause.reason)]
+            return [command.Pause(at_us, _person(cause.by, tenant), cause.reason)]
         case event.AgentResumed():
-            return [command.Resume(at_us, Principal(cause.by))]
+            return [command.Resume(at_us, _person(cause.by, tenant))]
         case event.CancelRequested():
-            return [command.Cancel(at_us, Principal(cause.by), cause.reason)]
+            return [command.Cancel(at_us, _person(cause.by, tenant), cause.reason)]
         case _:
             return []
+
+
+def _person(name: str, tenant: str, roles: tuple[str, ...] = ()) -> Principal:
+    return Principal(name, tenant=tenant, scopes=("*",), roles=roles)
 
 
 def _breaks(at_us: int, recorded: list[SessionEvent]) -> list[SessionCommand]:

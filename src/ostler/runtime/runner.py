@@ -10,6 +10,7 @@ from ostler.domain.capacity import Limit
 from ostler.domain.session.commands import (
     CapacityFound,
     CapacityMissed,
+    Examined,
     Proceed,
     ReplyFailed,
     ReplyReceived,
@@ -17,8 +18,9 @@ from ostler.domain.session.commands import (
     TakeOver,
     ToolReturned,
 )
-from ostler.domain.session.events import CallRetried, ModelRequested, ToolRequested
-from ostler.domain.session.state import State, ToolWork, Work, deadline_us, pending
+from ostler.domain.session.events import CallExamined, CallRetried, ModelRequested, ToolRequested, ToolResumed
+from ostler.domain.session.pending import ExamineWork, ModelWork, ToolWork, Work, pending
+from ostler.domain.session.state import State, deadline_us
 from ostler.domain.tool import FailureKind, failed
 from ostler.kernel.errors import LeaseLost, OstlerError, StoreError
 from ostler.kernel.event import StreamId
@@ -34,6 +36,8 @@ TIMER_HELD_S = 10.0
 """A session that waits longer than this for a timer is let go; the store's due time brings it back."""
 STOP_GRACE_S = 2.0
 """A call that does not stop this long after it was told to is left behind, and its session goes on."""
+EXAMINATION_S = 30.0
+"""A call about which nothing can be found out for so long is refused."""
 MODEL_GRACE_S = 5.0
 """How much longer than its own timeout a provider may take before it is stopped from outside."""
 CAPACITY_QUIET_S = 1.0
@@ -41,7 +45,7 @@ CAPACITY_QUIET_S = 1.0
 STORE_RETRY_S = (0.05, 5.0)
 """First and longest wait before an append is tried again while the store is full or busy."""
 
-_INTENTS = (ModelRequested, ToolRequested, CallRetried)
+_INTENTS = (ModelRequested, ToolRequested, ToolResumed, CallRetried)
 
 
 class _Call:
@@ -214,7 +218,8 @@ class Runner:
     def _begin(self, session: Folded) -> bool:
         """Begin what is pending; False when there is nothing under way and nothing to wait for here.
 
-        Only intents that this runner has written are begun: any other is in the hands of whoever wrote it.
+        Only intents that this runner has written are begun: any other is in the hands of whoever wrote it. To find out
+        something there is no intent.
         """
         state = _state(session)
         if state.end is not None:
@@ -223,7 +228,8 @@ class Runner:
             self._stop_all("cancelled", "the session was cancelled during this call")
         elif not self._draining:
             for work in pending(state):
-                if work.call.id in self._own and work.call.id not in self._calls:
+                is_ours = isinstance(work, ExamineWork) or work.call.id in self._own
+                if is_ours and work.call.id not in self._calls:
                     self._begin_call(session, state, work)
         if not self._calls and not self._inbox:
             return False
@@ -278,7 +284,7 @@ class Runner:
             return call.stopping
 
     def _limits(self, turns: Turns, call: _Call) -> tuple[Limit, ...]:
-        return () if isinstance(call.work, ToolWork) else turns.limits(call.state)
+        return turns.limits(call.state) if isinstance(call.work, ModelWork) else ()
 
     async def _perform_in_turn(self, turns: Turns, limits: Sequence[Limit], call: _Call) -> SessionCommand:
         """Perform the call once there is capacity; or say that there is none, or that there is some again.
@@ -392,6 +398,7 @@ class Runner:
             lambda: self._journal.execute(session, command, epoch=self.claim.epoch, may_begin=not self._draining)
         )
         self._own.update([event.call for event in events if isinstance(event, _INTENTS)])
+        await self._performer.settle(_state(session), events)
         if self.claim.attempts > 1 and isinstance(command, ReplyReceived | ToolReturned):
             self.claim = await self._patiently(lambda: self._lease.vouch(self.claim))
 
@@ -426,9 +433,13 @@ class Runner:
 
 def _timeout_s(state: State, work: Work) -> float:
     """How long a call may take. A provider keeps its own time, and is only stopped from here if it does not."""
-    if isinstance(work, ToolWork):
-        return work.spec.timeout_s
-    return state.agent.settings.timeout_s + MODEL_GRACE_S
+    match work:
+        case ToolWork():
+            return work.spec.timeout_s
+        case ModelWork():
+            return state.agent.settings.timeout_s + MODEL_GRACE_S
+        case ExamineWork():
+            return EXAMINATION_S
 
 
 def _settle_future(future: asyncio.Future[None], error: BaseException | None) -> None:
@@ -449,7 +460,14 @@ def _state(session: Folded) -> State:
 
 
 def _stopped(work: Work, now_us: int, kind: FailureKind, reason: str) -> SessionCommand:
-    """What to record of a call that was told to stop. A model may be asked again; a tool call is over."""
-    if isinstance(work, ToolWork):
-        return ToolReturned(now_us, work.call.id, failed(kind, reason))
-    return ReplyFailed(now_us, work.call.id, kind, reason, retry_at_us=now_us if kind == "timeout" else None)
+    """What to record of a call that was told to stop. A model may be asked again; a tool call is over.
+
+    A call that could not be examined is refused.
+    """
+    match work:
+        case ToolWork():
+            return ToolReturned(now_us, work.call.id, failed(kind, reason))
+        case ModelWork():
+            return ReplyFailed(now_us, work.call.id, kind, reason, retry_at_us=now_us if kind == "timeout" else None)
+        case ExamineWork():
+            return Examined(now_us, CallExamined(work.name, refused=f"it could not be examined: {reason}"))

@@ -5,12 +5,13 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from ostler.domain.scheduling import ATTEMPTS_MAX, NO_CAPS, SUSPECT_ATTEMPTS, Caps
+from ostler.domain.scheduling import ATTEMPTS_MAX, EVERYONE, NO_CAPS, SUSPECT_ATTEMPTS, Caps
 from ostler.domain.session.commands import Fail
 from ostler.kernel.errors import OstlerError, StoreCorrupt, StoreError, UnknownEvent
 from ostler.kernel.event import StreamId
 from ostler.kernel.ids import CHANCE_BYTES, make_id
 from ostler.ports import Claim, Clock, Entropy, EventStore
+from ostler.runtime.governor import Governor
 from ostler.runtime.journal import Journal
 from ostler.runtime.lease import Lease
 from ostler.runtime.life import Life
@@ -45,7 +46,8 @@ class WorkerSettings(msgspec.Struct, frozen=True):
 class Worker:
     """Runs sessions until told to stop. `trouble` is told of every error that is not a session's own.
 
-    `turns` are whose turn it is to call a model; without them nobody has to wait.
+    `turns` are whose turn it is to call a model; without them nobody has to wait. `governor` knows where nothing may
+    begin.
     """
 
     def __init__(
@@ -58,7 +60,10 @@ class Worker:
         settings: WorkerSettings,
         trouble: Callable[[StreamId | None, OstlerError], None],
         turns: Turns | None = None,
+        governor: Governor | None = None,
     ) -> None:
+        self._governor = governor or Governor(journal.store)
+        self._halted: frozenset[str] = frozenset()
         self._journal = journal
         self._store: EventStore = journal.store
         self._performer = performer
@@ -85,6 +90,7 @@ class Worker:
         return len(self._runners)
 
     async def start(self) -> None:
+        await self._governor.refresh(())
         await self._lease.renew()
         await self._life.begin(self._settings.version)
         self._loops = [
@@ -126,6 +132,16 @@ class Worker:
         else:
             self._look.set()
 
+    async def govern(self) -> None:
+        """Look at once whether anything may begin: in halted tenants nothing does, and what is under way finishes."""
+        await self._governor.refresh_all()
+        if self._governor.halted != self._halted:
+            self._halted = self._governor.halted
+            for stream, runner in self._runners.items():
+                if self._governor.is_halted(stream.tenant):
+                    runner.drain()
+            self._look.set()
+
     async def let_go(self, stream: StreamId) -> bool:
         """Wait while this worker holds the session; False at once if it does not."""
         task = self._held.get(stream)
@@ -149,6 +165,7 @@ class Worker:
             await asyncio.sleep(self._settings.lease_s / 3)
             try:
                 await self._lease.renew()
+                await self.govern()
                 await self._life.bury_the_dead()
             except StoreError as error:
                 self._trouble(None, error)
@@ -174,7 +191,7 @@ class Worker:
         """
         now = asyncio.get_running_loop().time()
         limit = min(self._settings.concurrency - len(self._runners), self._pace.allowed(now))
-        if limit <= 0:
+        if limit <= 0 or self._governor.is_halted(EVERYONE):
             return
         if self._lease.has_run_out:
             await self._lease.renew()
@@ -188,10 +205,11 @@ class Worker:
             limit=limit,
             queues=self._queues,
             only=self._settings.only,
-            caps=self._settings.caps,
+            caps=self._settings.caps.without(self._governor.halted),
             suspects=0 if has_suspect else 1,
         )
         self._pace.take(len(claims), now)
+        await self._governor.refresh({claim.stream.tenant for claim in claims} - self._governor.known)
         for claim in claims:
             self._run(claim)
         if claims:
@@ -208,6 +226,8 @@ class Worker:
                     position, knocks = await self._store.knocks(after=position)
                     if not knocks:
                         break
+                    if self._governor.concerns(knocks):
+                        await self.govern()
                     self._notice(knocks)
             except StoreError as error:
                 self._trouble(None, error)
@@ -234,6 +254,8 @@ class Worker:
             trouble=self._trouble,
             turns=self._turns,
         )
+        if self._governor.is_halted(stream.tenant):
+            runner.drain()
         self.on_hold(stream, True)
         self._held[stream] = asyncio.create_task(self._tend(runner, before), name=stream.name)
 

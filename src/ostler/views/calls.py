@@ -13,10 +13,14 @@ from ostler.domain.session.events import (
     AgentPaused,
     AgentResumed,
     AgentStarted,
+    AnswerRefused,
     ApprovalDenied,
     ApprovalExpired,
     ApprovalGranted,
+    ApprovalRejected,
     ApprovalRequested,
+    ApprovalReturned,
+    CallExamined,
     CallRetried,
     CancelRequested,
     ConstraintFailed,
@@ -24,8 +28,11 @@ from ostler.domain.session.events import (
     ModelCompleted,
     ModelFailed,
     ModelRequested,
+    PolicyMoved,
     ToolCompleted,
     ToolRequested,
+    ToolResumed,
+    ToolSuspended,
 )
 from ostler.domain.session.fork import Fact
 from ostler.kernel.event import timestamp
@@ -34,20 +41,27 @@ Stage = Literal["asked", "waiting", "approved", "under way", "done", "failed", "
 
 
 _OfCall = (
-    ModelRequested
+    CallExamined
+    | ModelRequested
     | ModelCompleted
     | ModelFailed
     | CallRetried
     | ToolRequested
     | ToolCompleted
+    | ToolSuspended
+    | ToolResumed
     | ConstraintFailed
     | ApprovalRequested
     | ApprovalGranted
     | ApprovalDenied
+    | ApprovalReturned
+    | ApprovalRejected
     | ApprovalExpired
 )
 _WITHOUT_CALL = (
     AgentStarted,
+    PolicyMoved,
+    AnswerRefused,
     InputReceived,
     AgentPaused,
     AgentResumed,
@@ -58,7 +72,15 @@ _WITHOUT_CALL = (
     AgentCancelled,
 )
 _BEGINNINGS = (ModelRequested, ToolRequested)
-_ENDS = (ModelCompleted, ModelFailed, ToolCompleted, ConstraintFailed, ApprovalDenied, ApprovalExpired)
+_ENDS = (
+    ModelCompleted,
+    ModelFailed,
+    ToolCompleted,
+    ConstraintFailed,
+    ApprovalDenied,
+    ApprovalReturned,
+    ApprovalExpired,
+)
 
 
 class CallView(msgspec.Struct, omit_defaults=True):
@@ -66,7 +88,8 @@ class CallView(msgspec.Struct, omit_defaults=True):
 
     `tool` is empty for a call of the model. `asked` is the JSON text that the model wrote, `arguments` what the gate
     made of it. `decided_by` is who approved or denied it; `kind` why it has no good outcome; `waits_for` the limit
-    under which there is no capacity for it yet. Times are RFC 3339.
+    under which there is no capacity for it yet. `policy` is the one that decided, `shadow` what others would have said
+    that are only tried; `rejected` are decisions of people that did not count. Times are RFC 3339.
     """
 
     call: str
@@ -75,7 +98,12 @@ class CallView(msgspec.Struct, omit_defaults=True):
     asked: str = ""
     arguments: dict[str, Any] | None = None
     rule: str = ""
+    policy: str = ""
+    risk: float | None = None
+    shadow: tuple[str, ...] = ()
     reason: str = ""
+    rejected: list[str] = []
+    redacted: dict[str, int] = {}
     decided_by: str = ""
     decision: str = ""
     attempts: int = 0
@@ -112,11 +140,15 @@ def calls(facts: Iterable[Fact]) -> list[CallView]:
 def _note(found: dict[str, CallView], seq: int, event: _OfCall) -> None:
     view = found.setdefault(event.call, CallView(event.call))
     view.seqs.append(seq)
+    if isinstance(event, ModelRequested | ToolRequested | ConstraintFailed | ApprovalRequested):
+        view.policy, view.risk, view.shadow = event.policy, event.risk, event.shadow
     match event:
+        case CallExamined():
+            pass
         case ModelRequested():
             view.stage, view.attempts = "under way", 1
         case ModelCompleted():
-            view.stage, view.outcome = "done", event.text
+            view.stage, view.outcome, view.redacted = "done", event.text, event.redacted
             view.tokens, view.cost_microusd = event.usage.total_tokens, event.cost_microusd
             view.reason = event.defect or ""
             for call in event.calls:
@@ -133,7 +165,11 @@ def _note(found: dict[str, CallView], seq: int, event: _OfCall) -> None:
         case ToolCompleted():
             view.stage = "done" if event.ok else "failed"
             view.kind, view.outcome = event.kind or "", event.output
-            view.blob = event.blob or ""
+            view.blob, view.redacted = event.blob or "", event.redacted
+        case ToolSuspended():
+            found[event.asked.id] = CallView(event.asked.id, event.asked.name, asked=event.asked.arguments, seqs=[seq])
+        case ToolResumed():
+            pass
         case ConstraintFailed():
             view.stage, view.kind, view.rule, view.reason = "refused", event.kind, event.rule, event.reason
             view.tool = event.tool
@@ -141,9 +177,17 @@ def _note(found: dict[str, CallView], seq: int, event: _OfCall) -> None:
             view.stage, view.tool, view.arguments = "waiting", event.tool, event.arguments
             view.rule, view.reason = event.rule, event.reason
         case ApprovalGranted():
-            view.stage, view.decided_by, view.decision = "approved", event.by, event.reason
+            view.stage = "approved" if event.is_enough else view.stage
+            view.decided_by = f"{view.decided_by}, {event.by}" if view.decided_by else event.by
+            view.decision = event.reason
+            view.arguments = event.arguments or view.arguments
         case ApprovalDenied():
             view.stage, view.kind = "refused", "denied"
             view.decided_by, view.decision = event.by, event.reason
+        case ApprovalReturned():
+            view.stage, view.kind = "refused", "asked back"
+            view.decided_by, view.decision = event.by, event.question
+        case ApprovalRejected():
+            view.rejected.append(f"{event.by} ({event.decision}): {event.reason}")
         case ApprovalExpired():
             view.stage, view.kind = "refused", "expired"

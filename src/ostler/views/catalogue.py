@@ -3,5 +3,6 @@
 from ostler.views.fold import AnyView
 from ostler.views.session_rows import SESSIONS
 from ostler.views.usage import USAGE
+from ostler.views.work import WORK
 
-VIEWS: tuple[AnyView, ...] = (SESSIONS, USAGE)
+VIEWS: tuple[AnyView, ...] = (SESSIONS, USAGE, WORK)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import msgspec
 
 from ostler.domain.agent import AgentSpec
+from ostler.domain.guard import NOBODYS
 from ostler.domain.identity import Principal
 from ostler.domain.model import ModelRef, Usage
 from ostler.domain.session.state import End, OpenCall, Question, State
@@ -24,9 +25,6 @@ PART_CHARS_MAX = 2048
 """A shown part that is longer than this is not kept in a row but read from the log when it is shown."""
 
 PROBLEM_CHARS_MAX = 500
-
-SOMEBODY = Principal("somebody")
-"""Who started a session is not shown in lists."""
 
 
 class SessionRow(msgspec.Struct, frozen=True, gc=False):
@@ -73,11 +71,10 @@ def _lighter(row: SessionRow, state: State, record: Record) -> SessionRow:
     if row.state is None:
         changes["agent"] = AgentSpec(state.agent.name, state.agent.version)
         changes["model"] = msgspec.structs.replace(state.model, base_url=None, price=None)
-        changes["by"] = SOMEBODY
+        changes["by"] = Principal(state.by.id)
+        changes |= {"guard": NOBODYS, "layers": (), "shadow": (), "inputs": {}, "grant": None}
     if state.open:
-        changes["open"] = tuple(
-            [OpenCall(call.id, not_before_us=call.not_before_us, limit=call.limit) for call in state.open]
-        )
+        changes["open"] = tuple([_open(_kept_call(call)) for call in state.open])
     if len(record.data) > PART_CHARS_MAX or elsewhere:
         changed = [part for part in SHOWN if row.state is None or getattr(state, part) is not getattr(row.state, part)]
         long = [part for part in changed if _size(state, part, record) > PART_CHARS_MAX]
@@ -85,7 +82,15 @@ def _lighter(row: SessionRow, state: State, record: Record) -> SessionRow:
         elsewhere |= dict.fromkeys(long, record.seq)
         changes |= {part: _stub(state, part) for part in long}
     lighter = msgspec.structs.replace(
-        state, transcript=Transcript(), transcript_bytes=0, inbox=(), asked=(), answer=None, **changes
+        state,
+        transcript=Transcript(),
+        transcript_bytes=0,
+        inbox=(),
+        asked=(),
+        answer=None,
+        examined=None,
+        lasting=(),
+        **changes,
     )
     return SessionRow(record.seq, record.hash, lighter, elsewhere)
 
@@ -135,6 +140,18 @@ def view_of(row: SessionRow, read_again: Mapping[int, Record]) -> SessionView | 
     return view(state)
 
 
+_KeptCall = tuple[str, int, str | None, bool, int]
+
+
+def _kept_call(call: OpenCall) -> _KeptCall:
+    return call.id, call.not_before_us, call.limit, call.is_suspended, call.inner_calls
+
+
+def _open(kept: _KeptCall) -> OpenCall:
+    call, moment, limit, is_suspended, inner_calls = kept
+    return OpenCall(call, not_before_us=moment, limit=limit, is_suspended=is_suspended, inner_calls=inner_calls)
+
+
 class _KeptState(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """What is kept of a state: as little as says all that is shown, without names of fields."""
 
@@ -147,11 +164,12 @@ class _KeptState(msgspec.Struct, frozen=True, gc=False, array_like=True):
     sandbox: str
     started_us: int
     origin: str | None
+    by: str
     steps: int
     tool_calls: int
     tokens: int
     cost_microusd: int
-    open: tuple[tuple[str, int, str | None], ...]
+    open: tuple[_KeptCall, ...]
     question: Question | None
     pause: str | None
     end: End | None
@@ -194,11 +212,12 @@ def _packed(state: State) -> _KeptState:
         sandbox=state.sandbox,
         started_us=state.started_us,
         origin=state.origin,
+        by=state.by.id,
         steps=state.steps,
         tool_calls=state.tool_calls,
         tokens=state.usage.total_tokens,
         cost_microusd=state.cost_microusd,
-        open=tuple([(call.id, call.not_before_us, call.limit) for call in state.open]),
+        open=tuple([_kept_call(call) for call in state.open]),
         question=state.question,
         pause=state.pause,
         end=state.end,
@@ -209,9 +228,10 @@ def _unpacked(kept: _KeptState) -> State:
     return State(
         session=kept.session,
         agent=AgentSpec(kept.agent, kept.agent_version),
+        guard=NOBODYS,
         model=kept.model,
         goal=kept.goal,
-        by=SOMEBODY,
+        by=Principal(kept.by),
         workspace=kept.workspace,
         sandbox=kept.sandbox,
         started_us=kept.started_us,
@@ -222,11 +242,11 @@ def _unpacked(kept: _KeptState) -> State:
         tool_calls=kept.tool_calls,
         usage=Usage(input_tokens=kept.tokens),
         cost_microusd=kept.cost_microusd,
-        open=tuple([OpenCall(call, not_before_us=moment, limit=limit) for call, moment, limit in kept.open]),
+        open=tuple([_open(call) for call in kept.open]),
         question=kept.question,
         pause=kept.pause,
         end=kept.end,
     )
 
 
-SESSIONS: View[SessionRow, NoSum] = View("sessions", 2, _Rows(), evolve, NO_SUMS, no_sum)
+SESSIONS: View[SessionRow, NoSum] = View("sessions", 3, _Rows(), evolve, NO_SUMS, no_sum)

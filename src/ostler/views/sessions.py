@@ -2,12 +2,17 @@
 
 import msgspec
 
+from ostler.domain.constraint.verdict import Demand
 from ostler.domain.session.state import State
 from ostler.kernel.event import timestamp
 
 
 class Approval(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A call that waits for a person: what would be done, and which rule asks."""
+    """A call that waits for people: what would be done, which rules ask, and what there is to know before deciding.
+
+    `tool` is empty where the model itself may not be asked yet. `missing` is what each rule still wants. `undone` says
+    whether what the call does can be undone. Costs are micro-dollars so far, `risk_parts` what and how much.
+    """
 
     session: str
     call: str
@@ -17,6 +22,14 @@ class Approval(msgspec.Struct, frozen=True, omit_defaults=True):
     rule: str
     reason: str = ""
     expires: str | None = None
+    by: str = ""
+    missing: tuple[str, ...] = ()
+    approved_by: tuple[str, ...] = ()
+    undone: str = ""
+    risk: float | None = None
+    risk_parts: tuple[tuple[str, float], ...] = ()
+    cost_microusd: int = 0
+    evidence: tuple[str, ...] = ()
 
 
 class SessionView(msgspec.Struct, frozen=True):
@@ -105,4 +118,30 @@ def approval(state: State) -> Approval | None:
         rule=question.rule,
         reason=question.reason,
         expires=None if question.expires_us is None else timestamp(question.expires_us),
+        by=state.by.id,
+        missing=tuple([_wanted(demand, question.approved_by) for demand in question.demands]),
+        approved_by=tuple([name for name, _ in question.approved_by]),
+        undone=_UNDONE.get(question.effect or "", ""),
+        risk=question.risk,
+        risk_parts=question.risk_parts,
+        cost_microusd=question.cost_microusd,
+        evidence=question.evidence,
     )
+
+
+_UNDONE = {
+    "read": "it changes nothing",
+    "idempotent": "doing it again changes nothing; whether it can be undone is not known",
+    "reconcilable": "it can be found out whether it happened; whether it can be undone is not known",
+    "once": "it happens once, and cannot be taken back",
+}
+
+
+def _wanted(demand: Demand, approved_by: tuple[tuple[str, tuple[str, ...]], ...]) -> str:
+    """What a rule still wants, in words."""
+    wanted = set(demand.roles)
+    there = sum(1 for _, roles in approved_by if not wanted or wanted & set(roles))
+    left = max(0, demand.count - there)
+    whose = f" of the role {' or '.join(demand.roles)}" if demand.roles else ""
+    why = f": {demand.reason}" if demand.reason else ""
+    return f"{left} approval{'s' if left != 1 else ''}{whose} [{demand.rule}]{why}"

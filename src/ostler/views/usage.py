@@ -13,10 +13,14 @@ from ostler.domain.session.events import (
     AgentPaused,
     AgentResumed,
     AgentStarted,
+    AnswerRefused,
     ApprovalDenied,
     ApprovalExpired,
     ApprovalGranted,
+    ApprovalRejected,
     ApprovalRequested,
+    ApprovalReturned,
+    CallExamined,
     CallRetried,
     CancelRequested,
     ConstraintFailed,
@@ -24,18 +28,27 @@ from ostler.domain.session.events import (
     ModelCompleted,
     ModelFailed,
     ModelRequested,
+    PolicyMoved,
     SessionEvent,
     ToolCompleted,
     ToolRequested,
+    ToolResumed,
+    ToolSuspended,
 )
 from ostler.kernel.event import Record
 from ostler.views.fold import Format, Step, View, read
 
 IGNORED = (
+    CallExamined,
+    PolicyMoved,
     ModelFailed,
     CallRetried,
+    ToolSuspended,
+    ToolResumed,
     ApprovalRequested,
     ApprovalGranted,
+    ApprovalRejected,
+    AnswerRefused,
     InputReceived,
     AgentPaused,
     AgentResumed,
@@ -121,7 +134,7 @@ def _tally(event: SessionEvent) -> Tally | None:
             return Tally(tool_calls=1)
         case ToolCompleted():
             return Tally(unknown=1) if event.kind == "unknown" else None
-        case ConstraintFailed() | ApprovalDenied() | ApprovalExpired():
+        case ConstraintFailed() | ApprovalDenied() | ApprovalReturned() | ApprovalExpired():
             return Tally(refused=1)
         case AgentStarted() | AgentForked():
             return Tally(sessions=1)

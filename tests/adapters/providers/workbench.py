@@ -14,7 +14,7 @@ import msgspec
 from ostler.adapters.providers import repair
 from ostler.adapters.providers.strategy import Strategy
 from ostler.adapters.tools.files import FileTools
-from ostler.domain.constraint import Policy, judge
+from ostler.domain.constraint.policy import Policy, judge
 from ostler.domain.model import (
     AskedCall,
     AssistantMessage,

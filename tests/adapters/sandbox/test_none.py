@@ -43,7 +43,7 @@ async def test_time_and_processor_time_are_bounded(tmp_path):
 
 
 async def test_what_cannot_be_limited_is_not_claimed():
-    assert set(Unconfined().limits_held()) == {"cpu", "memory", "file size", "wall"}
+    assert set(Unconfined().limits_held()) == {"cpu", "memory", "file size", "wall", "disk"}
 
 
 async def test_without_the_means_to_set_limits_nothing_runs(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from ostler.domain.agent import Limits
-from ostler.domain.constraint import Policy, judge
+from ostler.domain.constraint.policy import Policy, judge
 from ostler.domain.model import ModelSettings
 
 DATA = tomllib.loads((resources.files("ostler.app") / "builtin" / "coder.toml").read_text())

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ostler.domain.agent import AgentSpec, Limits
-from ostler.domain.constraint import Policy, Rule
+from ostler.domain.constraint.policy import Policy, Rule
 from ostler.domain.identity import LOCAL_USER, Principal
 from ostler.domain.model import ModelRef, Price, Reply, Usage
 from ostler.domain.session import commands as command

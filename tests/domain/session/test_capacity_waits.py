@@ -5,7 +5,8 @@ import pytest
 from ostler.domain.agent import Limits
 from ostler.domain.session import commands as command
 from ostler.domain.session.events import CallRetried, ModelFailed
-from ostler.domain.session.state import due_us, is_under_way, pending
+from ostler.domain.session.pending import pending
+from ostler.domain.session.state import due_us, is_under_way
 from ostler.kernel.event import Record, StreamId
 from ostler.runtime.journal import chain
 from ostler.runtime.replay import replay

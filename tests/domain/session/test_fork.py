@@ -3,7 +3,7 @@
 import pytest
 
 from ostler.domain.agent import Limits
-from ostler.domain.constraint import Rule
+from ostler.domain.constraint.policy import Rule
 from ostler.domain.session import commands as command
 from ostler.domain.session.events import AgentForked, AgentStarted
 from ostler.domain.session.fork import Fact, fork

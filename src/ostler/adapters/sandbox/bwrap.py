@@ -1,37 +1,33 @@
 """Isolation by bubblewrap: no network, a read-only system, one writable folder, nothing else to see.
 
-The namespaces come from bubblewrap (https://github.com/containers/bubblewrap); limits from rlimits set inside and,
-where this process may make one, from a control group around everything.
+The namespaces come from bubblewrap (https://github.com/containers/bubblewrap), the filter of system calls is our own
+(`seccomp`); limits come from rlimits set inside and, where this process may make one, from a control group around
+everything. A process of root's becomes another user first (`user`).
 """
 
-import asyncio
-import json
 import os
+import platform
 import shutil
-import signal
-import socket
 import subprocess
-import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
+import msgspec
+
+from ostler.adapters.sandbox import layout, probe, seccomp
 from ostler.adapters.sandbox.cgroup import Cgroup, make_cgroup, sweep_cgroups
-from ostler.adapters.sandbox.process import Child, Completed, Limits, readable, watch
+from ostler.adapters.sandbox.egress import DOOR, RULES, Proxy, Resolve, open_door, read_hosts
+from ostler.adapters.sandbox.layout import Spec
+from ostler.adapters.sandbox.namespaced import Namespaced
+from ostler.adapters.sandbox.probe import Holding
+from ostler.adapters.sandbox.process import Completed, Limits, disk_fills, watch
 from ostler.adapters.sandbox.remedy import OTHERWISE, allow_namespaces, install
-from ostler.kernel.errors import SandboxUnavailable, UsageError
+from ostler.adapters.sandbox.user import Stage, Stages, program
+from ostler.adapters.sandbox.walls import ALL_WALLS, EGRESS, KERNEL, WALLS
+from ostler.kernel.errors import SandboxUnavailable
 
-_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
-_ETC = (
-    *("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/nsswitch.conf"),
-    *("/etc/passwd", "/etc/group", "/etc/hosts", "/etc/localtime", "/etc/ssl/certs", "/etc/mime.types"),
-)
-_INSIDE_UID = 1000
-_SETUP_S = 10.0
-"""After so long without a word of bubblewrap it is taken to be stuck, when it is to be killed anyway."""
-
-_PYTHON = os.path.realpath(sys.executable)
+_PROBE_S = 30.0
+_PROBE_BYTES = 64 * 1024
 
 
 class Bubblewrap:
@@ -39,56 +35,52 @@ class Bubblewrap:
 
     A command sees /usr and the running Python read-only, its workspace at its own path and writable, a /tmp of its own;
     no network, no other process, no home directory, nothing of this process's environment. When it ends, all that it
-    started ends.
+    started ends. It is no process of root's, not even seen from outside.
     """
 
     name = "bwrap"
 
-    def __init__(self, limits: Limits | None = None, *, program: str = "bwrap") -> None:
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        *,
+        program: str = "bwrap",
+        walls: frozenset[str] = ALL_WALLS,
+        resolve: Resolve | None = None,
+    ) -> None:
+        """`walls` are those that stand (`walls.WALLS`); `probe` and `run` refuse if one that they attack is missing.
+
+        `resolve` finds the addresses of a host, for the proxy.
+        """
         self._limits = limits or Limits()
         self._program = program
-        self._held: dict[str, str] | None = None
-        self._options = ""
-        prefixes = {sys.prefix, sys.base_prefix, os.path.realpath(sys.base_prefix)}
-        self._python = sorted(path for path in prefixes if not _is_within(path, _SYSTEM))
-        folders = [f"{sys.prefix}/bin", f"{sys.base_prefix}/bin", "/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin"]
-        self._environment = {
-            "PATH": ":".join(dict.fromkeys(folders)),
-            "HOME": "/tmp",
-            "TMPDIR": "/tmp",
-            "USER": "agent",
-            "LANG": "C.UTF-8",
-            "TERM": "dumb",
-        }
+        self._walls = walls
+        self._resolve = resolve
+        self._holding: Holding | None = None
+        self._known = ""
+        self._filter = b""
+        self._stages = Stages()
 
     def limits_held(self) -> dict[str, str]:
-        """Which limits bind here, and how. What is not named does not bind."""
-        held = {"cpu": "each process", "memory": "each process", "file size": "each file", "wall": "all of it"}
+        """Which limits bind here, and how."""
+        held = {"cpu": "each process", "memory": "each process", "file size": "each file"}
+        held["wall"] = held["processes"] = held["disk"] = "all of it"
         if group := self._make_cgroup():
             group.remove()
             held["memory"] = held["processes"] = f"all of it (cgroup v{group.version})"
-        elif os.geteuid() != 0:  # the kernel exempts root from RLIMIT_NPROC
-            held["processes"] = "all of it"
         return held
 
-    async def probe(self) -> dict[str, str]:
+    async def probe(self) -> Holding:
         """Attack the sandbox once and return what it holds against. Raises `SandboxUnavailable` if it does not.
 
         Later calls return the same without another try.
         """
-        if self._held is None:
-            self._options = self._find_options()
+        if self._holding is None:
             sweep_cgroups()
-            held = await self._attack()
-            if broken := sorted(name for name, what in held.items() if what != "held"):
-                remedy = (allow_namespaces() if "starting" in broken else "") or "Correct what is named."
-                raise SandboxUnavailable(
-                    "The sandbox does not hold here: " + "; ".join(f"{name}: {held[name]}" for name in broken) + ".",
-                    hint=f"{remedy} {OTHERWISE}",
-                    remedy=remedy,
-                )
-            self._held = held
-        return self._held
+            found = await self._attack()
+            fix = (allow_namespaces() if found.get("starting") else "") or "Correct what is named."
+            self._holding = probe.judged(self.name, found, fix)
+        return self._holding
 
     async def run(
         self,
@@ -98,266 +90,159 @@ class Bubblewrap:
         cwd: str = ".",
         stdin: bytes = b"",
         environment: Mapping[str, str] | None = None,
+        hosts: Sequence[str] = (),
         wall_s: float,
         keep_bytes: int,
     ) -> Completed:
         """Run one command in the folder `cwd` of the workspace, and end all that it started when it ends.
 
-        `environment` is what it gets besides what every command gets. Cancelling ends it, too; nothing of it is alive
-        when that is through. Raises `SandboxUnavailable`.
+        `environment` is what it gets besides what every command gets. `hosts` are those that it may reach by the proxy
+        that HTTP_PROXY and HTTPS_PROXY name (`egress.read_hosts`). Cancelling ends it, too; nothing of it is alive
+        when that is through. Raises `SandboxUnavailable`, `ConfigurationError`,
+        `UsageError`.
         """
+        allowed = read_hosts(hosts)
         await self.probe()
-        return await self._run(
-            argv,
-            workspace=workspace,
-            cwd=cwd,
-            stdin=stdin,
-            environment=environment,
-            wall_s=wall_s,
-            keep_bytes=keep_bytes,
-        )
+        spec = Spec(tuple(argv), os.path.realpath(workspace), cwd, stdin, environment or {}, allowed)
+        return await self.attempt(spec, wall_s=wall_s, keep_bytes=keep_bytes)
 
-    def command(
-        self,
-        argv: Sequence[str],
-        *,
-        workspace: str,
-        cwd: str = ".",
-        environment: Mapping[str, str] | None = None,
-        options: Sequence[str] = (),
-    ) -> list[str]:
-        """The command line that runs `argv` isolated."""
-        workspace = os.path.realpath(workspace)
-        as_user = ["--uid", str(_INSIDE_UID), "--gid", str(_INSIDE_UID)] if os.geteuid() == 0 else []
-        disable = ["--disable-userns"] if "--disable-userns" in self._options else []
-        variables = {**(environment or {}), **self._environment}
-        return [
-            self._program,
-            *("--unshare-all", "--unshare-user", *disable, *as_user, "--cap-drop", "ALL"),
-            *("--die-with-parent", "--new-session", "--hostname", "sandbox", "--clearenv"),
-            *(word for pair in variables.items() for word in ("--setenv", *pair)),
-            *self._mounts(workspace),
-            *("--chdir", os.path.normpath(os.path.join(workspace, cwd)), *options, "--"),
-            *self._limits.prefix(processes=True),
-            *argv,
-        ]
-
-    async def _run(
-        self,
-        argv: Sequence[str],
-        *,
-        workspace: str,
-        cwd: str = ".",
-        stdin: bytes = b"",
-        environment: Mapping[str, str] | None = None,
-        wall_s: float,
-        keep_bytes: int,
-    ) -> Completed:
+    async def attempt(self, spec: Spec, *, wall_s: float, keep_bytes: int) -> Completed:
+        """Run one command within the walls that there are, whether or not they hold."""
+        layout.check_workspace(spec.workspace)
+        self._prepare()
         group = self._make_cgroup()
         try:
-            child = _Namespaced(
-                lambda options: [
-                    *(group.prefix() if group else []),
-                    *self.command(argv, workspace=workspace, cwd=cwd, environment=environment, options=options),
-                ],
-                environment=self._environment,  # bubblewrap's own stays readable inside, as /proc/1/environ
-                stdin=stdin,
-                keep_bytes=keep_bytes,
-            )
-            done = await watch(child, wall_s=wall_s)
+            async with self._stage(spec.workspace) as stage:
+                command = self._command(spec, group, stage)
+                done = await self._watch(spec, command, wall_s=wall_s, keep_bytes=keep_bytes)
             if group and done.exit > 128 and group.memory_ran_out():
-                return Completed(done.exit, done.output, done.dropped_bytes, "memory")
+                return msgspec.structs.replace(done, ended_by="memory")
             return done
         finally:
             if group:
                 group.remove()
 
-    def _mounts(self, workspace: str) -> list[str]:
-        """Mounts in order of their paths, so that inner ones lie upon outer ones.
+    def _command(self, spec: Spec, group: Cgroup | None, stage: Stage | None) -> list[str]:
+        """The command line up to the options of bubblewrap that only a start knows."""
+        options = layout.options(
+            spec,
+            self._walls,
+            known=self._known,
+            places=stage.places if stage else {},
+            scratch_bytes=self._limits.scratch_bytes,
+            is_renamed=os.geteuid() == 0,
+        )
+        return [*(group.prefix() if group else ()), *(stage.prefix() if stage else ()), self._program, *options]
 
-        A Python environment inside the workspace is read-only: nothing run there may change the code that runs it.
-        """
-        if any(_is_within(path, (workspace,)) for path in (*_SYSTEM, "/etc", "/proc", "/dev", "/sys")):
-            raise UsageError(f"{workspace!r} holds the system itself.", hint="Choose a folder of its own as workspace.")
-        size = str(self._limits.scratch_bytes)
-        mounts: dict[str, list[str]] = {"/proc": ["--proc", "/proc"], "/dev": ["--dev", "/dev"]}
-        mounts["/dev/shm"] = self._scratch("/dev/shm", size)
-        mounts["/tmp"] = self._scratch("/tmp", size)
-        for path in _SYSTEM:
-            if os.path.islink(path):
-                mounts[path] = ["--symlink", os.readlink(path), path]
-            else:
-                mounts[path] = ["--ro-bind-try", path, path]
-        for path in (*_ETC, *self._python):
-            mounts[path] = ["--ro-bind-try", path, path]
-        if workspace not in self._python:
-            mounts[workspace] = ["--bind", workspace, workspace]
-        ordered = [word for path in sorted(mounts, key=_parts) for word in mounts[path]]
-        # /proc, too: as root, its owner, one could otherwise write /proc/sys/kernel/core_pattern and own the machine
-        return [*ordered, "--remount-ro", "/proc", "--remount-ro", "/dev", "--remount-ro", "/"]
+    async def _watch(self, spec: Spec, command: Sequence[str], *, wall_s: float, keep_bytes: int) -> Completed:
+        """Start the command, let it reach its hosts, and watch it to its end."""
+        inherited = [] if "descriptors" in self._walls else _inheritable()
+        door: list[str] = []
+        async with AsyncExitStack() as opened:
+            if self._filter:
+                inherited.append(opened.enter_context(_in_memory(self._filter)))
+                command = [*command, "--seccomp", str(inherited[-1])]
+            proxy = self._proxy(spec)
+            if proxy is not None:
+                inherited.append(await opened.enter_async_context(open_door(proxy)))
+                door = [probe.PYTHON, "-I", "-S", "-c", DOOR, str(inherited[-1])]
+            child = Namespaced(
+                lambda options: [*command, *options, "--", *self._limits.prefix(self._walls), *door, *spec.argv],
+                environment=self._environment(),
+                stdin=spec.stdin,
+                keep_bytes=keep_bytes,
+                inherited=inherited,
+            )
+            filling = disk_fills(spec.workspace, self._limits.disk_bytes) if "disk" in self._walls else None
+            done = await watch(child, wall_s=wall_s, filling=filling)
+        return msgspec.structs.replace(done, egress=proxy.seen()) if proxy else done
 
-    def _scratch(self, path: str, size: str) -> list[str]:
-        bound = ["--size", size] if "--size" in self._options else []
-        return ["--perms", "1777", *bound, "--tmpfs", path]
+    def _environment(self) -> dict[str, str]:
+        """That of bubblewrap itself, which stays readable inside, as /proc/1/environ."""
+        return layout.environment() if "environment" in self._walls else {**os.environ, **layout.environment()}
+
+    def _proxy(self, spec: Spec) -> Proxy | None:
+        if not spec.hosts:
+            return None
+        rules = frozenset(rule for rule in RULES if EGRESS + rule in self._walls)
+        return Proxy(spec.hosts, rules=rules, resolve=self._resolve)
+
+    @asynccontextmanager
+    async def _stage(self, workspace: str) -> AsyncIterator[Stage | None]:
+        """Where another user than root has the workspace, if it is root who runs this."""
+        if os.geteuid() != 0 or "user" not in self._walls:
+            yield None
+        else:
+            async with self._stages.hold(workspace, layout.python_folders()) as stage:
+                yield stage
 
     def _make_cgroup(self) -> Cgroup | None:
+        if "control group" not in self._walls:
+            return None
         return make_cgroup(memory_bytes=self._limits.memory_bytes, processes=self._limits.processes)
 
-    def _find_options(self) -> str:
-        if shutil.which(self._program) is None:
+    def _prepare(self) -> None:
+        """Find what is needed, once. Raises `SandboxUnavailable`."""
+        if self._known:
+            return
+        path = shutil.which(self._program)
+        if path is None:
             remedy = install("bubblewrap")
             raise SandboxUnavailable(
                 f"Isolation needs bubblewrap, and there is no {self._program!r}.",
                 hint=f"{remedy} {OTHERWISE}",
                 remedy=remedy,
             )
-        if not (os.path.exists("/usr/bin/prlimit") or os.path.exists("/bin/prlimit")):
-            raise SandboxUnavailable("Limits cannot be set: there is no prlimit.", hint=install("util-linux"))
-        return subprocess.run([self._program, "--help"], capture_output=True, text=True, check=False).stdout
+        program("prlimit")
+        groups = [wall.removeprefix(KERNEL) for wall in WALLS if wall.startswith(KERNEL) and wall in self._walls]
+        if groups:
+            self._filter = _filter(groups)
+        self._program = path
+        self._known = subprocess.run([path, "--help"], capture_output=True, text=True, check=False).stdout or "none"
 
     async def _attack(self) -> dict[str, str]:
-        """Try the tiny attacks of `_ATTACKS` inside and return what came of each."""
-        with _targets() as (workspace, targets):
-            targets["environment"] = sorted(self._environment)
-            done = await self._run(
-                [_PYTHON, "-I", "-S", "-c", _ATTACKS, json.dumps(targets)],
-                workspace=workspace,
-                wall_s=30.0,
-                keep_bytes=64 * 1024,
-            )
-        try:
-            held: dict[str, str] = json.loads(done.output)
-        except ValueError:
-            return {"starting": " ".join(done.output.split())[-500:] or f"it ended with {done.exit}"}
-        return held
+        """Try the attacks of `probe` inside and return what each came to."""
+        limits = {
+            "processes": self._limits.processes,
+            "memory": self._limits.memory_bytes,
+            "file_size": self._limits.file_bytes,
+        }
+        with probe.targets([*layout.environment()], **limits) as (workspace, targets):
+            spec = Spec(tuple(probe.command(targets)), os.path.realpath(workspace))
+            done = await self.attempt(spec, wall_s=_PROBE_S, keep_bytes=_PROBE_BYTES)
+        return probe.read(done.output, done.exit)
+
+
+def _filter(groups: Sequence[str]) -> bytes:
+    machine = platform.machine()
+    if not seccomp.is_known(machine):
+        raise SandboxUnavailable(
+            f"There is no filter of system calls for {machine}; there is one for x86_64 and for aarch64.",
+            hint=f"Run commands on such a machine. {OTHERWISE}",
+        )
+    return seccomp.program(groups, machine=machine)
+
+
+def _inheritable() -> list[int]:
+    """What a program that does not look to it hands down to those that it starts."""
+    found = map(int, os.listdir("/proc/self/fd"))
+    return [descriptor for descriptor in found if descriptor > 2 and _is_inheritable(descriptor)]
+
+
+def _is_inheritable(descriptor: int) -> bool:
+    try:
+        return os.get_inheritable(descriptor)
+    except OSError:  # that of the listing itself
+        return False
 
 
 @contextmanager
-def _targets() -> Iterator[tuple[str, dict[str, object]]]:
-    """A workspace to attack from, and what to attack: a file beside it and a server on this machine."""
-    with (
-        tempfile.TemporaryDirectory(prefix="ostler-probe-") as outside,
-        tempfile.TemporaryDirectory(prefix="ostler-probe-") as workspace,
-        closing(socket.create_server(("127.0.0.1", 0))) as server,
-    ):
-        canary = Path(outside, "canary")
-        canary.write_text("x")
-        yield workspace, {"port": server.getsockname()[1], "canary": str(canary)}
-
-
-class _Namespaced(Child):
-    """A command whose descendants all live in one process namespace, which ends with its first process.
-
-    The command is held back until there is a handle of that process, so that its number cannot mean another by then.
-    """
-
-    def __init__(
-        self,
-        command: Callable[[Sequence[str]], Sequence[str]],
-        *,
-        environment: Mapping[str, str],
-        stdin: bytes,
-        keep_bytes: int,
-    ) -> None:
-        """`command` is given the options by which bubblewrap talks to us."""
-        self._info, info = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        block, self._go = os.pipe2(os.O_CLOEXEC)
-        self._told = b""
-        self._first: int | None = None
-        try:
-            super().__init__(
-                command(["--info-fd", str(info), "--block-fd", str(block)]),
-                environment=environment,
-                folder="/",
-                stdin=stdin,
-                keep_bytes=keep_bytes,
-                inherited=[info, block],
-            )
-        except BaseException:
-            os.close(self._info)
-            os.close(self._go)
-            raise
-        finally:
-            os.close(info)
-            os.close(block)
-
-    async def ended(self) -> None:
-        await self._hold()
-        with suppress(BrokenPipeError):
-            os.write(self._go, b"\n")
-        await super().ended()
-
-    async def kill(self) -> None:
-        """The kernel reports the end of a namespace's first process only when all others are gone."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_SETUP_S):
-                await self._hold()
-        if self._first is not None:
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._first, signal.SIGKILL)
-            await readable(self._first)
-        await super().kill()
-
-    def close(self) -> None:
-        super().close()
-        for descriptor in (self._info, self._go, self._first):
-            if descriptor is not None:
-                os.close(descriptor)
-
-    async def _hold(self) -> None:
-        """Get the handle, unless bubblewrap ended before there was a namespace. It tells its number in pieces."""
-        while self._first is None:
-            await readable(self._info)
-            piece = os.read(self._info, 4096)
-            if not piece:
-                return
-            self._told += piece
-            if self._told.endswith(b"}\n"):
-                with suppress(ProcessLookupError):
-                    self._first = os.pidfd_open(json.loads(self._told)["child-pid"])
-
-
-def _is_within(path: str, folders: Sequence[str]) -> bool:
-    return any(Path(path).is_relative_to(folder) for folder in folders)
-
-
-def _parts(path: str) -> tuple[str, ...]:
-    return Path(path).parts
-
-
-_ATTACKS = """
-import json, os, socket, sys
-target = json.loads(sys.argv[1])
-held = {}
-def attack(name, action):
+def _in_memory(content: bytes) -> Iterator[int]:
+    """A descriptor from which this can be read once."""
+    descriptor = os.memfd_create("ostler", os.MFD_CLOEXEC)
     try:
-        what = action()
-    except OSError:
-        what = None
-    held[name] = "held" if not what else str(what)
-def connect():
-    socket.create_connection(("127.0.0.1", target["port"]), timeout=5).close()
-    return "the host's loopback answered"
-def write(path):
-    open(path, "w").close()
-    os.unlink(path)
-    return path + " could be written"
-def read():
-    with open(target["canary"]):
-        return "a file outside the workspace could be read"
-def environment():
-    names = set(os.environ)
-    with open("/proc/1/environ") as file:
-        names |= {entry.partition("=")[0] for entry in file.read().split("\\0") if entry}
-    return ", ".join(sorted(names - set(target["environment"]) - {"PWD", "LC_CTYPE", "_"}))
-def tune():
-    os.close(os.open("/proc/sys/kernel/core_pattern", os.O_WRONLY))
-    return "the kernel's settings could be written"
-attack("network", connect)
-attack("write outside", lambda: write(target["canary"] + ".new"))
-attack("write system", lambda: write("/usr/ostler-probe"))
-attack("read outside", read)
-attack("environment", environment)
-attack("kernel settings", tune)
-print(json.dumps(held))
-"""
+        os.write(descriptor, content)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        yield descriptor
+    finally:
+        os.close(descriptor)

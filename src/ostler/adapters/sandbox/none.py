@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from ostler.adapters.sandbox.process import Child, Completed, Limits, watch
+from ostler.adapters.sandbox.process import Child, Completed, Limits, disk_fills, watch
 from ostler.adapters.sandbox.remedy import install
 from ostler.kernel.errors import SandboxUnavailable
 
@@ -32,7 +32,13 @@ class Unconfined:
         self._environment["PATH"] = f"{python}:{self._environment.get('PATH', '/usr/bin:/bin')}"
 
     def limits_held(self) -> dict[str, str]:
-        return {"cpu": "each process", "memory": "each process", "file size": "each file", "wall": "all of it"}
+        return {
+            "cpu": "each process",
+            "memory": "each process",
+            "file size": "each file",
+            "wall": "all of it",
+            "disk": "all of it",
+        }
 
     async def probe(self) -> dict[str, str]:
         """There is nothing to hold. Raises `SandboxUnavailable` if not even limits can be set."""
@@ -48,23 +54,24 @@ class Unconfined:
         cwd: str = ".",
         stdin: bytes = b"",
         environment: Mapping[str, str] | None = None,
+        hosts: Sequence[str] = (),
         wall_s: float,
         keep_bytes: int,
     ) -> Completed:
         """Run one command in the folder `cwd` of the workspace, and end all that it started when it ends.
 
-        `environment` is what it gets besides what every command gets.
+        `environment` is what it gets besides what every command gets. It reaches every host, not just those in `hosts`.
         """
         await self.probe()
         child = _Marked(
             # whoever dies without a word takes the command along
-            ["setpriv", "--pdeathsig", "KILL", "--", *self._limits.prefix(processes=False), *argv],
+            ["setpriv", "--pdeathsig", "KILL", "--", *self._limits.prefix(("cpu", "memory", "file size")), *argv],
             environment={**(environment or {}), **self._environment},
             folder=os.path.join(workspace, cwd),
             stdin=stdin,
             keep_bytes=keep_bytes,
         )
-        return await watch(child, wall_s=wall_s)
+        return await watch(child, wall_s=wall_s, filling=disk_fills(workspace, self._limits.disk_bytes))
 
 
 class _Marked(Child):

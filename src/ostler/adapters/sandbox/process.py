@@ -4,19 +4,23 @@ import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Coroutine, Mapping, Sequence
 from contextlib import suppress
 
 import msgspec
 
 _PIECE = 64 * 1024
+_LOOK_S = 0.25
+"""How often to look at the free space of a disk: what is written meanwhile, at the speed of disks, fits into it."""
+
 _DRAIN_S = 2.0
 """How long to wait for the end of the output once all is over: somebody who escaped may hold the pipe open."""
 
 
 class Limits(msgspec.Struct, frozen=True):
     """What one command may use. `cpu_s` and `file_bytes` hold for each of its processes; how the others hold, the
-    sandbox says in `limits_held`. `scratch_bytes` bounds /tmp and /dev/shm.
+    sandbox says in `limits_held`. `scratch_bytes` bounds /tmp and /dev/shm. `disk_bytes` is by how much the free space
+    on the file system of the workspace may shrink meanwhile, whoever takes it; never by more than three quarters.
     """
 
     cpu_s: int = 600
@@ -25,35 +29,44 @@ class Limits(msgspec.Struct, frozen=True):
     file_bytes: int = 1024**3
     open_files: int = 1024
     scratch_bytes: int = 512 * 1024**2
+    disk_bytes: int = 16 * 1024**3
 
-    def prefix(self, *, processes: bool) -> list[str]:
+    def prefix(self, which: Container[str] = ("cpu", "memory", "count", "file size")) -> list[str]:
         """A command (util-linux) that sets these limits on itself and becomes the command that follows.
 
         Memory is limited as RLIMIT_DATA, not RLIMIT_AS: runtimes that reserve address space which they never touch
         (Go, Java, Node) live with it.
         """
-        count = [f"--nproc={self.processes}"] if processes else []
-        return [
-            "prlimit",
-            f"--cpu={self.cpu_s}:{self.cpu_s + 1}",
-            f"--data={self.memory_bytes}",
-            f"--fsize={self.file_bytes}",
-            f"--nofile={self.open_files}",
-            "--core=0",
-            *count,
-            "--",
-        ]
+        bounds = {
+            "cpu": f"--cpu={self.cpu_s}:{self.cpu_s + 1}",
+            "memory": f"--data={self.memory_bytes}",
+            "count": f"--nproc={self.processes}",
+            "file size": f"--fsize={self.file_bytes}",
+        }
+        named = [bound for name, bound in bounds.items() if name in which]
+        return ["prlimit", *named, f"--nofile={self.open_files}", "--core=0", "--"]
+
+
+class Egress(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One place that a command asked for, `count` times. `refused` says why it was not let through; None if it was."""
+
+    host: str
+    port: int
+    refused: str | None = None
+    count: int = 1
 
 
 class Completed(msgspec.Struct, frozen=True):
     """How a command ended. `exit` is 128 + n where signal n killed it; `dropped_bytes` are missing in the middle of
-    `output`, at the mark. `ended_by` names the limit that ended it: `wall`, `cpu`, `memory`.
+    `output`, at the mark. `ended_by` names the limit that ended it: `wall`, `cpu`, `memory`, `disk`. `egress` is what
+    it asked the proxy for, where it had one.
     """
 
     exit: int
     output: str
     dropped_bytes: int = 0
     ended_by: str | None = None
+    egress: tuple[Egress, ...] = ()
 
 
 class HeadTail:
@@ -158,17 +171,23 @@ class Child:
             self._at_end.set_result(None)
 
 
-async def watch(child: Child, *, wall_s: float) -> Completed:
-    """Wait for the command, at most so long, and then end all that is left of it; also when cancelled."""
-    ended_by = None
+async def watch(child: Child, *, wall_s: float, filling: Coroutine[None, None, None] | None = None) -> Completed:
+    """Wait for the command, at most so long, and then end all that is left of it; also when cancelled.
+
+    It is ended, too, when `filling` returns, which says that the disk is too full.
+    """
+    ending = asyncio.ensure_future(child.ended())
+    full = asyncio.ensure_future(filling) if filling is not None else None
     try:
         try:
-            async with asyncio.timeout(wall_s):
-                await child.ended()
-        except TimeoutError:
-            ended_by = "wall"
+            awaited = {ending} if full is None else {ending, full}
+            done, _ = await asyncio.wait(awaited, timeout=wall_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            await cancelled(ending, full)
             await child.kill()
+        ended_by = None if ending in done else "disk" if full in done else "wall"
+        if ending in done:
+            ending.result()
         with suppress(TimeoutError):
             async with asyncio.timeout(_DRAIN_S):
                 await child.drained()
@@ -178,6 +197,31 @@ async def watch(child: Child, *, wall_s: float) -> Completed:
     if ended_by is None and code == 128 + signal.SIGXCPU:
         ended_by = "cpu"
     return Completed(code, child.output.text(), child.output.dropped, ended_by)
+
+
+async def disk_fills(folder: str, most_bytes: int) -> None:
+    """Return when the free space on the file system of a folder has shrunk by so much, or by three quarters."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        free = _free_bytes(descriptor)
+        least = free - min(most_bytes, free * 3 // 4)
+        while _free_bytes(descriptor) >= least:  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_S)
+    finally:
+        os.close(descriptor)
+
+
+def _free_bytes(descriptor: int) -> int:
+    system = os.fstatvfs(descriptor)
+    return system.f_bavail * system.f_frsize
+
+
+async def cancelled(*tasks: asyncio.Future[None] | None) -> None:
+    """Cancel the tasks and wait until they have ended, however they do."""
+    running = [task for task in tasks if task is not None]
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
 
 
 async def readable(descriptor: int) -> None:

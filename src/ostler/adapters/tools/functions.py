@@ -10,6 +10,7 @@ import msgspec
 
 from ostler.adapters.tools.signature import convert, read_signature, to_json
 from ostler.adapters.tools.thread import in_thread
+from ostler.domain.secret import OURS, is_lendable
 from ostler.domain.tool import Effect, FailureKind, ToolOutcome, ToolRequest, ToolSpec, failed, succeeded
 from ostler.kernel.errors import DefinitionInvalid, SandboxUnavailable, ToolError, ToolNotFound, ToolTimeout, UsageError
 
@@ -96,6 +97,7 @@ def tool(
     effect: Effect = "once",
     timeout_s: float = 60.0,
     scopes: Sequence[str] = (),
+    credentials: Sequence[str] = (),
     reconcile: Reconcile | None = None,
 ) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
 
@@ -108,6 +110,7 @@ def tool(
     effect: Effect = "once",
     timeout_s: float = 60.0,
     scopes: Sequence[str] = (),
+    credentials: Sequence[str] = (),
     reconcile: Reconcile | None = None,
 ) -> Any:
     """Make a function a tool.
@@ -118,6 +121,7 @@ def tool(
 
     A plain function runs in a thread of its own: cancelling stops it at its next Python instruction, but nothing stops
     one that is blocked inside C code. Without `effect` a tool is taken to be one that must never be repeated.
+    `credentials` are names in the vault, whose values `ostler.credential` gives while the function is called.
     Raises `DefinitionInvalid` with every problem that the function has.
     """
 
@@ -129,6 +133,7 @@ def tool(
             effect=effect,
             timeout_s=timeout_s,
             scopes=tuple(scopes),
+            credentials=tuple(credentials),
         )
         if problems := _problems(spec, reconcile):
             raise DefinitionInvalid(f"tool {spec.name!r}", problems)
@@ -186,6 +191,11 @@ def _problems(spec: ToolSpec, reconcile: Reconcile | None) -> list[tuple[str, st
         problems.append(("effect", f"{spec.effect!r} is none of read, idempotent, reconcilable, once"))
     if not spec.timeout_s > 0:
         problems.append(("timeout_s", "must be greater than 0"))
+    problems += [
+        ("credentials", f"{name!r} is nothing that a tool is lent: write it like GITHUB_TOKEN, and not like {OURS}…")
+        for name in spec.credentials
+        if not is_lendable(name)
+    ]
     if spec.effect == "reconcilable" and reconcile is None:
         problems.append(("reconcile", "is what makes a tool reconcilable, and is missing"))
     if spec.effect != "reconcilable" and reconcile is not None:

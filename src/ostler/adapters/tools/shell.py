@@ -24,10 +24,23 @@ GIT_S = 5.0
 """How long git may take to say who commits."""
 
 
+class Egress(Protocol):
+    """One place outside that a command asked for, `count` times; `refused` says why it was not let through."""
+
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+    @property
+    def refused(self) -> str | None: ...
+    @property
+    def count(self) -> int: ...
+
+
 class Completed(Protocol):
     """How a command ended: `output` is standard output and error as they came, without `dropped_bytes` in the middle.
 
-    `ended_by` names the limit that ended it (`wall`, `cpu`, `memory`).
+    `ended_by` names the limit that ended it (`wall`, `cpu`, `memory`, `disk`), `egress` what it asked the proxy for.
     """
 
     @property
@@ -38,13 +51,21 @@ class Completed(Protocol):
     def dropped_bytes(self) -> int: ...
     @property
     def ended_by(self) -> str | None: ...
+    @property
+    def egress(self) -> Sequence[Egress]: ...
 
 
 class Sandbox(Protocol):
-    """Where commands run."""
+    """Where commands run. Whoever writes one names it in the settings as `module:Class`; it is made without arguments.
+
+    It is at least as strong as the tier that it is used for, or refuses: nothing checks it but its own `probe`.
+    """
 
     async def probe(self) -> object:
-        """Find out, once, whether it isolates here as its name says. Raises `SandboxUnavailable` if not."""
+        """Attack it, once, and find out whether it isolates here as its name says.
+
+        Raises `SandboxUnavailable` if not, with what to do about it.
+        """
         ...
 
     async def run(
@@ -55,21 +76,28 @@ class Sandbox(Protocol):
         cwd: str,
         stdin: bytes,
         environment: Mapping[str, str],
+        hosts: Sequence[str],
         wall_s: float,
         keep_bytes: int,
     ) -> Completed:
         """Run one command. When this returns, raises or is cancelled, nothing that it started is alive.
 
-        `environment` is what the command gets besides the little that every command gets. Raises `SandboxUnavailable`
-        rather than running with less isolation than its name says.
+        `workspace` is a folder of this machine, in whose folder `cwd` it runs and which it alone may change. `hosts`
+        are the only ones that it may reach (`pypi.org`, `*.example.com`, `example.com:8443`), and what it asked for is
+        in `egress`. `environment` is what it gets besides the little that every command gets. After `wall_s` seconds
+        it is ended; of its output the first and the last `keep_bytes / 2` are kept. Raises `SandboxUnavailable` rather
+        than running it with less isolation than the sandbox's name says.
         """
         ...
 
 
 class ShellTools(FunctionTools):
-    """Hosts `shell.run`. `sandboxes` are those that `request.sandbox` can name, by that name; there is no default."""
+    """Hosts `shell.run`. `sandboxes` are those that `request.sandbox` can name, by that name; there is no default.
 
-    def __init__(self, sandboxes: Mapping[str, Sandbox]) -> None:
+    `hosts` are those that commands may reach, where their sandbox leaves them a way; none unless they are named.
+    """
+
+    def __init__(self, sandboxes: Mapping[str, Sandbox], *, hosts: Sequence[str] = ()) -> None:
         @tool(name="shell.run", effect="once", timeout_s=300.0)
         async def run(
             request: ToolRequest,
@@ -78,7 +106,7 @@ class ShellTools(FunctionTools):
             timeout_s: Annotated[float, Meta(gt=0)] | None = None,
             stdin: str = "",
         ) -> ToolOutcome:
-            """Run a program in the workspace, without network, and return its exit code and output.
+            """Run a program in the workspace and return its exit code and output. It has no network, or a few hosts.
 
             A failing program is an answer, too: look at `exit`. Nothing of it goes on running afterwards.
 
@@ -88,7 +116,7 @@ class ShellTools(FunctionTools):
                 timeout_s: When to stop it, if before this tool's own time is up.
                 stdin: What the program reads from its standard input.
             """
-            return await _run(_chosen(sandboxes, request.sandbox), request, argv, cwd, timeout_s, stdin)
+            return await _run(_chosen(sandboxes, request.sandbox), request, argv, cwd, timeout_s, stdin, hosts)
 
         super().__init__([run])
         self._sandboxes = sandboxes
@@ -102,7 +130,13 @@ class ShellTools(FunctionTools):
 
 
 async def _run(
-    sandbox: Sandbox, request: ToolRequest, argv: list[str], cwd: str, timeout_s: float | None, stdin: str
+    sandbox: Sandbox,
+    request: ToolRequest,
+    argv: list[str],
+    cwd: str,
+    timeout_s: float | None,
+    stdin: str,
+    hosts: Sequence[str],
 ) -> ToolOutcome:
     if request.workspace is None:
         raise Failure("blocked", "this session has no workspace to run a command in")
@@ -119,11 +153,14 @@ async def _run(
         cwd=cwd,
         stdin=stdin.encode(),
         environment=await asyncio.to_thread(_git_identity, request.workspace),
+        hosts=hosts,
         wall_s=wall_s,
         keep_bytes=KEEP_BYTES,
     )
     if done.ended_by == "wall":
-        return failed("timeout", f"stopped after {wall_s:g} s; its output ended with:\n{done.output[-END_CHARS:]}")
+        network = "".join(f"; {_said(place)}" for place in done.egress)
+        ended = f"stopped after {wall_s:g} s{network}; its output ended with:\n{done.output[-END_CHARS:]}"
+        return failed("timeout", ended)
     return succeeded(_answer(done))
 
 
@@ -132,12 +169,19 @@ def _answer(done: Completed) -> dict[str, Any]:
     answer: dict[str, Any] = {"exit": done.exit}
     if done.ended_by is not None:
         answer["ended_by"] = f"{done.ended_by} limit"
+    if done.egress:
+        answer["network"] = [_said(place) for place in done.egress]
     if done.dropped_bytes:
         answer["dropped_bytes"] = done.dropped_bytes
     if len(done.output) > INLINE_CHARS:
         answer["output_ends_with"] = done.output[-END_CHARS:]
     answer["output"] = done.output
     return answer
+
+
+def _said(place: Egress) -> str:
+    times = f" ({place.count} times)" if place.count > 1 else ""
+    return f"{place.host}:{place.port} {'refused: ' + place.refused if place.refused else 'reached'}{times}"
 
 
 def _git_identity(workspace: str) -> dict[str, str]:

@@ -131,10 +131,10 @@ def example() -> Path:
 async def check_sandbox() -> list[str]:
     """What the sandbox holds against. Raises `SandboxUnavailable`, with the command that helps where it is known."""
     try:
-        held: dict[str, str] = await part(SANDBOXES["bwrap"])().probe()
+        holding = await part(SANDBOXES["bwrap"])().probe()
     except SandboxUnavailable as error:  # the demonstration is one of isolation: there is no doing without
         raise SandboxUnavailable(error.message, hint=error.facts.get("remedy", error.hint)) from error
-    return list(held)
+    return list(holding.holds)
 
 
 def _as_root(command: str) -> str:

@@ -5,12 +5,21 @@ session (`Proceed`, `ReplyReceived` …) also take the next step, so that only a
 finds an intent that it did not write itself knows that it may have been performed.
 """
 
+from typing import Any
+
 import msgspec
 
 from ostler.domain.agent import AgentSpec
+from ostler.domain.constraint.policy import Policy
+from ostler.domain.grant import Grant
+from ostler.domain.hook import Ruling
 from ostler.domain.identity import Principal
 from ostler.domain.model import ModelRef, Reply
+from ostler.domain.session.events import CallExamined, Lasts
 from ostler.domain.tool import ToolOutcome
+
+GATE = 2
+"""The version of the gate that new sessions are judged by; see `AgentStarted`."""
 
 
 class Start(msgspec.Struct, frozen=True, gc=False):
@@ -25,6 +34,12 @@ class Start(msgspec.Struct, frozen=True, gc=False):
     workspace: str | None = None
     sandbox: str = "bwrap"
     priority: int = 0
+    layers: tuple[Policy, ...] = ()
+    shadow: tuple[Policy, ...] = ()
+    inputs: dict[str, Any] = {}
+    grant: Grant | None = None
+    is_budgeted: bool = False
+    gate: int = GATE
 
 
 class Proceed(msgspec.Struct, frozen=True, gc=False):
@@ -39,12 +54,21 @@ class TakeOver(msgspec.Struct, frozen=True, gc=False):
     at_us: int
 
 
+class Examined(msgspec.Struct, frozen=True, gc=False):
+    """What was found out about a call that is to be judged."""
+
+    at_us: int
+    found: CallExamined
+
+
 class ReplyReceived(msgspec.Struct, frozen=True, gc=False):
-    """The model has replied, wholly."""
+    """The model has replied, wholly. `redacted` and `hooks` are what was done to the reply before this."""
 
     at_us: int
     call: str
     reply: Reply
+    redacted: dict[str, int] = {}
+    hooks: tuple[Ruling, ...] = ()
 
 
 class ReplyFailed(msgspec.Struct, frozen=True, gc=False):
@@ -74,21 +98,29 @@ class CapacityFound(msgspec.Struct, frozen=True, gc=False):
 
 
 class ToolReturned(msgspec.Struct, frozen=True, gc=False):
-    """A tool call has its outcome."""
+    """A tool call has its outcome. `redacted` and `hooks` are what was done to it before this."""
 
     at_us: int
     call: str
     outcome: ToolOutcome
+    redacted: dict[str, int] = {}
+    hooks: tuple[Ruling, ...] = ()
 
 
 class Approve(msgspec.Struct, frozen=True, gc=False):
-    """`digest` None approves whatever is asked now; given, the question must be the one with these arguments."""
+    """`digest` None approves whatever is asked now; given, the question must be the one about exactly this call.
+
+    `arguments` are in place of those that the model asked for. `lasts` as in `ApprovalGranted`.
+    """
 
     at_us: int
     call: str
     by: Principal
     reason: str = ""
     digest: str | None = None
+    arguments: dict[str, Any] | None = None
+    lasts: Lasts = "once"
+    until_us: int | None = None
 
 
 class Deny(msgspec.Struct, frozen=True, gc=False):
@@ -97,6 +129,26 @@ class Deny(msgspec.Struct, frozen=True, gc=False):
     at_us: int
     call: str
     by: Principal
+    reason: str = ""
+
+
+class AskBack(msgspec.Struct, frozen=True, gc=False):
+    """Decide nothing yet about the call that waits, and ask the agent something."""
+
+    at_us: int
+    call: str
+    by: Principal
+    question: str
+
+
+class MovePolicy(msgspec.Struct, frozen=True, gc=False):
+    """Put the session under these policies, in place of those that it has."""
+
+    at_us: int
+    by: Principal
+    policy: Policy
+    layers: tuple[Policy, ...] = ()
+    shadow: tuple[Policy, ...] = ()
     reason: str = ""
 
 
@@ -148,6 +200,7 @@ class Fail(msgspec.Struct, frozen=True, gc=False):
 
 SessionCommand = (
     ReplyReceived
+    | Examined
     | ToolReturned
     | Proceed
     | TakeOver
@@ -157,6 +210,8 @@ SessionCommand = (
     | Start
     | Approve
     | Deny
+    | AskBack
+    | MovePolicy
     | Send
     | Pause
     | Resume

@@ -1,11 +1,15 @@
 """What happens now: `decide`, the one place where a session's next step is chosen and judged."""
 
-from typing import assert_never
+from typing import Any, Literal, assert_never
+
+import msgspec
 
 from ostler.domain import context, gate
-from ostler.domain.model import cost_microusd
+from ostler.domain.hook import combine
+from ostler.domain.model import AskedCall, cost_microusd
 from ostler.domain.protocols import react
 from ostler.domain.protocols.moves import Answer, AskModel
+from ostler.domain.session import approvals
 from ostler.domain.session import commands as command
 from ostler.domain.session.commands import SessionCommand
 from ostler.domain.session.events import (
@@ -15,10 +19,14 @@ from ostler.domain.session.events import (
     AgentPaused,
     AgentResumed,
     AgentStarted,
+    AnswerRefused,
     ApprovalDenied,
     ApprovalExpired,
     ApprovalGranted,
+    ApprovalRejected,
     ApprovalRequested,
+    ApprovalReturned,
+    CallExamined,
     CallRetried,
     CancelRequested,
     ConstraintFailed,
@@ -26,12 +34,15 @@ from ostler.domain.session.events import (
     ModelCompleted,
     ModelFailed,
     ModelRequested,
+    PolicyMoved,
     SessionEvent,
     ToolCompleted,
     ToolRequested,
+    ToolResumed,
+    ToolSuspended,
 )
-from ostler.domain.session.state import LOST, OpenCall, Question, State, deadline_us, evolve
-from ostler.domain.tool import FailureKind, ToolOutcome
+from ostler.domain.session.state import LOST, OpenCall, Question, State, deadline_us, evolve, under_way
+from ostler.domain.tool import FailureKind, Suspension
 from ostler.kernel.errors import ConfigurationError, Conflict, DefinitionInvalid, NotFound
 
 LOSSES_MAX = 20
@@ -69,11 +80,13 @@ def decide(asked: SessionCommand, state: State | None, *, may_begin: bool = True
     decision = Decision(state, asked.at_us, may_begin)
     match asked:
         case command.ToolReturned():
-            _tool_returned(decision, asked.call, asked.outcome)
+            _tool_returned(decision, asked)
         case command.ReplyReceived():
             _reply_received(decision, asked)
         case command.Proceed():
             _advance(decision)
+        case command.Examined():
+            _examined(decision, asked.found)
         case command.TakeOver():
             _take_over(decision)
         case command.ReplyFailed():
@@ -93,6 +106,8 @@ def _decide_people(
     decision: Decision,
     asked: command.Approve
     | command.Deny
+    | command.AskBack
+    | command.MovePolicy
     | command.Send
     | command.Pause
     | command.Resume
@@ -101,18 +116,17 @@ def _decide_people(
 ) -> None:
     """Record what a person decided. Nothing begins here: that is for the worker that holds the session."""
     state, by = decision.state, asked.by.id
+    if isinstance(asked, command.Approve | command.Deny | command.AskBack):
+        _answer(decision, asked)
+        return
     if state.end is not None:
         raise Conflict(
             f"The session {state.session} has {state.end.status} already.",
             hint=f"`ostler inspect {state.session}` shows how; `ostler fork {state.session}` goes on from its past.",
         )
     match asked:
-        case command.Approve():
-            _approve(decision, asked)
-        case command.Deny():
-            question = _the_question(decision, asked.call)
-            decision.emit(ApprovalDenied(asked.call, by, asked.reason))
-            _refused(decision, question.tool, f"{by} denied it")
+        case command.MovePolicy():
+            decision.emit(PolicyMoved(by, asked.policy, asked.layers, asked.shadow, asked.reason))
         case command.Send():
             decision.emit(InputReceived(asked.text, by))
         case command.Pause():
@@ -124,8 +138,8 @@ def _decide_people(
         case command.Cancel():
             if state.cancelling_by is None:
                 decision.emit(CancelRequested(by, asked.reason))
-            if not state.open:
-                decision.emit(AgentCancelled(by))
+            if not under_way(state):
+                _end(decision, AgentCancelled(by), "cancelled")
         case command.Kill():
             _end(decision, AgentCancelled(by, "killed"), "unknown")
         case _:
@@ -149,6 +163,12 @@ def _start(asked: command.Start) -> Decision:
         workspace=asked.workspace,
         sandbox=asked.sandbox,
         priority=asked.priority,
+        layers=asked.layers,
+        shadow=asked.shadow,
+        inputs=asked.inputs,
+        grant=asked.grant,
+        is_budgeted=asked.is_budgeted,
+        gate=asked.gate,
     )
     decision = Decision(evolve(None, started, asked.at_us), asked.at_us)
     decision.events.append(started)
@@ -171,6 +191,8 @@ def _reply_received(decision: Decision, asked: command.ReplyReceived) -> None:
             usage=reply.usage,
             cost_microusd=cost_microusd(reply.usage, state.model.price),
             model="" if reply.model == state.model.name else reply.model,
+            redacted=asked.redacted,
+            hooks=asked.hooks,
         )
     )
     if reply.stop == "refusal":
@@ -218,12 +240,39 @@ def _capacity_changed(decision: Decision, asked: command.CapacityMissed | comman
         decision.emit(CallRetried(call.id, call.attempt, "there is capacity"))
 
 
-def _tool_returned(decision: Decision, call: str, outcome: ToolOutcome) -> None:
-    if not _is_open(decision.state, call):
+def _tool_returned(decision: Decision, asked: command.ToolReturned) -> None:
+    if not _is_open(decision.state, asked.call):
+        return
+    outcome = asked.outcome
+    if outcome.suspension is not None:
+        _tool_suspended(decision, asked.call, outcome.suspension)
         return
     decision.emit(
-        ToolCompleted(call, outcome.ok, outcome.output, outcome.kind, outcome.is_json, outcome.blob, outcome.size)
+        ToolCompleted(
+            asked.call,
+            outcome.ok,
+            outcome.output,
+            outcome.kind,
+            outcome.is_json,
+            outcome.blob,
+            outcome.size,
+            asked.redacted,
+            asked.hooks,
+        )
     )
+    _advance(decision)
+
+
+def _tool_suspended(decision: Decision, call: str, suspension: Suspension) -> None:
+    """A program waits for a call that it made; the call is judged like one that the model asked for."""
+    program = _is_open(decision.state, call)
+    assert program is not None, "it was asked whether the call is open"
+    if decision.state.cancelling_by is not None:
+        _close(decision, program, "cancelled", "the session was cancelled during this call")
+    else:
+        arguments = msgspec.json.encode(suspension.arguments).decode()
+        asked = AskedCall(f"{call}.{program.inner_calls + 1}", suspension.tool, arguments)
+        decision.emit(ToolSuspended(call, asked, suspension.snapshot))
     _advance(decision)
 
 
@@ -231,7 +280,7 @@ def _take_over(decision: Decision) -> None:
     """Every open intent may have been performed by a worker that is gone: the effect class says what may follow."""
     state = decision.state
     is_hopeless = state.losses >= LOSSES_MAX and state.cancelling_by is None
-    for call in state.open:
+    for call in under_way(state):
         if is_hopeless:
             _close(
                 decision, call, "unknown", f"given up: workers were lost during {state.losses} calls of this session"
@@ -270,8 +319,8 @@ def _step(decision: Decision) -> bool:
     if state.end is not None:
         return False
     if state.cancelling_by is not None:
-        if not state.open:
-            decision.emit(AgentCancelled(state.cancelling_by))
+        if not under_way(state):
+            _end(decision, AgentCancelled(state.cancelling_by), "cancelled")
         return False
     deadline = deadline_us(state)
     if deadline is not None and decision.at_us >= deadline:
@@ -283,9 +332,15 @@ def _step(decision: Decision) -> bool:
         if expires is None or decision.at_us < expires or state.pause is not None:
             return False
         decision.emit(ApprovalExpired(state.question.call))
+        if not state.question.tool:
+            decision.emit(AgentPaused("ostler", "nobody answered whether the model may be asked; `resume` asks again"))
         return True
     if state.pause is not None:
         return False
+    for call in state.open:
+        if call.is_suspended and call.answer is not None:
+            decision.emit(ToolResumed(call.id))
+            return True
     if state.asked:
         return _judge_next(decision)
     if state.open:
@@ -294,7 +349,24 @@ def _step(decision: Decision) -> bool:
         case AskModel():
             _ask_model(decision)
         case Answer(text):
-            decision.emit(AgentCompleted(text))
+            return _finish(decision, text)
+    return False
+
+
+def _finish(decision: Decision, answer: str) -> bool:
+    """End with this answer, unless hooks refuse it or have put another in its place. True if there is more to do."""
+    state = decision.state
+    if not state.agent.hooks:
+        decision.emit(AgentCompleted(answer))
+        return False
+    found = state.examined
+    if found is None or found.call != gate.END:
+        return False
+    said = combine(found.hooks)
+    if said.effect == "deny":
+        decision.emit(AnswerRefused(said.reason, found.hooks))
+        return True
+    decision.emit(AgentCompleted(answer if found.arguments is None else str(found.arguments["answer"])))
     return False
 
 
@@ -303,47 +375,88 @@ def _judge_next(decision: Decision) -> bool:
     state = decision.state
     call, limits = state.asked[0], state.agent.limits
     spec = state.agent.tool(call.name)
-    is_read = spec is None or spec.effect == "read"
-    if state.open and not (is_read and all(_effect(state, other) == "read" for other in state.open)):
+    if under_way(state) and not (spec is None or gate.runs_beside_others(state, spec)):
         return False
-    approved = state.granted_digest if state.granted == call.id else None
-    match gate.judge(state.agent, state.by, call, approved=approved):
-        case gate.Passed(arguments, rule):
+    match gate.judge(state, call, decision.at_us):
+        case gate.Unexamined():
+            return False
+        case gate.Passed() as passed:
             if limits.tool_calls is not None and state.tool_calls >= limits.tool_calls:
                 text = f"the limit of {limits.tool_calls} tool calls is used up"
                 _end(decision, AgentFailed("tool_call_limit", text), "cancelled")
                 return False
-            decision.emit(ToolRequested(call.id, call.name, arguments, rule))
-        case gate.Refused(kind, reason, rule):
-            decision.emit(ConstraintFailed(call.id, call.name, kind, reason, rule))
+            decision.emit(ToolRequested(call.id, call.name, passed.arguments, **gate.recorded(state, passed)))
+        case gate.Refused(kind, reason) as refused:
+            decision.emit(ConstraintFailed(call.id, call.name, kind, reason, **gate.recorded(state, refused)))
             if kind == "blocked":
                 _refused(decision, call.name, reason)
-        case gate.Asked(arguments, digest, rule, reason, within_s):
-            expires = None if within_s is None else decision.at_us + int(within_s * 1_000_000)
-            decision.emit(ApprovalRequested(call.id, call.name, arguments, digest, rule, reason, expires))
+        case gate.Asked() as asked:
+            _ask_people(decision, call.id, call.name, asked)
     return True
 
 
-def _refused(decision: Decision, tool: str, reason: str) -> None:
-    """A rule or a person has said no; for some agents that is the end."""
-    if decision.state.agent.on_refusal == "end":
+def _ask_people(decision: Decision, call: str, tool: str, asked: gate.Asked) -> None:
+    """Wait for the approvals that rules demand; the shortest of their times counts."""
+    state, verdict = decision.state, asked.verdict
+    times = [demand.within_s for demand in verdict.demands if demand.within_s is not None]
+    expires = decision.at_us + int(min(times) * 1_000_000) if times else None
+    extra = gate.shown(state, asked) if state.gate > 1 else {}
+    decision.emit(
+        ApprovalRequested(
+            call,
+            tool,
+            asked.arguments,
+            asked.digest,
+            reason=verdict.reason,
+            expires_us=expires,
+            **gate.recorded(state, asked),
+            **extra,
+        )
+    )
+
+
+def _examined(decision: Decision, found: CallExamined) -> None:
+    """Something was found out about the call that is judged next, if it still is that one."""
+    state = decision.state
+    if state.end is None and state.cancelling_by is None and found.call == gate.unexamined(state):
+        decision.emit(found)
+    _advance(decision)
+
+
+def _refused(decision: Decision, tool: str, reason: str, *, is_final: bool = True) -> None:
+    """A rule or a person has said no. For some agents that is the end, and for all if the model may not be asked."""
+    if not tool:
+        _end(decision, AgentFailed("denied", f"the model may not be asked: {reason}"), "cancelled")
+    elif is_final and decision.state.agent.on_refusal == "end":
         _end(decision, AgentFailed("denied", f"{tool} was refused: {reason}"), "cancelled")
 
 
 def _ask_model(decision: Decision) -> None:
-    """Ask for the next reply if the limits leave room for the worst case, which is reserved."""
+    """Ask for the next reply if the gate lets it pass and the limits leave room for the worst case."""
     state, limits = decision.state, decision.state.agent.limits
     call = str(state.steps + 1)
     if limits.steps is not None and state.steps >= limits.steps:
         _end(decision, AgentFailed("step_limit", f"the limit of {limits.steps} steps is used up"), "cancelled")
-    elif limits.tokens is None and limits.cost_microusd is None:
-        decision.emit(ModelRequested(call))
-    else:
-        _ask_model_within_budget(decision, call)
+        return
+    match gate.judge_model(state, decision.at_us):
+        case gate.Unexamined():
+            pass
+        case gate.Refused(kind, reason) as refused:
+            decision.emit(ConstraintFailed(call, "", kind, reason, **gate.recorded(state, refused)))
+            why = "budget" if refused.verdict.rule == "budget" else "denied"
+            _end(decision, AgentFailed(why, f"the model may not be asked: {reason}"), "cancelled")
+        case gate.Asked() as asked:
+            _ask_people(decision, call, "", asked)
+        case gate.Passed() as passed:
+            _ask_model_within_budget(decision, call, gate.recorded(state, passed) if state.gate > 1 else {})
 
 
-def _ask_model_within_budget(decision: Decision, call: str) -> None:
+def _ask_model_within_budget(decision: Decision, call: str, verdict: dict[str, Any]) -> None:
+    """Ask for it with the worst case reserved, if the limits leave room for that."""
     state, limits = decision.state, decision.state.agent.limits
+    if limits.tokens is None and limits.cost_microusd is None:
+        decision.emit(ModelRequested(call, **verdict))
+        return
     max_tokens = wanted = state.agent.settings.max_tokens
     expected = context.estimated_input_tokens(state)
     if limits.tokens is not None:
@@ -368,30 +481,61 @@ def _ask_model_within_budget(decision: Decision, call: str) -> None:
             max_tokens=None if max_tokens == wanted else max_tokens,
             reserved_tokens=expected + max_tokens,
             reserved_microusd=-(-cost // 1_000_000),
+            **verdict,
         )
     )
 
 
-def _approve(decision: Decision, asked: command.Approve) -> None:
-    question = _the_question(decision, asked.call)
-    if asked.digest is not None and asked.digest != question.digest:
-        raise Conflict(
-            f"The arguments of call {asked.call} are not those that were approved.",
-            hint=f"Look at them again with `ostler approvals {decision.state.session}`.",
-        )
-    if question.expires_us is not None and decision.at_us >= question.expires_us:
-        raise Conflict(f"The request for approval of call {asked.call} has expired.")
-    decision.emit(ApprovalGranted(asked.call, asked.by.id, question.digest, asked.reason))
+def _answer(decision: Decision, asked: command.Approve | command.Deny | command.AskBack) -> None:
+    """What a person says of the call that waits. Whatever does not count is recorded as well, with the reason."""
+    state, by = decision.state, asked.by
+    digest = asked.digest if isinstance(asked, command.Approve) else None
+    problem = approvals.objection(state, asked.call, by, asked.at_us, digest)
+    if problem is None and isinstance(asked, command.Approve):
+        problem = approvals.objection_to_grant(state, by)
+    if problem is not None:
+        decision.emit(ApprovalRejected(asked.call, by.id, _DECISIONS[type(asked)], problem))
+        return
+    question = state.question
+    assert question is not None, "an objection was looked for"
+    match asked:
+        case command.Approve():
+            _approve(decision, asked, question)
+        case command.Deny():
+            decision.emit(ApprovalDenied(asked.call, by.id, asked.reason, by.roles))
+            _refused(decision, question.tool, f"{by.id} denied it")
+        case command.AskBack():
+            decision.emit(ApprovalReturned(asked.call, by.id, asked.question, by.roles))
+            _refused(decision, question.tool, f"{by.id} asked back", is_final=False)
 
 
-def _the_question(decision: Decision, call: str) -> Question:
-    question = decision.state.question
-    if question is None or question.call != call or decision.state.cancelling_by is not None:
-        raise Conflict(
-            f"No approval of call {call} is being waited for.",
-            hint="`ostler approvals` lists what waits for a decision; somebody may have answered already.",
+_DECISIONS: dict[type, Literal["grant", "deny", "return"]] = {
+    command.Approve: "grant",
+    command.Deny: "deny",
+    command.AskBack: "return",
+}
+
+
+def _approve(decision: Decision, asked: command.Approve, question: Question) -> None:
+    digest = question.digest
+    if asked.arguments is not None:
+        digest = gate.digest_of(decision.state, question.tool, asked.arguments)
+    is_enough = approvals.is_enough(question, asked.by)
+    if asked.arguments is not None and (question.approved_by or not is_enough):
+        raise Conflict("Arguments can only be changed by the one approval that is enough: others approved these.")
+    decision.emit(
+        ApprovalGranted(
+            asked.call,
+            asked.by.id,
+            digest,
+            asked.reason,
+            roles=asked.by.roles,
+            is_enough=is_enough,
+            arguments=asked.arguments,
+            lasts=asked.lasts,
+            until_us=asked.until_us,
         )
-    return question
+    )
 
 
 def _end(decision: Decision, end: AgentCompleted | AgentFailed | AgentCancelled, kind: FailureKind) -> None:

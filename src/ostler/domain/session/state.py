@@ -5,8 +5,15 @@ from typing import Any, Literal, NamedTuple, assert_never
 import msgspec
 
 from ostler.domain.agent import AgentSpec
+from ostler.domain.constraint.history import Outcome, Past
+from ostler.domain.constraint.policy import Policy
+from ostler.domain.constraint.verdict import Demand
+from ostler.domain.grant import Grant
+from ostler.domain.growing import Growing
+from ostler.domain.guard import Guard, called
 from ostler.domain.identity import Principal
 from ostler.domain.model import AskedCall, AssistantMessage, Message, ModelRef, ToolMessage, Usage, UserMessage
+from ostler.domain.provenance import Provenance, Said, said_by_tool
 from ostler.domain.session.events import (
     AgentCancelled,
     AgentCompleted,
@@ -15,10 +22,14 @@ from ostler.domain.session.events import (
     AgentPaused,
     AgentResumed,
     AgentStarted,
+    AnswerRefused,
     ApprovalDenied,
     ApprovalExpired,
     ApprovalGranted,
+    ApprovalRejected,
     ApprovalRequested,
+    ApprovalReturned,
+    CallExamined,
     CallRetried,
     CancelRequested,
     ConstraintFailed,
@@ -26,11 +37,14 @@ from ostler.domain.session.events import (
     ModelCompleted,
     ModelFailed,
     ModelRequested,
+    PolicyMoved,
     SessionEvent,
     ToolCompleted,
     ToolRequested,
+    ToolResumed,
+    ToolSuspended,
 )
-from ostler.domain.tool import ToolOutcome, ToolSpec, failed, observation
+from ostler.domain.tool import Effect, ToolOutcome, failed, observation
 from ostler.domain.transcript import Transcript
 
 LOST = "worker lost"
@@ -39,10 +53,30 @@ Status = Literal["queued", "running", "waiting", "paused", "completed", "failed"
 ENDED = ("completed", "failed", "cancelled")
 
 
+NOTHING_SAID = Provenance()
+
+
+class Mark(NamedTuple):
+    """A call of a tool (`tool` empty: of the model) has begun, or has ended with an outcome, at a moment."""
+
+    at_us: int
+    call: str
+    tool: str
+    arguments: dict[str, Any]
+    outcome: Outcome | None = None
+
+
+NO_CALLS: Growing[Mark] = Growing()
+
+
 class OpenCall(msgspec.Struct, frozen=True, gc=False):
     """An intent without an outcome. `arguments` None marks a model call. `max_tokens` and `reserved_*` are its own.
 
-    With a `limit` it has not begun: there is no capacity under the limit of this name.
+    With a `limit` it has not begun: there is no capacity under the limit of this name. `system` is the system prompt
+    of this one model call, where hooks have rewritten it.
+
+    One that `is_suspended` is a program, and waits for the last of its `inner_calls`, or for being resumed with the
+    `answer` from its `snapshot`.
     """
 
     id: str
@@ -54,10 +88,18 @@ class OpenCall(msgspec.Struct, frozen=True, gc=False):
     reserved_tokens: int = 0
     reserved_microusd: int = 0
     limit: str | None = None
+    system: str | None = None
+    snapshot: bytes | None = None
+    answer: ToolOutcome | None = None
+    is_suspended: bool = False
+    inner_calls: int = 0
 
 
 class Question(msgspec.Struct, frozen=True, gc=False):
-    """A call that waits for a person's decision."""
+    """A call that waits for the decisions of people, and who has approved it so far, with their roles.
+
+    What is there for their eyes only is as in `ApprovalRequested`.
+    """
 
     call: str
     tool: str
@@ -66,6 +108,33 @@ class Question(msgspec.Struct, frozen=True, gc=False):
     rule: str
     reason: str
     expires_us: int | None
+    demands: tuple[Demand, ...] = ()
+    approved_by: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    risk: float | None = None
+    risk_parts: tuple[tuple[str, float], ...] = ()
+    effect: Effect | None = None
+    cost_microusd: int = 0
+    evidence: tuple[str, ...] = ()
+
+
+class Approval(msgspec.Struct, frozen=True, gc=False):
+    """A call that people have approved: exactly the one with this digest.
+
+    `arguments` are set where a person has changed them; `demands` are what the rules wanted, and have got.
+    """
+
+    call: str
+    digest: str
+    demands: tuple[Demand, ...] = ()
+    arguments: dict[str, Any] | None = None
+
+
+class Lasting(msgspec.Struct, frozen=True, gc=False):
+    """An approval that holds for all calls with this digest, until then (None: until the end of the session)."""
+
+    digest: str
+    demands: tuple[Demand, ...]
+    until_us: int | None
 
 
 class End(msgspec.Struct, frozen=True, gc=False):
@@ -80,6 +149,9 @@ class State(msgspec.Struct, frozen=True, gc=False):
     """A session, folded.
 
     `asked` are the calls of this turn that the gate has not let pass or refused yet, in order; `open` those under way.
+    `granted` is the approval of the call that is judged next, `examined` what was found out about it.
+    `provenance` is who said what, `calls` when each call began and ended, and `past` what policies want to know
+    of that.
     `losses` counts how often a worker was lost in the middle of a call, since somebody last resumed it.
     `waiting_since_us` is set while only a person can move the session on, `waited_us` is how long that was before.
     """
@@ -95,7 +167,17 @@ class State(msgspec.Struct, frozen=True, gc=False):
     origin: str | None
     transcript: Transcript
     transcript_bytes: int
+    guard: Guard
+    provenance: Provenance = NOTHING_SAID
+    calls: Growing[Mark] = NO_CALLS
+    past: Past | None = None
     priority: int = 0
+    layers: tuple[Policy, ...] = ()
+    shadow: tuple[Policy, ...] = ()
+    inputs: dict[str, Any] = {}
+    grant: Grant | None = None
+    is_budgeted: bool = False
+    gate: int = 1
     steps: int = 0
     tool_calls: int = 0
     usage: Usage = Usage()
@@ -106,8 +188,9 @@ class State(msgspec.Struct, frozen=True, gc=False):
     open: tuple[OpenCall, ...] = ()
     answer: str | None = None
     question: Question | None = None
-    granted: str | None = None
-    granted_digest: str | None = None
+    granted: Approval | None = None
+    lasting: tuple[Lasting, ...] = ()
+    examined: CallExamined | None = None
     pause: str | None = None
     is_parked: bool = False
     cancelling_by: str | None = None
@@ -122,7 +205,7 @@ class State(msgspec.Struct, frozen=True, gc=False):
             return self.end.status
         if self.pause is not None:
             return "paused"
-        if not self.open:
+        if not under_way(self):
             if self.question is not None:
                 return "waiting"
             return "queued" if self.steps == 0 else "running"
@@ -135,15 +218,24 @@ class State(msgspec.Struct, frozen=True, gc=False):
             return None
         if waits_for_capacity(self):
             return "capacity"
-        return "timer" if self.open else "approval"
+        return "timer" if under_way(self) else "approval"
+
+
+def under_way(state: State) -> tuple[OpenCall, ...]:
+    """The open calls but for programs that wait for a call of their own."""
+    for call in state.open:
+        if call.is_suspended:
+            return tuple([other for other in state.open if not other.is_suspended])
+    return state.open
 
 
 def waits_for_timer(state: State) -> bool:
     """Every open call is to be tried again later. (Whether that moment has come is not the state's to know.)"""
-    for call in state.open:
+    calls = under_way(state)
+    for call in calls:
         if not call.not_before_us:
             return False
-    return bool(state.open)
+    return bool(calls)
 
 
 def waits_for_capacity(state: State) -> bool:
@@ -154,38 +246,7 @@ def waits_for_capacity(state: State) -> bool:
 def is_under_way(state: State) -> bool:
     """It is running and nothing else: neither over, nor paused, nor being cancelled, nor waiting."""
     is_held_up = state.end is not None or state.pause is not None or state.cancelling_by is not None
-    return not is_held_up and bool(state.open) and not waits_for_timer(state)
-
-
-class ModelWork(NamedTuple):
-    """A model is to be asked."""
-
-    call: OpenCall
-
-
-class ToolWork(NamedTuple):
-    """A tool is to be used."""
-
-    call: OpenCall
-    spec: ToolSpec
-
-
-Work = ModelWork | ToolWork
-
-
-def pending(state: State) -> tuple[Work, ...]:
-    """What remains to be performed: every intent without an outcome. None once it has ended or is being cancelled."""
-    if state.end is not None or state.cancelling_by is not None:
-        return ()
-    return tuple([_work(state, call) for call in state.open])
-
-
-def _work(state: State, call: OpenCall) -> Work:
-    if call.arguments is None:
-        return ModelWork(call)
-    spec = state.agent.tool(call.tool)
-    assert spec is not None, f"the gate let pass a call of the unknown tool {call.tool}"
-    return ToolWork(call, spec)
+    return not is_held_up and bool(under_way(state)) and not waits_for_timer(state)
 
 
 def deadline_us(state: State) -> int | None:
@@ -199,12 +260,12 @@ def due_us(state: State) -> int | None:
     """When the session next needs a worker: 0 is now, None not before somebody says something."""
     if state.end is not None or (state.is_parked and state.cancelling_by is None):
         return None
-    if state.open:
+    if calls := under_way(state):
         if state.cancelling_by is not None or not waits_for_timer(state):
             return 0
         if state.pause is not None and waits_for_capacity(state):
             return None
-        moments = [call.not_before_us for call in state.open]
+        moments = [call.not_before_us for call in calls]
     elif state.pause is not None:
         return None
     elif state.question is not None:
@@ -224,28 +285,33 @@ def evolve(state: State | None, event: SessionEvent, at_us: int) -> State:
         case ToolCompleted():
             outcome = ToolOutcome(event.ok, event.output, event.kind, event.is_json, event.blob, event.size)
             call = next(call for call in state.open if call.id == event.call)
-            still_open = _without(state.open, event.call)
-            if event.kind == "unknown":
-                return _observed(state, event.call, call.tool, outcome, open=still_open, losses=state.losses + 1)
-            return _observed(state, event.call, call.tool, outcome, open=still_open)
+            state = _replace(
+                _heard(_marked(state, at_us, call, outcome), call, outcome),
+                open=_without(state.open, event.call),
+                losses=state.losses + (event.kind == "unknown"),
+            )
+            return _observed(state, event.call, call.tool, outcome)
         case ModelRequested():
-            return _model_requested(state, event)
+            return _model_requested(state, event, at_us)
         case ModelCompleted():
-            return _model_completed(state, event)
+            return _model_completed(_marked(state, at_us, OpenCall(event.call), _OK), event)
         case ToolRequested():
             begun = OpenCall(event.call, event.tool, event.arguments)
             return _replace(
-                state,
+                _marked(state, at_us, begun, None),
                 open=(*state.open, begun),
                 asked=_without(state.asked, event.call),
                 tool_calls=state.tool_calls + 1,
                 granted=None,
-                granted_digest=None,
+                examined=None,
             )
+        case ConstraintFailed(tool=""):
+            return _replace(state, examined=None)
         case ConstraintFailed():
             outcome = failed(event.kind, f"{event.reason} [{event.rule}]" if event.rule else event.reason)
             return _refused(state, event.call, event.tool, outcome)
         case ModelFailed():
+            state = _marked(state, at_us, OpenCall(event.call), failed("permanent", event.message))
             return _replace(state, open=_without(state.open, event.call))
         case CallRetried():
             retried = tuple(
@@ -257,6 +323,12 @@ def evolve(state: State | None, event: SessionEvent, at_us: int) -> State:
                 for call in state.open
             )
             return _replace(state, open=retried, losses=state.losses + (event.because == LOST))
+        case CallExamined():
+            return _replace(state, examined=event)
+        case ToolSuspended():
+            return _suspended(state, event)
+        case ToolResumed():
+            return _changed(state, event.call, is_suspended=False)
         case _:
             return _evolve_people(state, event, at_us)
 
@@ -267,12 +339,16 @@ def _evolve_people(
     | ApprovalRequested
     | ApprovalGranted
     | ApprovalDenied
+    | ApprovalReturned
+    | ApprovalRejected
     | ApprovalExpired
+    | PolicyMoved
     | InputReceived
     | AgentPaused
     | AgentResumed
     | AgentForked
     | CancelRequested
+    | AnswerRefused
     | AgentCompleted
     | AgentFailed
     | AgentCancelled,
@@ -281,21 +357,27 @@ def _evolve_people(
     """The rarer events: what people decide, and the end."""
     match event:
         case ApprovalRequested():
-            question = Question(
-                event.call, event.tool, event.arguments, event.digest, event.rule, event.reason, event.expires_us
-            )
-            return _clocked(_replace(state, question=question), at_us)
+            return _clocked(_asked_for_approval(state, event), at_us)
         case ApprovalGranted():
-            granted = _replace(state, question=None, granted=event.call, granted_digest=event.digest)
-            return _clocked(granted, at_us)
+            return _clocked(_granted(state, event), at_us)
         case ApprovalDenied():
             text = f"{event.by} denied it: {event.reason}" if event.reason else f"{event.by} denied it"
+            return _clocked(_answered(state, event.call, failed("blocked", text)), at_us)
+        case ApprovalReturned():
+            text = f"{event.by} asks before deciding: {event.question}"
             return _clocked(_answered(state, event.call, failed("blocked", text)), at_us)
         case ApprovalExpired():
             text = "nobody answered the request for approval in time; it was neither granted nor denied"
             return _clocked(_answered(state, event.call, failed("timeout", text)), at_us)
+        case ApprovalRejected():
+            return state
+        case PolicyMoved():
+            agent = msgspec.structs.replace(state.agent, policy=event.policy)
+            guard = Guard(event.policy, event.layers, event.shadow)
+            return _replace(state, agent=agent, guard=guard, layers=event.layers, shadow=event.shadow, examined=None)
         case InputReceived():
-            return _replace(state, inbox=(*state.inbox, event.text), answer=None)
+            heard = state.provenance.plus(Said("user", event.text))
+            return _replace(state, inbox=(*state.inbox, event.text), answer=None, provenance=heard)
         case AgentPaused():
             return _clocked(
                 _replace(state, pause=event.reason or f"paused by {event.by}", is_parked=event.is_parked), at_us
@@ -307,7 +389,16 @@ def _evolve_people(
         case AgentForked():
             # A question that is open since then accounts for that time when it is answered.
             idle = event.idle_us if state.waiting_since_us is None else 0
-            return _replace(state, waited_us=state.waited_us + idle)
+            return _replace(state, waited_us=state.waited_us + idle, lasting=())
+        case AnswerRefused():
+            text = f"The session does not end with this answer: {event.reason}"
+            return _replace(
+                state,
+                answer=None,
+                examined=None,
+                transcript=state.transcript.plus(UserMessage(text)),
+                transcript_bytes=state.transcript_bytes + len(text),
+            )
         case AgentCompleted():
             return _replace(state, end=End("completed", event.reason, event.answer))
         case AgentFailed():
@@ -336,28 +427,81 @@ def _started(event: AgentStarted, at_us: int) -> State:
         origin=event.origin,
         transcript=Transcript([UserMessage(event.goal)]),
         transcript_bytes=len(event.goal),
+        guard=Guard(event.agent.policy, event.layers, event.shadow),
+        provenance=NOTHING_SAID.plus(Said("system", event.agent.instructions), Said("user", event.goal)),
         priority=event.priority,
+        layers=event.layers,
+        shadow=event.shadow,
+        inputs=event.inputs,
+        grant=event.grant,
+        is_budgeted=event.is_budgeted,
+        gate=event.gate,
     )
 
 
-def _model_requested(state: State, event: ModelRequested) -> State:
+_OK = ToolOutcome(True, "")
+
+
+def _marked(state: State, at_us: int, call: OpenCall, outcome: ToolOutcome | None) -> State:
+    """A call has begun, or has its outcome."""
+    came: Outcome | None = None
+    if outcome is not None:
+        came = "ok" if outcome.ok else "unknown" if outcome.kind in _MAYBE else "failed"
+    mark = Mark(at_us, call.id, call.tool, call.arguments or {}, came)
+    return _remembered(_replace(state, calls=state.calls.plus(mark)), mark)
+
+
+_MAYBE = ("unknown", "timeout", "cancelled")
+"""What may have happened all the same."""
+
+
+def _remembered(state: State, mark: Mark) -> State:
+    """What policies want to know of the session's own calls, with one more."""
+    if not state.guard.own_questions:
+        return state
+    past = state.past or Past(state.guard.own_questions)
+    if mark.outcome is not None:
+        return _replace(state, past=past.ended(mark.call, mark.at_us, mark.outcome))
+    what = called(state.agent.tool(mark.tool) if mark.tool else None, state.model.name)
+    return _replace(state, past=past.begun(mark.call, what, mark.arguments))
+
+
+def _heard(state: State, call: OpenCall, outcome: ToolOutcome) -> State:
+    """What a tool said is remembered, with whose words it may be."""
+    spec = state.agent.tool(call.tool)
+    roles = spec.roles if spec is not None else ()
+    said = said_by_tool(call.tool, roles, call.arguments or {}, outcome.output)
+    return _replace(state, provenance=state.provenance.plus(said))
+
+
+def _model_requested(state: State, event: ModelRequested, at_us: int) -> State:
+    state = _marked(state, at_us, OpenCall(event.call), None)
     begun = OpenCall(
         event.call,
         max_tokens=event.max_tokens,
         reserved_tokens=event.reserved_tokens,
         reserved_microusd=event.reserved_microusd,
+        system=_rewritten(state, "system"),
     )
     if not state.inbox:
-        return _replace(state, open=(begun,), steps=state.steps + 1)
+        return _replace(state, open=(begun,), steps=state.steps + 1, granted=None, examined=None)
     messages = [UserMessage(text) for text in state.inbox]
     return _replace(
         state,
         open=(begun,),
         steps=state.steps + 1,
+        granted=None,
+        examined=None,
         inbox=(),
         transcript=state.transcript.plus(*messages),
         transcript_bytes=state.transcript_bytes + sum(len(text) for text in state.inbox),
     )
+
+
+def _rewritten(state: State, what: str) -> str | None:
+    """What hooks have put in its place, if they have."""
+    found = state.examined
+    return None if found is None or found.arguments is None else found.arguments.get(what)
 
 
 def _model_completed(state: State, event: ModelCompleted) -> State:
@@ -388,15 +532,86 @@ def _model_completed(state: State, event: ModelCompleted) -> State:
 
 def _refused(state: State, call: str, tool: str, outcome: ToolOutcome) -> State:
     """An asked call that was not begun, and what the model is told instead."""
-    return _observed(state, call, tool, outcome, asked=_without(state.asked, call), granted=None, granted_digest=None)
+    return _observed(state, call, tool, outcome, asked=_without(state.asked, call), granted=None, examined=None)
+
+
+def _asked_for_approval(state: State, event: ApprovalRequested) -> State:
+    question = Question(
+        event.call,
+        event.tool,
+        event.arguments,
+        event.digest,
+        event.rule,
+        event.reason,
+        event.expires_us,
+        event.demands or (Demand(event.rule, reason=event.reason),),
+        (),
+        event.risk,
+        event.risk_parts,
+        event.effect,
+        event.cost_microusd,
+        event.evidence,
+    )
+    return _replace(state, question=question, granted=None)
+
+
+def _granted(state: State, event: ApprovalGranted) -> State:
+    """One more person has approved; with enough of them the call is judged again, by what is known then."""
+    question = state.question
+    assert question is not None, "nobody asked for this approval"
+    if not event.is_enough:
+        approved = (*question.approved_by, (event.by, event.roles))
+        return _replace(state, question=msgspec.structs.replace(question, approved_by=approved))
+    lasting = state.lasting
+    if event.lasts != "once":
+        lasting = (*lasting, Lasting(event.digest, question.demands, event.until_us))
+    granted = Approval(event.call, event.digest, question.demands, event.arguments)
+    return _replace(state, question=None, granted=granted, lasting=lasting, examined=None)
 
 
 def _answered(state: State, call: str, outcome: ToolOutcome) -> State:
-    tool = state.question.tool if state.question is not None else ""
-    return _replace(_refused(state, call, tool, outcome), question=None)
+    """A question has its answer, and the call is not begun; of a model call nobody is told."""
+    question = state.question
+    assert question is not None, "nobody asked for this approval"
+    if not question.tool:
+        return _replace(state, question=None, examined=None)
+    return _replace(_refused(state, call, question.tool, outcome), question=None)
+
+
+def _suspended(state: State, event: ToolSuspended) -> State:
+    """A program waits; what it has asked for comes before anything else that was asked for."""
+    (program,) = (call for call in state.open if call.id == event.call)
+    waiting = _changed(
+        state,
+        event.call,
+        is_suspended=True,
+        snapshot=event.snapshot,
+        answer=None,
+        inner_calls=program.inner_calls + 1,
+    )
+    return _replace(waiting, asked=(event.asked, *state.asked), examined=None)
+
+
+def _changed(state: State, call: str, **changes: Any) -> State:
+    """The state with one open call changed."""
+    return _replace(
+        state,
+        open=tuple([_replace(other, **changes) if other.id == call else other for other in state.open]),
+    )
+
+
+def _program_behind(state: State, call: str) -> OpenCall | None:
+    """The program that waits for what comes of a call; None if the model does."""
+    for other in state.open:
+        if other.is_suspended and call == f"{other.id}.{other.inner_calls}":
+            return other
+    return None
 
 
 def _observed(state: State, call: str, tool: str, outcome: ToolOutcome, **changes: Any) -> State:
+    program = _program_behind(state, call)
+    if program is not None:
+        return _changed(_replace(state, **changes), program.id, answer=outcome)
     text = observation(outcome)
     message: Message
     if state.model.tools == "native":

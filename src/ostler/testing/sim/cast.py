@@ -1,7 +1,7 @@
 """The agents of simulated sessions: few, but with every effect class, rule and limit among them."""
 
 from ostler.domain.agent import AgentSpec, Limits
-from ostler.domain.constraint import Policy, Rule
+from ostler.domain.constraint.policy import Policy, Rule
 from ostler.domain.model import ModelSettings
 from ostler.testing.sim.outside import MODEL_TIMEOUT_S, TOOLS
 

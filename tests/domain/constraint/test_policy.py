@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostler.domain.constraint import Policy, Rule, Verdict, judge
+from ostler.domain.constraint.policy import Policy, Rule, Verdict, judge
 
 
 def verdict(

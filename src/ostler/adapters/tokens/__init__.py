@@ -1,0 +1,1 @@
+"""Grants as signed tokens, for where there is no common store."""

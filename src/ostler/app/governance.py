@@ -1,0 +1,75 @@
+"""What holds for all sessions of a tenant: halting it, and changing its policies, each step by whoever may."""
+
+from collections.abc import Sequence
+
+from ostler.app.bootstrap import Parts
+from ostler.domain import governance
+from ostler.domain.constraint.policy import Policy
+from ostler.domain.governance import Change, Governance, GovernanceEvent, Proposal
+from ostler.domain.identity import Principal
+from ostler.domain.scheduling import EVERYONE
+from ostler.kernel.errors import Halted
+
+
+class Governing:
+    """The governance of one tenant, or (`*`) of the whole store, in the hands of `by`."""
+
+    def __init__(self, parts: Parts, tenant: str, by: Principal) -> None:
+        self._register = parts.governor.register(tenant)
+        self._clock = parts.clock
+        self._by = by
+
+    async def state(self) -> Governance:
+        """How things stand now."""
+        return await self._register.refresh()
+
+    async def halt(self, reason: str) -> bool:
+        """No call begins and no session starts from now on; False if that holds already. Raises `NotAllowed`."""
+        return bool(await self._write(lambda state: governance.halt(state, self._by, reason)))
+
+    async def release(self, reason: str = "") -> bool:
+        """Sessions go on where they stopped; False if nothing was halted. Raises `NotAllowed`."""
+        return bool(await self._write(lambda state: governance.release(state, self._by, reason)))
+
+    async def propose(self, policy: Policy, digest: str, change: Change, because: str) -> Proposal:
+        await self._write(lambda state: governance.propose(state, self._by, policy, digest, change, because))
+        return self._register.state.proposal(digest)
+
+    async def shadow(self, digest: str) -> Proposal:
+        await self._write(lambda state: governance.shadow(state, self._by, digest))
+        return self._register.state.proposal(digest)
+
+    async def approve(self, digest: str, reason: str) -> Proposal:
+        await self._write(lambda state: governance.approve(state, self._by, digest, reason))
+        return self._register.state.proposal(digest)
+
+    async def reject(self, digest: str, reason: str) -> Proposal:
+        await self._write(lambda state: governance.reject(state, self._by, digest, reason))
+        return self._register.state.proposal(digest)
+
+    async def apply(self, digest: str) -> Proposal:
+        await self._write(lambda state: governance.apply(state, self._by, digest))
+        return self._register.state.proposal(digest)
+
+    async def withdraw(self, name: str, reason: str) -> None:
+        await self._write(lambda state: governance.withdraw(state, self._by, name, reason))
+
+    async def _write(self, decide: governance.Decide) -> Sequence[GovernanceEvent]:
+        return await self._register.write(decide, at_us=self._clock.now_us())
+
+
+async def in_force(parts: Parts, tenant: str) -> Governance:
+    """What holds for sessions that start in this tenant now, of the whole store and of the tenant together.
+
+    Raises `Halted` if none may.
+    """
+    await parts.governor.refresh([tenant])
+    everywhere, here = (parts.governor.register(name).state for name in (EVERYONE, tenant))
+    halted = everywhere.halted or here.halted
+    if halted is not None:
+        raise Halted(
+            f"{'Everything' if halted is everywhere.halted else f'The tenant {tenant}'} was halted by {halted.by}: "
+            f"{halted.reason or 'no reason was given'}.",
+            hint="`ostler release` lets sessions start and go on again.",
+        )
+    return governance.joined(everywhere, here)
