@@ -50,13 +50,15 @@ def conditions(count: int) -> Iterator[tuple[str, str]]:
         lambda n: _both(f"amount > {9000 + 10 * n}", f'country == "{COUNTRIES[n % 12]}"'),
         lambda n: _both(f'currency == "{CURRENCIES[n % 8]}"', "urgent == true", f"items > {n % 40}"),
         lambda n: _both(f"session.steps > {60 + n}"),
-        lambda n: _both(f'host in {HOSTS[n % 24]} {HOSTS[(n + 7) % 24]}', f"context.labels has {WORDS[n % 6]}"),
+        lambda n: _both(f"host in {HOSTS[n % 24]} {HOSTS[(n + 7) % 24]}", f"context.labels has {WORDS[n % 6]}"),
         lambda n: _both(f'channel == "{CHANNELS[n % 8]}"', f"items >= {20 + n}"),
         lambda n: _both(f"session.tokens > {90000 + 500 * n}", 'principal.kind == "service"'),
         lambda n: _both(f"weight < {5 + n % 60}", f'tenant.id == "{TENANTS[n % 12]}"'),
         lambda n: _both("amount > 5000", f"principal.roles has {ROLES[n % 6]}", f"priority >= {n % 9}"),
         lambda n: _both(f"session.tool_calls >= {150 + n}", f'agent.name == "{NAMES[n % 4]}"'),
-        lambda n: _both(f"priority > {n % 10}", f"country in {COUNTRIES[n % 12]} {COUNTRIES[(n + 5) % 12]}", "urgent == true"),
+        lambda n: _both(
+            f"priority > {n % 10}", f"country in {COUNTRIES[n % 12]} {COUNTRIES[(n + 5) % 12]}", "urgent == true"
+        ),
         lambda n: _both(f"session.elapsed_s > {600 + n}", f"distance > {n * 3}"),
         lambda n: _both(f"agent.version < {1 + n % 3}", f'channel == "{CHANNELS[(n + 3) % 8]}"'),
     ]
@@ -169,7 +171,7 @@ def cedar_ns(facts: Facts, count: int = 100) -> float:
     import cedarpy
 
     policies = cedarpy.PolicySet.from_str(cedar_rules(count)) if hasattr(cedarpy, "PolicySet") else cedar_rules(count)
-    entities = cedarpy.Entities.from_json_str("[]") if hasattr(cedarpy, "Entities") else []
+    entities: Any = cedarpy.Entities.from_json_str("[]") if hasattr(cedarpy, "Entities") else []
     context = {
         **facts.args,
         "agent_name": facts.agent,
@@ -230,12 +232,14 @@ def main() -> None:
     if asked.json:
         print(msgspec.json.encode(found).decode())
         return
-    print(f"one iteration of x += i            {found.iteration_ns:10.1f} ns")
-    print(f"100 rules, the median of 40 calls  {found.median_ns:10.0f} ns  {found.median_ratio:6.1f} iterations")
-    print(f"100 rules, the slowest of 40 calls {found.worst_ns:10.0f} ns  {found.worst_ratio:6.1f} iterations (at most 60)")
-    print(f"1,000 rules, 5 of them about it    {found.thousand_ns:10.0f} ns  {found.thousand_ratio:6.2f} × that of 100 (at most 2)")
-    print(f"Cedar, the same 100 rules          {found.cedar_ns or 0:10.0f} ns  {found.cedar_ratio or 0:6.0f} × the slowest (at least 50)")
-    print(f"reading and compiling 100 rules    {found.compile_ms:10.1f} ms of CPU (under 100)")
+    ns, times, cedar = found.worst_ns, found.worst_ratio, found.cedar_ns or 0
+    few, ratio = found.thousand_ns, found.thousand_ratio
+    print(f"one iteration of x += i            {found.iteration_ns:9.1f} ns")
+    print(f"100 rules, the median of 40 calls  {found.median_ns:9.0f} ns  {found.median_ratio:6.1f} iterations")
+    print(f"100 rules, the slowest of 40 calls {ns:9.0f} ns  {times:6.1f} iterations (at most 60)")
+    print(f"1,000 rules, 5 of them about it    {few:9.0f} ns  {ratio:6.2f} × that of 100 (at most 2)")
+    print(f"Cedar, the same 100 rules          {cedar:9.0f} ns  {cedar / ns:6.0f} × the slowest (at least 50)")
+    print(f"reading and compiling 100 rules    {found.compile_ms:9.1f} ms of CPU (under 100)")
 
 
 if __name__ == "__main__":

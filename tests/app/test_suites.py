@@ -1,14 +1,17 @@
 """Suites and files of roles are read whole or not at all, and every mistake is named with its place."""
 
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 import pytest
 
 from ostler.app.suites import RolesFile, Suite, read_roles, read_suite, specs
+from ostler.domain.tool import Role
 from ostler.kernel.errors import DefinitionInvalid, NotFound
+from tests.tidy.rules import ROOT
 
-DATA = Path(__file__).parent.parent / "data" / "suites"
+DATA = ROOT / "tests" / "data" / "suites"
 OFFICE = DATA / "office.json"
 ROLES = DATA / "office.toml"
 
@@ -22,29 +25,21 @@ def problems(roles: str, folder: Path) -> dict[str, str]:
     file = folder / "roles.toml"
     file.write_text(roles)
     with pytest.raises(DefinitionInvalid) as raised:
-        specs(suite(), [read_roles(file)], source=str(file))
+        specs(suite(), read_roles(file), source=str(file))
     return dict(raised.value.problems)
 
 
 def test_what_a_file_says_of_a_tool_is_in_its_spec() -> None:
-    known = specs(suite(), [read_roles(ROLES)], source="roles")
+    known = specs(suite(), read_roles(ROLES), source="roles")
     assert set(known) == {tool.name for tool in suite().tools}
     assert (known["send_mail"].roles, known["send_mail"].destinations) == (("sends_out",), ("to", "cc"))
     assert (known["write_note"].roles, known["write_note"].destinations) == ((), ())
 
 
-def test_the_roles_of_a_suite_may_be_in_several_files_and_a_file_may_know_more_tools() -> None:
-    known = read_roles(ROLES).tools
-    one = RolesFile({name: known[name] for name in ("read_mail", "pay")})
-    rest = RolesFile({name: said for name, said in known.items() if name != "read_mail"} | {"other": known["pay"]})
-    assert specs(suite(), [one, rest], source="roles") == specs(suite(), [RolesFile(known)], source="roles")
-
-
-def test_two_files_that_say_different_things_of_a_tool_are_refused() -> None:
-    known = read_roles(ROLES).tools
-    other = RolesFile({"pay": known["read_mail"]})
-    with pytest.raises(DefinitionInvalid, match=r"tools\.pay: is there twice"):
-        specs(suite(), [RolesFile(known), other], source="roles")
+def test_a_file_may_know_more_tools_than_a_suite_has() -> None:
+    known = read_roles(ROLES)
+    more = RolesFile(known.tools | {"other": known.tools["pay"]})
+    assert specs(suite(), more, source="roles") == specs(suite(), known, source="roles")
 
 
 @pytest.mark.parametrize(
@@ -69,10 +64,23 @@ def test_a_mistake_in_a_file_of_roles_is_named(old: str, new: str, place: str, s
     assert says in problems(text.replace(old, new, 1), tmp_path)[place]
 
 
+def test_the_page_about_roles_shows_a_file_that_can_be_read_and_explains_every_role(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "reference" / "roles.md").read_text("utf-8")
+    file = tmp_path / "roles.toml"
+    file.write_text("\n".join(line[4:] for line in page.splitlines() if line.startswith("    ")))
+    assert len(read_roles(file).tools) == 3
+    assert [role for role in get_args(Role) if f"| `{role}` | " not in page] == []
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "examples" / "agentdojo").glob("*.toml")), ids=lambda file: file.stem)
+def test_the_roles_of_the_public_suites_can_be_read(file: Path) -> None:
+    assert read_roles(file).tools
+
+
 def test_no_destinations_means_all_arguments(tmp_path: Path) -> None:
     file = tmp_path / "roles.toml"
     file.write_text(ROLES.read_text().replace('["to", "cc"]', "[]", 1))
-    assert specs(suite(), [read_roles(file)], source="roles")["send_mail"].destinations == ()
+    assert specs(suite(), read_roles(file), source="roles")["send_mail"].destinations == ()
 
 
 @pytest.mark.parametrize(

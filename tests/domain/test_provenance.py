@@ -183,7 +183,7 @@ def test_dictated_is_what_only_untrusted_text_has_said() -> None:
     assert said.dictated(["ann@corp.com", "eve@evil.com", "of my own words"]) == ("eve@evil.com",)
 
 
-def test_labels_join() -> None:
+def test_a_session_has_the_labels_of_everything_that_was_said() -> None:
     assert labels_of(["reads_untrusted", "sends_out"]) == {"untrusted"}
     said = user("x").plus(said_by_tool("a", PAGE, {}, ""), said_by_tool("b", ["reads_private"], {}, ""))
     assert said.labels == {"untrusted", "private"}
@@ -207,9 +207,9 @@ def test_a_word_of_a_text_is_said(words: list[str], space: str) -> None:
 
 
 @given(st.text(), st.text())
-def test_any_texts_are_compared_without_an_error(value: str, text: str) -> None:
-    said = user(text).plus(said_by_tool("t", ["looks_up"], [value], text))
-    said.said(value, ["user", "trusted", "untrusted"])
+def test_what_is_trusted_is_never_dictated(value: str, text: str) -> None:
+    said = user(text).plus(said_by_tool("t", ["looks_up", "reads_untrusted"], [value], text))
+    assert not (said.said(value, ["trusted"]) and said.dictated(value))
 
 
 @given(st.text("abc.@-/: 17", max_size=12), st.text("abc.@-/: 17", max_size=6))

@@ -136,7 +136,7 @@ async def test_a_worker_that_dies_again_and_again_while_recovering_still_finishe
     while status not in ENDED:
         lives += 1
         assert lives < 200
-        await lead(store, world, clock, Fuse(16 + lives % 11))
+        await lead(store, world, clock, Fuse(20 + lives % 11))
         clock.us += int(LEASE_S * 2_000_000)
         (info,) = await store.streams(STREAM.tenant, prefix=STREAM.name)
         status = info.standing.status

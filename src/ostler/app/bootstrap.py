@@ -11,14 +11,19 @@ from ostler.app.budgets import ledger
 from ostler.app.models import Models
 from ostler.app.plugins import SANDBOXES, STORES, TOOLS, part
 from ostler.app.settings import STORE_HINT, Settings, shown
+from ostler.app.vault import lending, seen_secrets, vault
 from ostler.app.world import SystemClock, SystemEntropy
 from ostler.kernel.errors import ConfigurationError, OstlerError, StoreError
 from ostler.kernel.event import StreamId
 from ostler.ports import BlobStore, Clock, Entropy, EventStore, Ledger, Limiter, ToolHost, ViewStore
+from ostler.runtime.examiner import Examiner
 from ostler.runtime.governor import Governor
+from ostler.runtime.hooks import Hooks
 from ostler.runtime.journal import Journal
+from ostler.runtime.pasts import Pasts
 from ostler.runtime.performer import Performer
 from ostler.runtime.projector import Progress, Projector
+from ostler.runtime.spending import Spending
 from ostler.runtime.turns import Turns
 from ostler.runtime.worker import Worker, WorkerSettings
 from ostler.views.catalogue import VIEWS
@@ -60,6 +65,11 @@ class Parts:
         return ledger(self._settings.store, self.store)
 
     @cached_property
+    def hooks(self) -> Hooks:
+        """The hooks that this process knows."""
+        return Hooks(in_thread=part(TOOLS["thread"]))
+
+    @cached_property
     def functions(self) -> "FunctionTools":
         """The host of the functions that this process knows."""
         functions: FunctionTools = part(TOOLS["functions"])([])
@@ -76,7 +86,7 @@ class Parts:
         """Every tool that can be performed here."""
         hosts = [self.functions, part(TOOLS["files"])(), self.shell]
         toolbox: ToolHost = part(TOOLS["all"])(hosts)
-        return toolbox
+        return lending(toolbox, vault(self._settings.variables.values, self._settings), seen_secrets())
 
     def know(self, tools: "Sequence[Tool[..., Any]]") -> None:
         """Make functions callable by the sessions whose agents have them as tools."""
@@ -85,7 +95,14 @@ class Parts:
 
     def worker(self, settings: WorkerSettings, trouble: Callable[[StreamId | None, OstlerError], None]) -> Worker:
         """A worker that has not started. The limits of the project hold for it, unless it names caps of its own."""
-        performer = Performer(self.models.provider, self.tools, self.blobs, self.clock, self.entropy)
+        performer = Performer(
+            self.models.provider,
+            self.tools,
+            self.blobs,
+            self.clock,
+            self.entropy,
+            examiner=self._examiner(trouble),
+        )
         if not settings.caps:
             settings = msgspec.structs.replace(settings, caps=self._limits.caps)
         quotas = self._limits.quotas
@@ -99,6 +116,17 @@ class Parts:
             trouble=trouble,
             turns=turns,
             governor=self.governor,
+        )
+
+    def _examiner(self, trouble: Callable[[StreamId | None, OstlerError], None]) -> Examiner:
+        """What finds out about calls what their sessions do not know."""
+        return Examiner(
+            self.clock,
+            hooks=self.hooks,
+            pasts=Pasts(self.store),
+            spending=Spending(
+                self.ledger, self._settings.budgets.budgets, self.clock, self.journal.facts, trouble=trouble
+            ),
         )
 
     def projector(

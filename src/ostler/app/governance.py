@@ -63,7 +63,7 @@ async def in_force(parts: Parts, tenant: str) -> Governance:
 
     Raises `Halted` if none may.
     """
-    await parts.governor.refresh([tenant])
+    await parts.governor.refresh([EVERYONE, tenant])
     everywhere, here = (parts.governor.register(name).state for name in (EVERYONE, tenant))
     halted = everywhere.halted or here.halted
     if halted is not None:

@@ -51,6 +51,7 @@ TOOLS = {
     "files": "ostler.adapters.tools.files:FileTools",
     "functions": "ostler.adapters.tools.functions:FunctionTools",
     "shell": "ostler.adapters.tools.shell:ShellTools",
+    "thread": "ostler.adapters.tools.thread:in_thread",
 }
 
 SANDBOXES = {

@@ -104,7 +104,7 @@ def score_files(suites: Sequence[Path], roles: Sequence[Path], rules: str) -> Sc
     policy = compile_policy(load_policy(rules))
     files = roles if len(roles) == len(suites) else [roles[0]] * len(suites)
     read = [(read_suite(suite), read_roles(file), str(file)) for suite, file in zip(suites, files, strict=True)]
-    return score(policy, [(suite, specs(suite, [said], source=source)) for suite, said, source in read])
+    return score(policy, [(suite, specs(suite, said, source=source)) for suite, said, source in read])
 
 
 def score(policy: Compiled, suites: Sequence[tuple[Suite, dict[str, ToolSpec]]]) -> Score:

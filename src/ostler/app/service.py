@@ -16,7 +16,10 @@ from ostler.app.lists import session_views
 from ostler.app.models import Choice
 from ostler.app.settings import Settings, resolve
 from ostler.domain.agent import AgentSpec
+from ostler.domain.constraint.policy import Policy
+from ostler.domain.governance import GOVERN
 from ostler.domain.grant import Grant
+from ostler.domain.guard import Guard
 from ostler.domain.housekeeping import ERASED
 from ostler.domain.identity import LOCAL_USER, Principal
 from ostler.domain.model import ModelRef
@@ -38,6 +41,7 @@ from ostler.domain.session.state import ENDED, State
 from ostler.kernel.errors import (
     Conflict,
     DefinitionInvalid,
+    NotAllowed,
     NotFound,
     OstlerError,
     UsageError,
@@ -480,6 +484,22 @@ class Session:
         question = await self._question(call)
         await self._decide(command.AskBack(self.now_us(), question, by, text))
         return question
+
+    async def move_policy(self, policy: Policy | None = None, *, by: Principal = LOCAL_USER, reason: str = "") -> None:
+        """Put the session under the tenant's policies of today, and `policy` in place of its agent's; recorded.
+
+        Until then a session keeps the policies that it started with. Raises `NotAllowed`, `Halted`, `PolicyInvalid`,
+        and `DefinitionInvalid` if the policies declare inputs that the session was not given.
+        """
+        if not by.may(GOVERN):
+            raise NotAllowed(f"{by.id} lacks the scope {GOVERN!r}.")
+        state = await self.state()
+        held = await in_force(self._runtime.parts, self._stream.tenant)
+        own = state.agent.policy if policy is None else policy
+        problems = Guard(own, held.layers, held.shadow).problems_with(state.inputs)
+        if problems:
+            raise DefinitionInvalid(f"the policies for {self.id}", problems)
+        await self._tell(command.MovePolicy(self.now_us(), by, own, held.layers, held.shadow, reason))
 
     async def _decide(self, wish: command.Approve | command.Deny | command.AskBack) -> None:
         for event in await self._tell(wish):

@@ -53,6 +53,15 @@ class Keys(msgspec.Struct, frozen=True):
         return "Keys(…)"
 
 
+class Variables(msgspec.Struct, frozen=True):
+    """The variables of the environment that begin with `OSTLER_`, secrets among them. Never printed, never stored."""
+
+    values: Mapping[str, str] = {}
+
+    def __repr__(self) -> str:
+        return "Variables(…)"
+
+
 class Settings(msgspec.Struct, frozen=True):
     """What a process runs with. `folder` is where the project file was found, or the working folder.
 
@@ -70,6 +79,7 @@ class Settings(msgspec.Struct, frozen=True):
     limits: LimitTables = LimitTables()
     budgets: BudgetTables = BudgetTables()
     keys: Keys = Keys()
+    variables: Variables = Variables()
     is_project: bool = False
     is_store_named: bool = False
 
@@ -106,6 +116,7 @@ def resolve(
         limits=_limits(project.limits, base),
         budgets=_budgets(project.budgets, base),
         keys=_keys(environ),
+        variables=Variables({name: value for name, value in environ.items() if name.startswith("OSTLER_")}),
         is_project=project_folder is not None,
         is_store_named=bool(named),
     )

@@ -1,7 +1,6 @@
 """Suites of tasks and attacks with the calls that they were solved by, and files that say what their tools do."""
 
 import tomllib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,14 +95,10 @@ def read_roles(path: Path) -> RolesFile:
     return definition.read(data, RolesFile, source=str(path))
 
 
-def specs(suite: Suite, roles: Sequence[RolesFile], *, source: str) -> dict[str, ToolSpec]:
-    """The tools of a suite with what they do. Raises `DefinitionInvalid` if that is not said of each exactly once."""
-    known: dict[str, ToolRoles] = {}
+def specs(suite: Suite, roles: RolesFile, *, source: str) -> dict[str, ToolSpec]:
+    """The tools of a suite, by name, with what they do. Raises `DefinitionInvalid` with every problem in `source`."""
+    known = roles.tools
     problems: list[definition.Problem] = []
-    for file in roles:
-        for name, said in file.tools.items():
-            if known.setdefault(name, said) != said:
-                problems.append((f"tools.{name}", "is there twice, and differs"))
     names = [tool.name for tool in suite.tools]
     for name in names:
         if name not in known:

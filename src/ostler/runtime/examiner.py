@@ -1,9 +1,12 @@
 """Finds out what a session does not know of a call: what hooks say, other sessions did, and budgets leave."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ostler.domain import context, gate
+from ostler.domain.budget import Left, rate
+from ostler.domain.constraint.syntax import Scope
+from ostler.domain.guard import called
 from ostler.domain.hook import (
     Continue,
     Deny,
@@ -22,18 +25,34 @@ from ostler.domain.model import Reply
 from ostler.domain.session.events import CallExamined, SessionEvent
 from ostler.domain.session.pending import ExamineWork
 from ostler.domain.session.state import OpenCall, State
-from ostler.domain.tool import ToolOutcome, failed
-from ostler.kernel.errors import OstlerError
+from ostler.domain.tool import ToolOutcome, ToolSpec, failed
+from ostler.kernel.errors import ConfigurationError, OstlerError
+from ostler.kernel.event import StreamId
 from ostler.ports import Clock
 from ostler.runtime.hooks import Hooks
+from ostler.runtime.pasts import Pasts
+from ostler.runtime.spending import Booking, Spending, spender, worst_of
+
+HOLDS = 3.0
+"""A reservation is overdue after so many times as long as the call may take."""
+_BUDGET = frozenset({"budget.tokens_left", "budget.cost_left", "budget.calls_left"})
 
 
 class Examiner:
     """What has to be asked before calls are judged, and of what they brought. It performs nothing itself."""
 
-    def __init__(self, clock: Clock, *, hooks: Hooks | None = None) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        hooks: Hooks | None = None,
+        pasts: Pasts | None = None,
+        spending: Spending | None = None,
+    ) -> None:
         self._clock = clock
         self._hooks = hooks
+        self._pasts = pasts
+        self._spending = spending
 
     async def examine(self, state: State, work: ExamineWork) -> CallExamined:
         """What was found out about a call that is to be judged. What cannot be found out refuses it."""
@@ -44,10 +63,79 @@ class Examiner:
 
     async def _examine(self, state: State, work: ExamineWork) -> CallExamined:
         rulings, rewritten = await self._ask_before(state, work)
-        return CallExamined(work.name, hooks=rulings, arguments=rewritten)
+        if work.name == gate.END or combine(rulings).effect == "deny":
+            return CallExamined(work.name, hooks=rulings, arguments=rewritten)
+        spec = None if work.asked is None else state.agent.tool(work.asked.name)
+        arguments = rewritten or (gate.arguments_of(state, work.asked) if work.asked is not None else None) or {}
+        answers = await self._answers(state)
+        booking = await self._book(state, work.name, spec, arguments)
+        left = await self._left(state)
+        return CallExamined(
+            work.name,
+            answers=answers,
+            refused=booking.refused,
+            asks=booking.asks,
+            warnings=booking.warnings,
+            hooks=rulings,
+            arguments=rewritten,
+            tokens_left=left.tokens,
+            cost_left_microusd=left.microusd,
+            calls_left=left.calls,
+        )
 
-    async def settle(self, state: State, events: Sequence[SessionEvent]) -> None:
-        """Tell the budgets what calls have really used."""
+    async def _answers(self, state: State) -> tuple[float, ...]:
+        """What other sessions did, as far as policies ask. Raises `ConfigurationError` where nobody can look."""
+        questions = state.guard.questions
+        if not questions:
+            return ()
+        if self._pasts is None:
+            raise ConfigurationError("Nobody can look at what other sessions did.")
+        return await self._pasts.answers(questions, state, self._clock.now_us())
+
+    async def _book(self, state: State, call: str, spec: ToolSpec | None, arguments: Mapping[str, Any]) -> Booking:
+        """Reserve what the call may use of budgets, and what it takes of limits that sessions share."""
+        rates = [
+            rate(
+                f"{policy.name}/{limit.rule}/{limit.per}/{_correlated(state, limit.per)}",
+                state.by.tenant,
+                amount=_amount(limit.argument, arguments),
+                most=limit.ceiling,
+                window_us=limit.window_us,
+            )
+            for policy, limit in state.guard.limits_on(called(spec, state.model.name))
+        ]
+        if not state.is_budgeted and not rates:
+            return Booking()
+        if self._spending is None:
+            raise ConfigurationError("Nobody keeps budgets here.")
+        hold_s = spec.timeout_s if spec is not None else state.agent.settings.timeout_s
+        return await self._spending.reserve(
+            spender(state), call, worst_of(state, spec), hold_s=hold_s * HOLDS, rates=rates
+        )
+
+    async def _left(self, state: State) -> Left:
+        if self._spending is None or not state.is_budgeted or _BUDGET.isdisjoint(state.guard.uses):
+            return Left(None, None, None)
+        return await self._spending.left(spender(state))
+
+    def settle(self, stream: StreamId, state: State, at_us: int, events: Sequence[SessionEvent]) -> None:
+        """Tell the budgets what calls have really used, now that it is recorded."""
+        if self._spending is not None and (state.is_budgeted or state.guard.questions):
+            self._spending.follow(stream, at_us, events)
+
+    def leave(self, stream: StreamId) -> None:
+        """The session is not run here any more."""
+        if self._spending is not None:
+            self._spending.leave(stream)
+
+    async def recover(self) -> None:
+        """Settle what processes that are gone have left open."""
+        if self._spending is not None:
+            await self._spending.recover()
+
+    async def close(self) -> None:
+        if self._spending is not None:
+            await self._spending.close()
 
     async def screen_outcome(
         self, state: State, call: OpenCall, outcome: ToolOutcome
@@ -126,6 +214,27 @@ class Examiner:
             reason = "no hooks are known to this process, and so none can be asked"
             return (Ruling(state.agent.hooks[0], point, Deny(reason), is_fault=True),)
         return await self._hooks.ask(point, shown, state.agent.hooks)
+
+
+def _correlated(state: State, per: Scope) -> str:
+    """Whose calls a limit counts together."""
+    names: dict[Scope, str] = {
+        "session": state.session,
+        "agent": state.agent.name,
+        "principal": state.by.id,
+        "tenant": state.by.tenant,
+    }
+    return names[per]
+
+
+def _amount(argument: tuple[str, ...], arguments: Mapping[str, Any]) -> float:
+    """What the call takes of a limit: 1, or the argument that is summed up; what is no number takes nothing."""
+    if not argument:
+        return 1.0
+    value: Any = arguments
+    for part in argument:
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else 0.0
 
 
 def _kept(rulings: Sequence[Ruling]) -> tuple[Ruling, ...]:

@@ -41,8 +41,8 @@ class Governor:
         return frozenset(name for name, register in self._registers.items() if register.state.halted is not None)
 
     async def refresh(self, tenants: Iterable[str]) -> None:
-        """Look at the streams of these tenants and of the whole store."""
-        for tenant in {EVERYONE, *tenants}:
+        """Look at the streams of these tenants, and (`*`) of the whole store."""
+        for tenant in tenants:
             await self.register(tenant).refresh()
 
     async def refresh_all(self) -> None:

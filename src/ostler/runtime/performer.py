@@ -1,7 +1,7 @@
 """Performs one call that the gate let pass, and says what came of it as a command. Never raises but when cancelled."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from ostler.domain import context
 from ostler.domain.guard import called
@@ -11,7 +11,6 @@ from ostler.domain.resilience import retry_delay_s
 from ostler.domain.screening.detectors import BUILTIN, Detectors
 from ostler.domain.screening.screen import screen_output, screen_reply
 from ostler.domain.session.commands import Examined, ReplyFailed, ReplyReceived, ToolReturned
-from ostler.domain.session.events import SessionEvent
 from ostler.domain.session.pending import ExamineWork, ModelWork, ToolWork, Work
 from ostler.domain.session.state import State
 from ostler.domain.tool import CODE, ToolOutcome, ToolRequest, ToolSpec, failed
@@ -59,10 +58,9 @@ class Performer:
                 found = await self._examiner.examine(state, work)
                 return Examined(self._clock.now_us(), found)
 
-    async def settle(self, state: State, events: Sequence[SessionEvent]) -> None:
-        """Tell the budgets what was really used, now that it is recorded."""
-        if state.is_budgeted or state.guard.questions:
-            await self._examiner.settle(state, events)
+    @property
+    def examiner(self) -> Examiner:
+        return self._examiner
 
     async def _return_tool(self, state: State, work: ToolWork) -> ToolReturned:
         """What came of a call, screened before it is recorded: what a rule takes out of it is written nowhere."""

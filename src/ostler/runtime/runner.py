@@ -398,7 +398,7 @@ class Runner:
             lambda: self._journal.execute(session, command, epoch=self.claim.epoch, may_begin=not self._draining)
         )
         self._own.update([event.call for event in events if isinstance(event, _INTENTS)])
-        await self._performer.settle(_state(session), events)
+        self._performer.examiner.settle(self.stream, _state(session), command.at_us, events)
         if self.claim.attempts > 1 and isinstance(command, ReplyReceived | ToolReturned):
             self.claim = await self._patiently(lambda: self._lease.vouch(self.claim))
 
@@ -423,6 +423,7 @@ class Runner:
         if self._driver is not None:
             tasks.append(self._driver)
         self._calls.clear()
+        self._performer.examiner.leave(self.stream)
         for name in list(self._waiting):
             self._leave(name)
         for task in tasks:

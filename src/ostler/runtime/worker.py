@@ -90,7 +90,7 @@ class Worker:
         return len(self._runners)
 
     async def start(self) -> None:
-        await self._governor.refresh(())
+        await self._governor.refresh([EVERYONE])
         await self._lease.renew()
         await self._life.begin(self._settings.version)
         self._loops = [
@@ -122,6 +122,7 @@ class Worker:
             await asyncio.gather(*held, *loops, return_exceptions=True)
             if self._turns is not None:
                 await self._turns.close()
+            await self._performer.examiner.close()
             await self._life.end(reason)
 
     def wake(self, stream: StreamId | None = None) -> None:
@@ -166,6 +167,7 @@ class Worker:
             try:
                 await self._lease.renew()
                 await self.govern()
+                await self._performer.examiner.recover()
                 await self._life.bury_the_dead()
             except StoreError as error:
                 self._trouble(None, error)

@@ -14,7 +14,9 @@ import msgspec
 from ostler.adapters.providers import repair
 from ostler.adapters.providers.strategy import Strategy
 from ostler.adapters.tools.files import FileTools
-from ostler.domain.constraint.policy import Policy, judge
+from ostler.domain.constraint.compile import compile_policy
+from ostler.domain.constraint.facts import Facts
+from ostler.domain.constraint.policy import Policy
 from ostler.domain.model import (
     AskedCall,
     AssistantMessage,
@@ -92,7 +94,7 @@ class Session:
 
     def _outcome(self, call: AskedCall) -> ToolOutcome:
         arguments: dict[str, Any] = msgspec.json.decode(call.arguments)
-        verdict = judge(self._policy, call.name, arguments)
+        verdict = compile_policy(self._policy).judge(Facts(tool=call.name, args=arguments))
         if verdict.effect == "deny":
             return failed("blocked", f"{verdict.reason} [{verdict.rule}]")
         if verdict.effect == "require" and not self._approves:

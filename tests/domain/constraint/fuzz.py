@@ -25,12 +25,9 @@ SECONDS_MAX = 10.0
 BATCH = 2000
 SAMPLE = Path(__file__).with_name("sample.rules").read_text("utf-8")
 STATEMENTS = [line for line in SAMPLE.splitlines() if line.strip() and not line.startswith("#")]
-WORDS = [
-    *sorted(set(re.findall(r"\w+(?=\(\?!)", GRAMMAR))),
-    *"( ) [ ] { } , : == = != < <= > >= + - * / # \" \\ % . tool.* role.sends_out args.amount risk_score user 1 0".split(),
-    *'10m 2h USD 70% 1e308 9999999999999999999 "a" "*.x" /a+/ /(/ happened( count( sum( exists( lower( length('.split(),
-    "\n",
-]
+SIGNS = '( ) [ ] { } , : == = != < <= > >= + - * / # " % . \\ tool.* role.sends_out args.amount risk_score user 1 0'
+VALUES = '10m 2h USD 70% 1e308 9999999999999999999 "a" "*.x" /a+/ /(/ happened( count( sum( exists( lower('
+WORDS = [*sorted(set(re.findall(r"\w+(?=\(\?!)", GRAMMAR))), *SIGNS.split(" "), *VALUES.split(" "), "\n"]
 
 
 def text_of(chance: random.Random) -> str:
@@ -101,8 +98,9 @@ def main() -> int:
             seen += counts
             if spent > slowest:
                 slowest, text = spent, one
-    print(f"{seen.total():,} texts: {', '.join(f'{count:,} {what}' for what, count in seen.most_common())}")
-    print(f"the slowest took {slowest * 1000:.1f} ms of CPU: {text[:200]!r}")
+    became = ", ".join(f"{count:,} {what}" for what, count in seen.most_common())
+    sys.stdout.write(f"{seen.total():,} texts: {became}\n")
+    sys.stdout.write(f"the slowest took {slowest * 1000:.1f} ms of CPU: {text[:200]!r}\n")
     return 0
 
 

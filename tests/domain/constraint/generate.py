@@ -1,4 +1,4 @@
-"""Policies and calls at random: trees of every kind for the printer, and policies that mean something for the engine."""
+"""Policies and calls at random: trees of every kind for the printer, policies that mean something for the engine."""
 
 from typing import Any
 
@@ -11,8 +11,24 @@ from ostler.domain.constraint.kinds import ROLES
 # ------------------------------------------------------------------------------------------- trees, whatever they mean
 
 words = st.from_regex(r"[a-z][a-z0-9_]{0,6}", fullmatch=True).filter(
-    lambda word: word
-    not in {"allow", "deny", "require", "redact", "and", "or", "not", "in", "if", "unless", "because", "true", "false"}
+    lambda word: (
+        word
+        not in {
+            "allow",
+            "deny",
+            "require",
+            "redact",
+            "and",
+            "or",
+            "not",
+            "in",
+            "if",
+            "unless",
+            "because",
+            "true",
+            "false",
+        }
+    )
 )
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 numbers = st.integers(-(2**62), 2**62) | st.floats(allow_nan=False, allow_infinity=False)
@@ -104,11 +120,19 @@ statements = st.one_of(
         **rule,
     ),
     st.builds(
-        s.Limit, targets=targets, ceiling=numbers.filter(lambda n: n >= 0), window_us=durations, per=scopes,
-        because=reasons, name=reasons,
+        s.Limit,
+        targets=targets,
+        ceiling=numbers.filter(lambda n: n >= 0),
+        window_us=durations,
+        per=scopes,
+        because=reasons,
+        name=reasons,
     ),
     st.builds(
-        s.Redact, targets=targets, detectors=st.lists(globs, min_size=1, max_size=2).map(tuple), because=reasons,
+        s.Redact,
+        targets=targets,
+        detectors=st.lists(globs, min_size=1, max_size=2).map(tuple),
+        because=reasons,
         name=reasons,
     ),
 )
@@ -120,7 +144,7 @@ trees = st.builds(
     statements=st.lists(statements, max_size=5).map(tuple),
 )
 
-# --------------------------------------------------------------------------------------------- policies that mean something
+# ----------------------------------------------------------------------------------------- policies that mean something
 
 SOME_TEXTS = ["a", "b", "a.x", "b.y", "A"]
 SOME_NUMBERS = [0, 1, 2, 3, 0.5, -1]
@@ -140,7 +164,11 @@ counts = st.sampled_from(
     [
         s.History(asks="COUNT", targets=(s.Target(space="tool", glob="pay"),), within_us=60_000_000),
         s.History(
-            asks="SUM", targets=(s.Target(space="tool", glob="pay"),), within_us=60_000_000, argument=("n1",), per="tenant"
+            asks="SUM",
+            targets=(s.Target(space="tool", glob="pay"),),
+            within_us=60_000_000,
+            argument=("n1",),
+            per="tenant",
         ),
     ]
 )
@@ -160,8 +188,18 @@ lists = st.sampled_from(["args.l1", "context.labels", "hosts", "destinations"]).
 asked = ["n1", "t1", "b1"]
 guarded = st.sampled_from(
     [
-        s.And(operands=(s.Call(function="EXISTS", argument=name("args.m")), s.Compare(operator=">", left=name("args.m"), right=s.Number(value=1)))),
-        s.Or(operands=(s.Not(operand=s.Call(function="EXISTS", argument=name("args.m"))), s.Compare(operator="<", left=name("args.m"), right=s.Number(value=2)))),
+        s.And(
+            operands=(
+                s.Call(function="EXISTS", argument=name("args.m")),
+                s.Compare(operator=">", left=name("args.m"), right=s.Number(value=1)),
+            )
+        ),
+        s.Or(
+            operands=(
+                s.Not(operand=s.Call(function="EXISTS", argument=name("args.m"))),
+                s.Compare(operator="<", left=name("args.m"), right=s.Number(value=2)),
+            )
+        ),
         s.And(
             operands=(
                 s.Call(function="EXISTS", argument=name("args.m")),
@@ -256,7 +294,7 @@ policies = st.builds(
     ),
 )
 
-odd = st.sampled_from([None, "2", True, float("nan"), float("inf"), [], {}, 10**400])
+odd: st.SearchStrategy[Any] = st.sampled_from([None, "2", True, float("nan"), float("inf"), [], {}, 10**400])
 
 
 def mostly_given(value: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:

@@ -14,7 +14,13 @@ class Wrong(Exception):
     """Something is missing or of the wrong type."""
 
 
+def literals(collection: Any) -> list[Any]:
+    return [one.value for one in collection.items]
+
+
 class Reference:
+    """Judges one call."""
+
     def __init__(self, parsed: s.Parsed, questions: Any, facts: Facts) -> None:
         self.parsed, self.facts = parsed, facts
         self.questions = list(questions)
@@ -103,11 +109,12 @@ class Reference:
                 return None if left is None or right is None else (left == right) == (e.operator == "==")
             case s.In() if isinstance(e.collection, s.SetOf):
                 item = self.known(e.item)
-                return None if item is None else self.held(item, [one.value for one in e.collection.items])
+                return None if item is None else self.held(item, literals(e.collection))
             case s.Matches(pattern=s.Text(value=glob)):
                 text = self.known(e.text)
                 return None if text is None else fnmatchcase(text, glob)
-        return None
+            case _:
+                return None
 
     def need(self, e: s.Expression, present: set[Any]) -> set[Any]:
         """Raises `Wrong` unless everything is there that the condition uses; gives what is there if it holds."""
@@ -122,7 +129,11 @@ class Reference:
             case s.Name() | s.History():
                 if isinstance(e, s.Name) and e.path == ("risk_score",):
                     for risk in self.parsed.risks:
-                        if self.concerns(risk.targets) and risk.condition is not None and self.known(risk.condition) is not False:
+                        if (
+                            self.concerns(risk.targets)
+                            and risk.condition is not None
+                            and self.known(risk.condition) is not False
+                        ):
                             self.need(risk.condition, set())
                 self.fetch(e, is_optional=isinstance(e, s.Name) and e.path in present)
             case s.Arithmetic():
@@ -170,7 +181,10 @@ class Reference:
         if isinstance(e, s.History):
             for number, question in enumerate(self.questions):
                 if (question.kind, question.targets, question.window_us, question.per) == (
-                    e.asks, e.targets, e.within_us, e.per
+                    e.asks,
+                    e.targets,
+                    e.within_us,
+                    e.per,
                 ):
                     return facts.history[number]
             raise AssertionError(e)
@@ -181,7 +195,9 @@ class Reference:
                 value = value.get(part) if isinstance(value, dict) else None
             if value is None and is_optional:
                 return None
-            return self.typed(value, "number" if path[-1] in NUMBERS else {"t": "text", "b": "boolean", "l": "set"}[path[-1][0]])
+            return self.typed(
+                value, "number" if path[-1] in NUMBERS else {"t": "text", "b": "boolean", "l": "set"}[path[-1][0]]
+            )
         if path[0] in self.inputs:
             declared = self.inputs[path[0]]
             if path[0] in facts.inputs:
@@ -189,10 +205,10 @@ class Reference:
             if declared.default is None:
                 raise Wrong
             default: Any = declared.default
-            return [one.value for one in default.items] if isinstance(default, s.SetOf) else default.value
+            return literals(default) if isinstance(default, s.SetOf) else literals(s.ListOf(items=(default,)))[0]
         if path == ("risk_score",):
             parts = [
-                risk.amount.value  # type: ignore[union-attr]
+                literals(s.ListOf(items=(risk.amount,)))[0]  # type: ignore[arg-type]
                 for risk in self.parsed.risks
                 if self.concerns(risk.targets) and (risk.condition is None or self.value(risk.condition))
             ]
@@ -210,9 +226,8 @@ class Reference:
         }[".".join(path)]
 
     def typed(self, value: Any, kind: str) -> Any:
-        if kind == "number" and not isinstance(value, bool) and isinstance(value, int | float):
-            if isinstance(value, int) or math.isfinite(value):
-                return value
+        if kind == "number" and type(value) in (int, float) and (type(value) is int or math.isfinite(value)):
+            return value
         if kind == "text" and isinstance(value, str):
             return value
         if kind == "boolean" and isinstance(value, bool):
@@ -226,7 +241,7 @@ class Reference:
 
     def within(self, item: Any, collection: s.Expression) -> bool:
         if isinstance(collection, s.SetOf):
-            return self.held(item, [one.value for one in collection.items])
+            return self.held(item, literals(collection))
         globs = isinstance(collection, s.Name) and collection.path == ("hosts",)
         return self.held(item, self.fetch(collection), globs=globs)
 
@@ -248,8 +263,11 @@ class Reference:
             case s.Compare():
                 left, right = self.value(e.left), self.value(e.right)
                 return {
-                    "==": left == right, "!=": left != right, "<": left < right if e.operator == "<" else None,
-                    "<=": e.operator == "<=" and left <= right, ">": e.operator == ">" and left > right,
+                    "==": left == right,
+                    "!=": left != right,
+                    "<": left < right if e.operator == "<" else None,
+                    "<=": e.operator == "<=" and left <= right,
+                    ">": e.operator == ">" and left > right,
                     ">=": e.operator == ">=" and left >= right,
                 }[e.operator]
             case s.In() | s.Has():

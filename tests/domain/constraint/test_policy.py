@@ -2,17 +2,23 @@
 
 from typing import Any, Literal
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostler.domain.constraint.policy import Policy, Rule, Verdict, judge
+from ostler.domain.constraint.compile import compile_policy
+from ostler.domain.constraint.facts import Facts
+from ostler.domain.constraint.policy import Policy, Rule
+from ostler.domain.constraint.verdict import Verdict
 
 
 def verdict(
     *rules: Rule, tool: str = "files.edit", default: Literal["allow", "deny"] = "allow", **arguments: Any
 ) -> Verdict:
-    return judge(Policy("house", 2, rules, default), tool, arguments)
+    found = compile_policy(Policy("house", 2, rules, default)).judge(Facts(tool=tool, args=arguments))
+    assert (found.policy, len(found.digest)) == ("house@2", 16)
+    return msgspec.structs.replace(found, policy="", digest="")
 
 
 ALLOW = Rule("allow", "*", because="anything goes")
@@ -28,7 +34,7 @@ def test_a_denial_wins_wherever_it_stands(rules: list[Rule]) -> None:
 @given(st.permutations([ALLOW, REQUIRE, Rule("allow", "files.*")]))
 def test_asking_wins_over_allowing_wherever_it_stands(rules: list[Rule]) -> None:
     found = verdict(*rules)
-    assert (found.effect, found.reason, found.within_s) == ("require", "ask first", 60.0)
+    assert (found.effect, found.reason, found.demands[0].within_s) == ("require", "ask first", 60.0)
     assert found.rule == f"house#{rules.index(REQUIRE) + 1}"
 
 

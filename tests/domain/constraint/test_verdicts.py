@@ -68,7 +68,9 @@ def test_a_model_is_used_unless_a_rule_refuses_it() -> None:
         (float("-inf"), "not_finite"),
     ],
 )
-@pytest.mark.parametrize("rule", ["DENY tool.pay IF args.n > 5", "ALLOW tool.pay IF args.n < 5", "DENY * IF NOT args.n == 1"])
+@pytest.mark.parametrize(
+    "rule", ["DENY tool.pay IF args.n > 5", "ALLOW tool.pay IF args.n < 5", "DENY * IF NOT args.n == 1"]
+)
 def test_what_is_missing_or_of_the_wrong_type_denies(value: Any, code: str, rule: str) -> None:
     found = compiled("default allow", rule).judge(Facts(tool="pay", args={} if value is None else {"n": value}))
     assert (found.effect, found.rule) == ("deny", "house#error")
@@ -132,9 +134,9 @@ def test_a_role_that_a_tool_does_not_have_settles_a_condition_before_it_asks() -
         ('args.h IN {"a.example", "*.org"}', {"h": "x.org"}, True),
         ('args.h IN {"a.example", "*.org"}', {"h": "a.exampleX"}, False),
         ('args.l HAS "*"', {"l": ["a"]}, False),
-        ('args.p > USD 20', {"p": "USD 20.01"}, True),
-        ('args.p > USD 20', {"p": {"amount": 20, "currency": "USD"}}, False),
-        ('args.d >= 10m', {"d": "600s"}, True),
+        ("args.p > USD 20", {"p": "USD 20.01"}, True),
+        ("args.p > USD 20", {"p": {"amount": 20, "currency": "USD"}}, False),
+        ("args.d >= 10m", {"d": "600s"}, True),
         ('args.u MATCHES "http://*.example/*"', {"u": "http://a.example/b"}, True),
         ("args.u MATCHES /^[0-9]+$/", {"u": "12"}, True),
         ("args.u MATCHES /^[0-9]+$/", {"u": "12a"}, False),
@@ -154,14 +156,14 @@ def test_a_condition_holds_where_it_says_so(condition: str, args: dict[str, Any]
 
 
 def test_risk_parts_are_added_exactly_and_capped() -> None:
-    rules = 'RISK 0.1\nRISK 0.2 IF role.deletes\nRISK 0.9 IF context.untrusted BECAUSE "read it"\nDENY * IF risk_score > 0.3\nALLOW *'
-    policy = compiled(rules)
+    parts = ("RISK 0.1", "RISK 0.2 IF role.deletes", 'RISK 0.9 IF context.untrusted BECAUSE "read it"')
+    policy = compiled(*parts, "DENY * IF risk_score > 0.3", "ALLOW *")
     deletes = frozenset({"deletes"})
     assert policy.judge(Facts(tool="rm", roles=deletes)).risk == 0.3
     assert policy.judge(Facts(tool="rm", roles=deletes)).effect == "allow"
     assert policy.judge(Facts(tool="rm", labels=frozenset({"untrusted"}))).risk == 1.0
-    parts = policy.explain(Facts(tool="rm", labels=frozenset({"untrusted"}))).risk
-    assert [(part.amount, part.because, part.counts) for part in parts] == [(0.1, "", True), (0.9, "read it", True)]
+    counted = policy.explain(Facts(tool="rm", labels=frozenset({"untrusted"}))).risk
+    assert [(part.amount, part.because, part.counts) for part in counted] == [(0.1, "", True), (0.9, "read it", True)]
 
 
 def test_a_limit_refuses_the_call_that_would_exceed_it() -> None:
@@ -186,13 +188,15 @@ def test_an_explanation_names_what_kept_each_rule_from_matching() -> None:
 
 def test_no_layer_undoes_what_one_above_it_refuses() -> None:
     tenant = compiled("default allow\nDENY tool.pay IF COUNT(tool.pay) WITHIN 1h > 2", name="tenant")
-    agent = compiled("input who: text\nALLOW * IF who == \"a\"\nREQUIRE approval FOR tool.mail", name="agent")
+    agent = compiled('input who: text\nALLOW * IF who == "a"\nREQUIRE approval FOR tool.mail', name="agent")
     inputs = {"who": "a"}
     assert judge_layers((tenant, agent), Facts(tool="pay", inputs=inputs, history=(3.0,))).rule == "tenant#1"
     assert judge_layers((tenant, agent), Facts(tool="pay", inputs=inputs, history=(0.0,))).effect == "allow"
     assert judge_layers((tenant, agent), Facts(tool="mail", inputs=inputs, history=(0.0,))).effect == "require"
     assert judge_layers((tenant, agent), Facts(tool="pay", inputs={"who": "b"}, history=(0.0,))).effect == "deny"
-    assert judge_layers((tenant, agent), Facts(tool="pay", inputs={"who": "a", "x": 1}, history=(0.0,))).effect == "deny"
+    assert (
+        judge_layers((tenant, agent), Facts(tool="pay", inputs={"who": "a", "x": 1}, history=(0.0,))).effect == "deny"
+    )
     assert judge_layers((), Facts(tool="pay")).effect == "deny"
 
 
@@ -215,7 +219,9 @@ def test_a_threshold_that_is_not_there_is_told_with_the_one_that_was_meant() -> 
 
 
 def test_a_tool_that_no_call_could_use_is_told_from_the_others() -> None:
-    policy = compiled("input live: boolean = false\nDENY role.deletes\nDENY tool.pay UNLESS live\nALLOW tool.pay, tool.rm")
+    policy = compiled(
+        "input live: boolean = false\nDENY role.deletes\nDENY tool.pay UNLESS live\nALLOW tool.pay, tool.rm"
+    )
 
     def spec(name: str, *roles: Any) -> ToolSpec:
         return ToolSpec(name=name, description="", parameters={}, roles=roles)
@@ -241,7 +247,7 @@ def test_a_digest_is_of_what_decides() -> None:
 
 
 def test_inputs_are_judged_before_a_session_starts() -> None:
-    policy = compiled("input a: number\ninput b: set = {\"x\"}\nALLOW *")
+    policy = compiled('input a: number\ninput b: set = {"x"}\nALLOW *')
     assert policy.problems_with({"a": 1, "b": ["y"]}) == []
     assert [name for name, _ in policy.problems_with({"aa": 1, "b": [1]})] == ["aa", "a", "b"]
 

@@ -8,7 +8,8 @@ from typing import Any
 import z3  # type: ignore[import-untyped]
 
 from ostler.app.policy.sorts import Inputs
-from ostler.app.policy.symbols import BUDGETS, LABELS, MISSING, TEXT, Symbols, day_beside
+from ostler.app.policy.symbols import BUDGETS, LABELS, MISSING, TEXT, Symbols
+from ostler.app.policy.texts import key_of
 from ostler.app.policy.words import Kind as Word
 from ostler.app.policy.words import Pattern
 from ostler.domain.constraint.kinds import KNOWN, Kinds, input_kind
@@ -40,67 +41,7 @@ from ostler.domain.constraint.syntax import (
     walk,
 )
 
-_EXACT_LENGTH_MAX = 1_000
 _OF_THE_TOOL = (("operation",), ("tool", "name"), ("effect",))
-
-
-def key_of(name: Name) -> str:
-    """The unknown that a name stands for: `args.host`, `inputs.region`, `principal.id`."""
-    return ".".join(name.path) if name.path in KNOWN or name.path[0] == "args" else f"inputs.{name.path[0]}"
-
-
-def questions_about_texts(expression: Expression, inputs: Inputs) -> Iterator[tuple[str, Pattern]]:
-    """The patterns that a condition holds against the texts of a call, by the unknown's name."""
-    for part in walk(expression):
-        match part:
-            case Compare():
-                for one, other in ((part.left, part.right), (part.right, part.left)):
-                    yield from _of_comparison(one, other, inputs)
-            case In(item=item, collection=collection) | Has(item=item, collection=collection):
-                yield from _of_membership(item, collection, inputs)
-            case Matches(text=text, pattern=Text(value=glob)):
-                yield from _pattern_for(text, Pattern.glob(glob))
-            case _:
-                pass
-
-
-def _of_comparison(one: Expression, other: Expression, inputs: Inputs) -> Iterator[tuple[str, Pattern]]:
-    match other:
-        case Text(value=text):
-            # What stands beside it in the alphabet tells before from after.
-            nearby = [text, text + "0", text[:-1], day_beside(text, 1), day_beside(text, -1)]
-            for exact in nearby[: 1 if isinstance(one, Call) else None]:
-                if exact is not None:
-                    yield from _pattern_for(one, Pattern(exact))
-        case Number(value=number) if isinstance(one, Call) and one.function == "LENGTH":
-            for length in (number - 1, number, number + 1):
-                if 0 <= length <= _EXACT_LENGTH_MAX and isinstance(one.argument, Name):
-                    yield key_of(one.argument), Pattern("x" * int(length))
-        case Name(path=path) if len(path) == 1 and path[0] in inputs:
-            default = inputs[path[0]].default
-            if isinstance(default, Text):
-                yield from _pattern_for(one, Pattern(default.value))
-        case _:
-            pass
-
-
-def _of_membership(item: Expression, collection: Expression, inputs: Inputs) -> Iterator[tuple[str, Pattern]]:
-    if isinstance(collection, Name) and len(collection.path) == 1 and collection.path[0] in inputs:
-        collection = inputs[collection.path[0]].default or collection
-    if isinstance(collection, ListOf | SetOf):
-        for one in collection.items:
-            if isinstance(one, Text):
-                yield from _pattern_for(item, Pattern.glob(one.value))
-
-
-def _pattern_for(text: Expression, pattern: Pattern) -> Iterator[tuple[str, Pattern]]:
-    match text:
-        case Name():
-            yield key_of(text), pattern
-        case Call(function="LOWER", argument=Name() as inner):
-            yield key_of(inner), Pattern(pattern.text, pattern.is_exact, is_folded=True)
-        case _:
-            pass
 
 
 class Encoder:

@@ -7,9 +7,10 @@ import msgspec
 import z3  # type: ignore[import-untyped]
 
 from ostler.app.policy.case import Case
-from ostler.app.policy.encode import Encoder, questions_about_texts
+from ostler.app.policy.encode import Encoder
 from ostler.app.policy.sorts import Sort, conditions_of, inputs_of, sorts
 from ostler.app.policy.symbols import Symbols
+from ostler.app.policy.texts import questions_about_texts
 from ostler.app.policy.words import Kind, Pattern, kinds
 from ostler.domain.constraint.prepare import exceeded
 from ostler.domain.constraint.syntax import (

@@ -1,7 +1,7 @@
 """The unknowns of a proof: what rules may ask about a call, as terms of z3, and the call that a model describes."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import date, timedelta
+from datetime import date
 from fractions import Fraction
 from typing import Any, cast, get_args
 
@@ -438,11 +438,6 @@ def _is_day(text: str) -> bool:
         return bool(date.fromisoformat(text))
     except ValueError:
         return False
-
-
-def day_beside(text: str, days: int) -> str | None:
-    """The day so many days after the one that a text names; None if it names none."""
-    return (date.fromisoformat(text) + timedelta(days=days)).isoformat() if _is_day(text) else None
 
 
 def _tags_of(schema: Any) -> set[int] | None:

@@ -10,6 +10,8 @@ from ostler.domain.constraint.syntax import Asks, Bound, History, Scope, Target
 from ostler.domain.constraint.targets import Called, concerns
 from ostler.domain.constraint.values import Fault, argument_at
 
+UNITS = 1_000_000_000
+"""Arguments are added up in billionths: so many payments of 0.1 are as much as they should be."""
 Outcome = Literal["ok", "failed", "unknown"]
 
 
@@ -54,7 +56,7 @@ class _Entry(NamedTuple):
     at_us: int
     number: int
     calls: int
-    total: float
+    total: int
     depth: int
     before: "_Entry | None"
     jump: "_Entry | None"
@@ -98,6 +100,12 @@ class Past:
 
     __hash__ = None  # type: ignore[assignment]
 
+    @property
+    def remembered(self) -> int:
+        """How many calls are kept, over all questions."""
+        entries: list[_Entry | None] = [entry for answer in self._answers for entry in (answer.calls, answer.bounds)]
+        return len(self._under_way) + sum(entry.depth for entry in entries if entry is not None)
+
     def begun(self, key: str, called: Called, args: Mapping[str, Any]) -> "Past":
         """A call has begun; `key` tells it from others under way."""
         return self._with(under_way=(*self._under_way, _UnderWay(key, called, args)))
@@ -127,31 +135,26 @@ class Past:
         )
 
     def _answer(self, question: Question, answer: _Answer, now_us: int) -> float:
-        start_us = now_us - question.window_us
-        after = 0
-        open_calls = self._under_way
+        start_us, after, under_way = now_us - question.window_us, 0, self._under_way
         if question.bound is not None:
-            last = answer.bounds if answer.bounds is not None and answer.bounds.at_us > start_us else None
-            is_open = next(
-                (n for n, one in enumerate(open_calls) if concerns((question.bound.target,), one.called)), None
-            )
-            if question.bound.kind == "since":
+            bounding = [n for n, one in enumerate(under_way) if concerns((question.bound.target,), one.called)]
+            last = answer.bounds
+            if last is not None and last.at_us <= start_us:
+                last = None
+            if question.bound.kind == "since" and bounding:
+                after, under_way = self._number, under_way[bounding[-1] + 1 :]
+            elif question.bound.kind == "since":
                 after = last.number if last is not None else 0
-                if is_open is not None:
-                    after = self._number
-                    reversed_at = max(
-                        n for n, one in enumerate(open_calls) if concerns((question.bound.target,), one.called)
-                    )
-                    open_calls = open_calls[reversed_at + 1 :]
             elif last is not None:
                 after = _first_within(last, start_us).number
-            elif is_open is not None:
-                after, open_calls = self._number, open_calls[is_open + 1 :]
+            elif bounding:
+                after, under_way = self._number, under_way[bounding[0] + 1 :]
             else:
                 return 0
-        return _counted(question, answer.calls, start_us, after) + sum(
-            _addend(question, one) for one in open_calls if question.kind != "SUCCEEDED"
-        )
+        found = _counted(question, answer.calls, start_us, after)
+        if question.kind != "SUCCEEDED":
+            found += sum(_addend(question, one) for one in under_way)
+        return found / UNITS if question.kind == "SUM" else found
 
     def _with(
         self,
@@ -177,12 +180,12 @@ def _remembered(
     if concerns(question.targets, call.called) and (outcome == "ok" or question.kind != "SUCCEEDED"):
         calls = _appended(calls, at_us, number, _addend(question, call), question.window_us)
     if question.bound is not None and concerns((question.bound.target,), call.called):
-        bounds = _appended(bounds, at_us, number, 0.0, question.window_us)
+        bounds = _appended(bounds, at_us, number, 0, question.window_us)
     return _Answer(calls, bounds)
 
 
-def _addend(question: Question, call: _UnderWay) -> float:
-    """What a call adds to an answer: 1, or its argument. What is negative or no number adds nothing."""
+def _addend(question: Question, call: _UnderWay) -> int:
+    """What a call adds to an answer: 1, or its argument in `UNITS`. What is negative or no number adds nothing."""
     if not concerns(question.targets, call.called):
         return 0
     if question.kind != "SUM":
@@ -193,10 +196,11 @@ def _addend(question: Question, call: _UnderWay) -> float:
         return 0
     if type(value) not in (int, float) or not math.isfinite(value):
         return 0
-    return float(max(value, 0))
+    units: int = round(value * UNITS)
+    return max(units, 0)
 
 
-def _appended(last: _Entry | None, at_us: int, number: int, addend: float, window_us: int) -> _Entry:
+def _appended(last: _Entry | None, at_us: int, number: int, addend: int, window_us: int) -> _Entry:
     if last is not None and last.depth % _FORGET_EVERY == 0 and _root(last).at_us <= at_us - window_us:
         last = _without_old(last, at_us - window_us)
     if last is None:
@@ -231,12 +235,12 @@ def _without_old(last: _Entry, start_us: int) -> _Entry | None:
         entry = entry.before
     kept: _Entry | None = None
     for entry in reversed(young):
-        before = entry.before.total if entry.before is not None else 0.0
+        before = entry.before.total if entry.before is not None else 0
         kept = _linked(kept, entry, entry.total - before)
     return kept
 
 
-def _linked(last: _Entry | None, entry: _Entry, addend: float) -> _Entry:
+def _linked(last: _Entry | None, entry: _Entry, addend: int) -> _Entry:
     return _appended(last, entry.at_us, entry.number, addend, entry.at_us + 1)
 
 
@@ -257,10 +261,10 @@ def _first_within(last: _Entry, start_us: int) -> _Entry:
     return entry
 
 
-def _counted(question: Question, calls: _Entry | None, start_us: int, after: int) -> float:
+def _counted(question: Question, calls: _Entry | None, start_us: int, after: int) -> int:
     if calls is None:
         return 0
     old = _last_up_to(calls, start_us, after)
     if question.kind == "SUM":
-        return calls.total - (old.total if old is not None else 0.0)
+        return calls.total - (old.total if old is not None else 0)
     return calls.calls - (old.calls if old is not None else 0)

@@ -68,32 +68,3 @@ def _text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return " ".join(_text(item) for item in value)
     return msgspec.json.encode(value).decode()
-
-
-class Verdict(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """What a policy says of one call, and which rule said it (empty: the default)."""
-
-    effect: Literal["allow", "deny", "require"]
-    rule: str = ""
-    reason: str = ""
-    within_s: float | None = None
-
-
-_PRECEDENCE = {"deny": 0, "require": 1, "allow": 2}
-
-
-def judge(policy: Policy, tool: str, arguments: Mapping[str, Any]) -> Verdict:
-    """The verdict of `policy` on a call with validated `arguments`."""
-    best: tuple[int, Rule, str] | None = None
-    for number, rule in enumerate(policy.rules, 1):
-        rank = _PRECEDENCE[rule.effect]
-        if (best is None or rank < best[0]) and matches_any(tool, (rule.tool,)) and arguments_match(rule, arguments):
-            best = (rank, rule, rule.name or f"{policy.name}#{number}")
-            if rank == 0:
-                break
-    if best is not None:
-        _, rule, name = best
-        return Verdict(effect=rule.effect, rule=name, reason=rule.because, within_s=rule.within_s)
-    if policy.default == "allow":
-        return Verdict(effect="allow")
-    return Verdict(effect="deny", rule=f"{policy.name}#default", reason="no rule allows it")

@@ -446,12 +446,12 @@ def _marked(state: State, at_us: int, call: OpenCall, outcome: ToolOutcome | Non
     """A call has begun, or has its outcome."""
     came: Outcome | None = None
     if outcome is not None:
-        came = "ok" if outcome.ok else "unknown" if outcome.kind in _MAYBE else "failed"
+        came = "ok" if outcome.ok else "unknown" if outcome.kind in MAYBE_HAPPENED else "failed"
     mark = Mark(at_us, call.id, call.tool, call.arguments or {}, came)
     return _remembered(_replace(state, calls=state.calls.plus(mark)), mark)
 
 
-_MAYBE = ("unknown", "timeout", "cancelled")
+MAYBE_HAPPENED = ("unknown", "timeout", "cancelled")
 """What may have happened all the same."""
 
 
