@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ostler.app.project import agent_names, find_agent, load_tools
+from ostler.app.project import agent_names, find_agent, load_code
 from ostler.app.settings import resolve
 from ostler.domain.tool import ToolSpec
 from ostler.kernel.errors import DefinitionInvalid, NotFound
@@ -53,7 +53,7 @@ def test_decorated_functions_of_a_file_are_tools(tmp_path: Path) -> None:
         "@tool\ndef go(place: Place) -> str:\n    'Go.'\n    return place.name\n\n"
         "def not_a_tool(): ...\n",
     )
-    (found,) = load_tools([file])
+    (found,) = load_code([file]).tools
     assert found.spec.name == "go"
     assert msgspec.json.encode(found.spec)
 
@@ -71,15 +71,15 @@ def test_decorated_functions_of_a_file_are_tools(tmp_path: Path) -> None:
 def test_a_file_that_brings_no_tools_is_refused_with_its_problem(tmp_path: Path, text: str, problem: str) -> None:
     file = write(tmp_path / "tools.py", text)
     with pytest.raises(DefinitionInvalid) as caught:
-        load_tools([file])
+        load_code([file])
     assert problem in caught.value.message
 
 
 def test_a_missing_file_of_tools_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DefinitionInvalid, match="does not exist"):
-        load_tools([tmp_path / "none.py"])
+        load_code([tmp_path / "none.py"])
     with pytest.raises(DefinitionInvalid, match="is not a Python file that can be read"):
-        load_tools([tmp_path])
+        load_code([tmp_path])
 
 
 def test_a_folder_in_the_place_of_an_agent_is_called_one(tmp_path: Path) -> None:

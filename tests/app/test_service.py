@@ -7,8 +7,8 @@ import pytest
 
 from ostler import Agent, Limits, ModelRef, Price, Principal, Result, Rule, Runtime, Session, tool
 from ostler.app.agents import builtin
-from ostler.app.service import GOAL_BYTES_MAX
 from ostler.domain.model import ModelRequest, UserMessage
+from ostler.domain.screening.screen import GOAL_BYTES_MAX
 from ostler.domain.session.events import (
     AgentCompleted,
     AgentForked,

@@ -13,22 +13,25 @@ import msgspec
 from ostler.adapters.tools.functions import Tool
 from ostler.app import definition
 from ostler.app.models import ModelObject
+from ostler.app.policy.files import load_policy, policy_from
 from ostler.domain.agent import AgentSpec, Limits
 from ostler.domain.constraint.policy import Policy, Rule
 from ostler.domain.model import ModelRef, ModelSettings
 from ostler.domain.registers import RESERVED
 from ostler.domain.schema import validator_for
 from ostler.domain.suggest import did_you_mean
-from ostler.domain.tool import ToolSpec
+from ostler.domain.tool import Isolation, Role, ToolSpec, is_at_least
 from ostler.kernel.errors import DefinitionInvalid, NotFound
+from ostler.runtime.hooks import Hook
 
 
 class Agent:
     """An agent and its code: what it is told, the functions it may call, the model that drives it.
 
     `model` is a name (`anthropic:claude-…`, see `ostler.app.models`), a `ModelRef`, or an object that answers itself
-    (such as `ostler.testing.Scripted`); None takes what the environment offers. `rules` is short for a policy that
-    allows what no rule speaks of.
+    (such as `ostler.testing.Scripted`); None takes what the environment offers. `policy` is one, or a file of rules, or
+    the name of one that comes with Ostler; `rules` is short for a policy that allows what no rule speaks of. `hooks`
+    are asked in their order; `scopes` are what the agent may do at most, whoever it acts for.
     """
 
     def __init__(
@@ -39,6 +42,9 @@ class Agent:
         tools: Sequence[Tool[..., Any]] = (),
         model: str | ModelRef | ModelObject | None = None,
         rules: Sequence[Rule] = (),
+        policy: Policy | Path | str | None = None,
+        hooks: Sequence[Hook] = (),
+        scopes: Sequence[str] = ("*",),
         limits: Limits | None = None,
         settings: ModelSettings | None = None,
         version: int = 1,
@@ -46,22 +52,53 @@ class Agent:
         source = f"agent {name!r}"
         self.tools = _functions(tools, source)
         self.model = _model(model, source)
+        self.hooks = tuple(hooks)
         written = AgentSpec(
             name=name,
             version=version,
             instructions=instructions,
             tools=tuple(tool.spec for tool in self.tools),
-            policy=Policy(name=name, version=version, rules=tuple(rules)),
+            policy=_policy(policy, rules, name, version, source),
             limits=limits or Limits(),
             settings=settings or ModelSettings(),
+            scopes=tuple(scopes),
+            hooks=tuple(dict.fromkeys(hook.name for hook in hooks)),
         )
         # Read like a file: what is stored is what was meant (1 s is 1.0 s), and mistakes are told with their paths.
         self.spec = definition.read(msgspec.to_builtins(written), AgentSpec, source=source)
         check(self.spec, source)
 
 
+def _policy(policy: Policy | Path | str | None, rules: Sequence[Rule], name: str, version: int, source: str) -> Policy:
+    if policy is None:
+        return Policy(name=name, version=version, rules=tuple(rules))
+    if rules:
+        raise DefinitionInvalid(source, [("rules", "are there beside a policy: write them into it")])
+    return policy if isinstance(policy, Policy) else load_policy(str(policy))
+
+
+class ToolTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What an agent's file says of one of its tools; None is what the tool says itself."""
+
+    roles: tuple[Role, ...] | None = None
+    destinations: tuple[str, ...] | None = None
+    isolation: Isolation | None = None
+    timeout_s: float | None = None
+
+    def of(self, spec: ToolSpec) -> ToolSpec:
+        """The tool, as this agent has it. It can ask for more isolation, and not for less."""
+        said = {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}
+        if self.isolation is not None and not is_at_least(self.isolation, spec.isolation):
+            del said["isolation"]
+        return msgspec.structs.replace(spec, **said)
+
+
 class AgentFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An agent as its TOML file has it: an `AgentSpec` whose tools are names or globs of the tools at hand."""
+    """An agent as its TOML file has it: an `AgentSpec` whose tools are names or globs of the tools at hand.
+
+    `policy` may also be the path of a file of rules, relative to this file, or the name of a policy that comes with
+    Ostler. `tool` says more of some of its tools, by their names.
+    """
 
     name: str
     version: int = 1
@@ -74,6 +111,9 @@ class AgentFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     protocol: Literal["react"] = "react"
     on_unknown: Literal["tell", "pause"] = "tell"
     on_refusal: Literal["tell", "end"] = "tell"
+    scopes: tuple[str, ...] = ("*",)
+    hooks: tuple[str, ...] = ()
+    tool: dict[str, ToolTable] = {}
 
 
 def load(path: Path, tools: Sequence[ToolSpec]) -> tuple[AgentSpec, str | None]:
@@ -84,7 +124,7 @@ def load(path: Path, tools: Sequence[ToolSpec]) -> tuple[AgentSpec, str | None]:
         raise NotFound(f"{path} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise DefinitionInvalid(str(path), [("", f"is not UTF-8 text: {error.reason}")]) from error
-    return parse(text, tools, source=str(path))
+    return parse(text, tools, source=str(path), folder=path.parent)
 
 
 def builtin(name: str, tools: Sequence[ToolSpec]) -> tuple[AgentSpec, str | None] | None:
@@ -99,18 +139,30 @@ def builtin_names() -> list[str]:
     return sorted(file.name.removesuffix(".toml") for file in folder.iterdir() if file.name.endswith(".toml"))
 
 
-def parse(text: str, tools: Sequence[ToolSpec], *, source: str) -> tuple[AgentSpec, str | None]:
-    """The agent that a TOML text defines, and the model it names. Raises `DefinitionInvalid` with every problem."""
+def parse(
+    text: str, tools: Sequence[ToolSpec], *, source: str, folder: Path | None = None
+) -> tuple[AgentSpec, str | None]:
+    """The agent that a TOML text defines, and the model it names. Raises `DefinitionInvalid` with every problem.
+
+    A file of rules that it names is relative to `folder`.
+    """
     try:
         data: dict[str, Any] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise DefinitionInvalid(source, [("", f"is not valid TOML: {error}")]) from error
+    if isinstance(place := data.get("policy"), str):
+        is_file = "." in place or "/" in place
+        policy = load_policy(str((folder or Path()) / place) if is_file else place)
+        data["policy"] = msgspec.to_builtins(policy)
     problems = definition.problems_in(data, AgentFile)
     wanted = data.get("tools", [])
     chosen = _choose(wanted, tools, problems) if isinstance(wanted, list) else []
     if problems:
         raise DefinitionInvalid(source, problems)
     file = msgspec.convert(data, AgentFile)
+    if unknown := [(f"tool.{name}", "is none of its tools") for name in file.tool if name not in _names(chosen)]:
+        raise DefinitionInvalid(source, unknown)
+    chosen = [file.tool.get(spec.name, ToolTable()).of(spec) for spec in chosen]
     spec = AgentSpec(
         name=file.name,
         version=file.version,
@@ -122,9 +174,15 @@ def parse(text: str, tools: Sequence[ToolSpec], *, source: str) -> tuple[AgentSp
         protocol=file.protocol,
         on_unknown=file.on_unknown,
         on_refusal=file.on_refusal,
+        scopes=file.scopes,
+        hooks=file.hooks,
     )
     check(spec, source)
     return spec, file.model
+
+
+def _names(tools: Iterable[ToolSpec]) -> set[str]:
+    return {tool.name for tool in tools}
 
 
 def check(spec: AgentSpec, source: str) -> None:
@@ -160,7 +218,9 @@ def _problems_in_numbers(spec: AgentSpec) -> list[definition.Problem]:
 
 
 def _problems_in_rules(spec: AgentSpec) -> list[definition.Problem]:
-    """A rule that can never match protects nobody, and looks as if it did."""
+    """A rule that can never match protects nobody, and looks as if it did. Raises `PolicyInvalid`."""
+    if spec.policy.text:
+        policy_from(spec.policy.text, spec.policy.name, tools=spec.tools)
     problems: list[definition.Problem] = []
     names = [tool.name for tool in spec.tools]
     seen: set[str] = set()

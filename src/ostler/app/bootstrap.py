@@ -9,16 +9,16 @@ import msgspec
 
 from ostler.app.budgets import ledger
 from ostler.app.models import Models
-from ostler.app.plugins import SANDBOXES, STORES, TOOLS, part
+from ostler.app.plugins import STORES, TOOLS, is_installed, part, sandboxes
 from ostler.app.settings import STORE_HINT, Settings, shown
 from ostler.app.vault import lending, seen_secrets, vault
 from ostler.app.world import SystemClock, SystemEntropy
 from ostler.kernel.errors import ConfigurationError, OstlerError, StoreError
 from ostler.kernel.event import StreamId
 from ostler.ports import BlobStore, Clock, Entropy, EventStore, Ledger, Limiter, ToolHost, ViewStore
-from ostler.runtime.examiner import Examiner
+from ostler.runtime.examiner import Examiner, GrantFault
 from ostler.runtime.governor import Governor
-from ostler.runtime.hooks import Hooks
+from ostler.runtime.hooks import Hook, Hooks
 from ostler.runtime.journal import Journal
 from ostler.runtime.pasts import Pasts
 from ostler.runtime.performer import Performer
@@ -78,22 +78,32 @@ class Parts:
     @cached_property
     def shell(self) -> "ShellTools":
         """The host of `shell.run`, which knows whether commands can run here."""
-        shell: ShellTools = part(TOOLS["shell"])({name: part(path)() for name, path in SANDBOXES.items()})
+        settings = self._settings
+        shell: ShellTools = part(TOOLS["shell"])(sandboxes(settings.remote), hosts=settings.hosts)
         return shell
 
     @cached_property
     def tools(self) -> ToolHost:
         """Every tool that can be performed here."""
         hosts = [self.functions, part(TOOLS["files"])(), self.shell]
+        if is_installed("pydantic_monty"):
+            hosts.append(part(TOOLS["code"])())
         toolbox: ToolHost = part(TOOLS["all"])(hosts)
         return lending(toolbox, vault(self._settings.variables.values, self._settings), seen_secrets())
 
-    def know(self, tools: "Sequence[Tool[..., Any]]") -> None:
-        """Make functions callable by the sessions whose agents have them as tools."""
+    def know(self, tools: "Sequence[Tool[..., Any]]", hooks: Sequence[Hook] = ()) -> None:
+        """Make functions callable by the sessions whose agents have them as tools or hooks."""
         for tool in tools:
             self.functions.add(tool)
+        for hook in hooks:
+            self.hooks.add(hook)
 
-    def worker(self, settings: WorkerSettings, trouble: Callable[[StreamId | None, OstlerError], None]) -> Worker:
+    def worker(
+        self,
+        settings: WorkerSettings,
+        trouble: Callable[[StreamId | None, OstlerError], None],
+        grant_fault: GrantFault | None = None,
+    ) -> Worker:
         """A worker that has not started. The limits of the project hold for it, unless it names caps of its own."""
         performer = Performer(
             self.models.provider,
@@ -101,7 +111,7 @@ class Parts:
             self.blobs,
             self.clock,
             self.entropy,
-            examiner=self._examiner(trouble),
+            examiner=self._examiner(trouble, grant_fault),
         )
         if not settings.caps:
             settings = msgspec.structs.replace(settings, caps=self._limits.caps)
@@ -118,7 +128,9 @@ class Parts:
             governor=self.governor,
         )
 
-    def _examiner(self, trouble: Callable[[StreamId | None, OstlerError], None]) -> Examiner:
+    def _examiner(
+        self, trouble: Callable[[StreamId | None, OstlerError], None], grant_fault: GrantFault | None
+    ) -> Examiner:
         """What finds out about calls what their sessions do not know."""
         return Examiner(
             self.clock,
@@ -127,6 +139,7 @@ class Parts:
             spending=Spending(
                 self.ledger, self._settings.budgets.budgets, self.clock, self.journal.facts, trouble=trouble
             ),
+            grant_fault=grant_fault,
         )
 
     def projector(

@@ -16,7 +16,7 @@ from ostler.app.checkup import findings
 from ostler.app.models import Models
 from ostler.app.overview import Watch
 from ostler.app.plugins import SANDBOXES, STORES, part
-from ostler.app.project import agent_names, find_agent, load_tools
+from ostler.app.project import agent_names, find_agent, load_code
 from ostler.app.settings import PROJECT_FILE, Settings, shown
 from ostler.kernel.errors import OstlerError, SandboxUnavailable, StoreError
 from ostler.ports import Finding
@@ -82,7 +82,7 @@ def _project(settings: Settings, problem: OstlerError | None) -> tuple[Finding, 
         todo = f"Nothing is needed; a file {PROJECT_FILE} makes a folder a project, with a store and agents of its own."
         return Finding("project", "ok", f"none at {settings.folder} or above", todo), ()
     try:
-        tools = load_tools(settings.tools)
+        tools = load_code(settings.tools).tools
     except OstlerError as error:
         return Finding("project", "bad", error.message, error.hint), None
     return Finding("project", "ok", f"{settings.folder} ({len(tools)} tools of its own)"), tools

@@ -217,3 +217,14 @@ def _is_wider(one: Grant, other: Grant) -> bool:
     is_longer = other.expires_us is not None and (one.expires_us is None or one.expires_us > other.expires_us)
     more = outside(one.scopes, other.scopes) or outside(one.tools, other.tools)
     return not is_same or is_longer or one.depth > other.depth or bool(more)
+
+
+async def grant_problems(parts: Parts, grant: Grant, by: Principal) -> list[str]:
+    """Why `by` cannot start a session under this grant; nothing if it is theirs, and in force."""
+    if (grant.tenant, grant.subject) != (by.tenant, by.id):
+        return [f"{grant.id} is not a grant of {by.id}"]
+    directory = await identity_of(parts, by.tenant).directory()
+    if directory.grants.get(grant.id) != grant:
+        return [f"{grant.id} was not issued here: `ostler token list` shows those that were"]
+    fault = directory.fault(grant.id, parts.clock.now_us())
+    return [fault] if fault else []

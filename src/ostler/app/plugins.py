@@ -1,5 +1,6 @@
 """Parts that are imported only when they are used, by name, so that nobody pays for what they do not need."""
 
+import importlib.util
 import pkgutil
 from typing import Any
 
@@ -76,6 +77,11 @@ def sandboxes(remote: str | None = None) -> dict[str, Any]:
                 f"The sandbox {remote!r} cannot be found: {error}.", hint="Write module:Class, as Python imports it."
             ) from error
     return made
+
+
+def is_installed(module: str) -> bool:
+    """Whether a library is there, without importing it."""
+    return importlib.util.find_spec(module) is not None
 
 
 def part(path: str, *, extra: str = "") -> Any:

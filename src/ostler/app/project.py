@@ -1,10 +1,10 @@
-"""What a project brings along: its agents, and the Python functions that they may use as tools."""
+"""What a project brings along: its agents, and the Python functions that they use as tools and hooks."""
 
 import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -15,6 +15,7 @@ from ostler.domain.agent import AgentSpec
 from ostler.domain.suggest import did_you_mean
 from ostler.domain.tool import ToolSpec
 from ostler.kernel.errors import DefinitionInvalid, NotFound
+from ostler.runtime.hooks import Hook
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -25,9 +26,17 @@ class Found(msgspec.Struct, frozen=True):
     source: str
 
 
-def load_tools(paths: Sequence[Path]) -> list[Tool[..., Any]]:
-    """The `@tool` functions of these Python files, which are run for it. Raises `DefinitionInvalid`."""
-    return [tool for path in paths for tool in _tools_of(path)]
+class Code(NamedTuple):
+    """The functions of a project that agents may use as tools, and those that are asked at hooks."""
+
+    tools: list[Tool[..., Any]]
+    hooks: list[Hook]
+
+
+def load_code(paths: Sequence[Path]) -> Code:
+    """The `@tool` and `@hook` functions of these Python files, which are run for it. Raises `DefinitionInvalid`."""
+    found = [one for path in paths for one in _functions_of(path)]
+    return Code([one for one in found if isinstance(one, Tool)], [one for one in found if isinstance(one, Hook)])
 
 
 def find_agent(name: str, settings: Settings, tools: Sequence[ToolSpec]) -> Found:
@@ -58,7 +67,7 @@ def agent_names(settings: Settings) -> list[str]:
     return sorted(own | set(agents.builtin_names()))
 
 
-def _tools_of(path: Path) -> list[Tool[..., Any]]:
+def _functions_of(path: Path) -> list[Tool[..., Any] | Hook]:
     name = f"ostler_project_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if not path.exists():
@@ -74,7 +83,7 @@ def _tools_of(path: Path) -> list[Tool[..., Any]]:
     except (Exception, SystemExit) as error:
         where = f"line {error.lineno}: " if isinstance(error, SyntaxError) else ""
         raise DefinitionInvalid(str(path), [("", f"{where}{type(error).__name__}: {error}")]) from error
-    found = [value for value in vars(module).values() if isinstance(value, Tool)]
+    found = [value for value in vars(module).values() if isinstance(value, Tool | Hook)]
     if not found:
-        raise DefinitionInvalid(str(path), [("", "has no function with the decorator @tool")])
+        raise DefinitionInvalid(str(path), [("", "has no function with the decorator @tool or @hook")])
     return found

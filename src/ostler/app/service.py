@@ -12,8 +12,10 @@ import msgspec
 
 from ostler.app.bootstrap import Parts, connect
 from ostler.app.governance import Governing, in_force
+from ostler.app.identity import Identity, grant_problems, identity_of
 from ostler.app.lists import session_views
 from ostler.app.models import Choice
+from ostler.app.policy.files import load_policy
 from ostler.app.settings import Settings, resolve
 from ostler.domain.agent import AgentSpec
 from ostler.domain.constraint.policy import Policy
@@ -24,6 +26,7 @@ from ostler.domain.housekeeping import ERASED
 from ostler.domain.identity import LOCAL_USER, Principal
 from ostler.domain.model import ModelRef
 from ostler.domain.scheduling import EVERYONE
+from ostler.domain.screening.screen import screen_goal
 from ostler.domain.session import commands as command
 from ostler.domain.session.commands import SessionCommand
 from ostler.domain.session.events import (
@@ -56,7 +59,6 @@ from ostler.views.sessions import SessionView, view
 if TYPE_CHECKING:
     from ostler.app.agents import Agent
 
-GOAL_BYTES_MAX = 256 * 1024
 PRIORITY_MAX = 1_000
 """Priorities go from minus this to this; each that is in use is a lane of its own in the queue."""
 WAIT_S = 5.0
@@ -108,6 +110,7 @@ class Runtime:
         self._parts: Parts | None = None
         self._worker: Worker | None = None
         self._projector: asyncio.Task[None] | None = None
+        self._directories: dict[str, Identity] = {}
         self._collect_after = gc.get_threshold()
         self.on_trouble: Callable[[str, OstlerError], None] = lambda name, error: self.troubles.append((name, error))
 
@@ -168,7 +171,11 @@ class Runtime:
         parts = self._open_parts()
         if self._worker is not None:
             raise UsageError("This runtime has a worker already.")
-        self._worker = parts.worker(settings, lambda stream, error: self._troubled(stream, error))
+        self._worker = parts.worker(
+            settings,
+            lambda stream, error: self._troubled(stream, error),
+            grant_fault=self._grant_fault,
+        )
         first, *rest = self._collect_after
         if first:
             gc.set_threshold(max(first, COLLECT_AFTER), *rest)
@@ -188,11 +195,13 @@ class Runtime:
         workspace: str | Path | None = None,
         sandbox: str | None = None,
         priority: int = 0,
+        policy: Policy | str | None = None,
         inputs: Mapping[str, Any] | None = None,
         grant: Grant | None = None,
     ) -> "Session":
         """Start a session; it is durable when this returns. Of those that are due, higher `priority` goes first.
 
+        `policy` holds above the agent's own (a policy, a file of rules, or the name of one that comes with Ostler).
         `inputs` are the values of what the policies declare; `grant` bounds what it may do, beyond the rights of `by`
         and of the agent. What would keep it from working is found out before there is one: raises `DefinitionInvalid`,
         `ConfigurationError` (no model), `SandboxUnavailable` (it may run commands, and they cannot be isolated here),
@@ -201,8 +210,6 @@ class Runtime:
         parts = self._open_parts()
         if not isinstance(goal, str):
             raise DefinitionInvalid("the start", [("goal", f"expected text, got {type(goal).__name__}")])
-        if len(goal.encode()) > GOAL_BYTES_MAX:
-            raise DefinitionInvalid("the start", [("goal", f"is longer than {GOAL_BYTES_MAX} bytes")])
         if abs(priority) > PRIORITY_MAX:
             problem = f"is not between -{PRIORITY_MAX} and {PRIORITY_MAX}: {priority}"
             raise DefinitionInvalid("the start", [("priority", problem)])
@@ -214,6 +221,13 @@ class Runtime:
         if spec.tool("shell.run") is not None:
             await parts.shell.ready(isolation)
         held = await in_force(parts, by.tenant)
+        above = () if policy is None else (policy if isinstance(policy, Policy) else load_policy(policy),)
+        layers, given = (*held.layers, *above), dict(inputs or {})
+        problems = screen_goal(goal) + Guard(spec.policy, layers, held.shadow).problems_with(given)
+        if grant is not None:
+            problems += [("grant", problem) for problem in await grant_problems(parts, grant, by)]
+        if problems:
+            raise DefinitionInvalid("the start", problems)
         now = parts.clock.now_us()
         name = make_id("ses", now // 1000, _chance(parts.entropy))
         folder = str(_workspace(workspace)) if workspace is not None else None
@@ -229,10 +243,11 @@ class Runtime:
                 folder,
                 isolation,
                 priority,
-                held.layers,
+                layers,
                 held.shadow,
-                dict(inputs or {}),
+                given,
                 grant,
+                bool(self.settings.budgets.budgets),
             ),
         )
         self._wake()
@@ -306,7 +321,7 @@ class Runtime:
     def _know(self, agent: "Agent") -> None:
         """Make an agent's code reachable for its sessions, and let the worker take them."""
         parts = self._open_parts()
-        parts.know(agent.tools)
+        parts.know(agent.tools, agent.hooks)
         model = agent.model
         if model is not None and not isinstance(model, str | ModelRef):
             parts.models.add(model.ref, model)
@@ -337,6 +352,12 @@ class Runtime:
         if self._parts is None:
             raise UsageError("The runtime is not open.", hint="Write `async with Runtime.open(...) as runtime:`.")
         return self._parts
+
+    async def _grant_fault(self, tenant: str, grant: str) -> str:
+        """Why nothing may be done under a grant any more. What was read of a directory is kept."""
+        if tenant not in self._directories:
+            self._directories[tenant] = identity_of(self._open_parts(), tenant)
+        return await self._directories[tenant].fault(grant)
 
     def _wake(self, stream: StreamId | None = None) -> None:
         if self._worker is not None:

@@ -26,14 +26,17 @@ class ProjectFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `agents` is the folder of agent files, `tools` Python files whose `@tool` functions agents may use, `prices` maps
     a model (`anthropic:claude-…`) to its price, `relays` are where the log is handed on to, `limits` are what tenants,
-    agents and providers may have of all workers together, `budgets` what may be used within a time.
+    agents and providers may have of all workers together, `budgets` what may be used within a time. `remote` is a
+    sandbox of the user's own (`module:Class`), and `hosts` are those that commands may reach (`api.example.com:443`).
     """
 
     store: str | None = None
     model: str | None = None
     agents: str = "agents"
     tools: tuple[str, ...] = ()
-    sandbox: Literal["bwrap", "none"] | None = None
+    sandbox: Literal["bwrap", "landlock", "remote", "none"] | None = None
+    remote: str | None = None
+    hosts: tuple[str, ...] = ()
     prices: dict[str, Price] = {}
     relays: dict[str, RelayTable] = {}
     limits: LimitTables = LimitTables()
@@ -74,6 +77,8 @@ class Settings(msgspec.Struct, frozen=True):
     agents: Path = Path("agents")
     tools: tuple[Path, ...] = ()
     sandbox: str = "bwrap"
+    remote: str | None = None
+    hosts: tuple[str, ...] = ()
     prices: dict[str, Price] = {}
     relays: dict[str, RelayTarget] = {}
     limits: LimitTables = LimitTables()
@@ -111,6 +116,8 @@ def resolve(
         agents=base / project.agents,
         tools=tuple(base / tool for tool in project.tools),
         sandbox=project.sandbox or "bwrap",
+        remote=project.remote,
+        hosts=project.hosts,
         prices=project.prices,
         relays=_relays(project.relays, environ, base),
         limits=_limits(project.limits, base),

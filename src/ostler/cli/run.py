@@ -8,7 +8,7 @@ from typing import Any, TextIO, TypeVar
 
 import click
 
-from ostler.app.project import find_agent, load_tools
+from ostler.app.project import find_agent, load_code
 from ostler.app.service import PRIORITY_MAX, Runtime, Session
 from ostler.app.settings import Settings
 from ostler.cli.base import find_session, settings, settings_of_existing
@@ -130,7 +130,7 @@ def _in_foreground(
     async def work() -> Followed:
         async with Runtime.open(known, worker=False) as runtime:
             _leave_on_signals(runtime)
-            runtime.parts.know(load_tools(known.tools))
+            runtime.parts.know(*load_code(known.tools))
             session, after = await begin(runtime, known)
             names.append(session.id)
             if detach:

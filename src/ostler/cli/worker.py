@@ -5,7 +5,7 @@ import asyncio
 import click
 
 import ostler
-from ostler.app.project import load_tools
+from ostler.app.project import load_code
 from ostler.app.service import Runtime
 from ostler.app.settings import shown
 from ostler.cli.base import settings
@@ -75,7 +75,7 @@ def worker(
         async with Runtime.open(known, worker=False) as runtime:
             _stop_on_signals(runtime, stop)
             tell_troubles(runtime)
-            runtime.parts.know(load_tools(known.tools))
+            runtime.parts.know(*load_code(known.tools))
             running = await runtime.work(wanted)
 
             def on_hold(stream: StreamId, holds: bool) -> None:

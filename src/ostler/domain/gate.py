@@ -110,7 +110,7 @@ def judge_model(state: State, at_us: int) -> Judgement:
 
 def needs_examination(state: State, spec: ToolSpec | None) -> bool:
     """Whether something must be found out about a call of this tool (None: of the model) before it is judged."""
-    if state.is_budgeted or state.agent.hooks:
+    if state.is_budgeted or state.agent.hooks or (state.grant is not None and spec is not None):
         return True
     return bool(state.guard.questions) and state.guard.asks_others_about(called(spec, state.model.name))
 

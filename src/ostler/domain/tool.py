@@ -1,6 +1,6 @@
 """What a tool promises, what is asked of it, and what came of it."""
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -25,6 +25,15 @@ Isolation = Literal["none", "interpreter", "landlock", "bwrap", "remote"]
 `bwrap`        a process of another user, in namespaces of its own, with a filter of system calls and limits
 `remote`       another kernel or machine
 """
+
+TIERS: tuple[Isolation, ...] = get_args(Isolation)
+"""From the weakest to the strongest."""
+
+
+def is_at_least(tier: Isolation, minimum: Isolation) -> bool:
+    """Whether one tier is as strong as another, or stronger."""
+    return TIERS.index(tier) >= TIERS.index(minimum)
+
 
 Role = Literal[
     "reads_untrusted",
@@ -82,7 +91,8 @@ class ToolSpec(msgspec.Struct, frozen=True, omit_defaults=True):
 class ToolRequest(msgspec.Struct, frozen=True, gc=False):
     """One attempt of an allowed call. `key` is the same for every attempt (`ses_…/3.1`).
 
-    `workspace` is the folder the session may work in and `sandbox` the isolation it was started with. A program that an
+    `workspace` is the folder the session may work in and `sandbox` the isolation it was started with;
+    `isolation` is the weakest tier that the call may run in. A program that an
     agent wrote may call `callable_tools`; where it was suspended by such a call before, `snapshot` is what it was then,
     and `answer` what came of the call.
     """
@@ -95,6 +105,7 @@ class ToolRequest(msgspec.Struct, frozen=True, gc=False):
     attempt: int = 1
     workspace: str | None = None
     sandbox: str = "bwrap"
+    isolation: Isolation = "none"
     callable_tools: tuple[ToolSpec, ...] = ()
     snapshot: bytes | None = None
     answer: "ToolOutcome | None" = None

@@ -1,11 +1,12 @@
 """Finds out what a session does not know of a call: what hooks say, other sessions did, and budgets leave."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from ostler.domain import context, gate
 from ostler.domain.budget import Left, rate
 from ostler.domain.constraint.syntax import Scope
+from ostler.domain.grant import Grant
 from ostler.domain.guard import called
 from ostler.domain.hook import (
     Continue,
@@ -33,6 +34,7 @@ from ostler.runtime.hooks import Hooks
 from ostler.runtime.pasts import Pasts
 from ostler.runtime.spending import Booking, Spending, spender, worst_of
 
+GrantFault = Callable[[str, str], Awaitable[str]]
 HOLDS = 3.0
 """A reservation is overdue after so many times as long as the call may take."""
 _BUDGET = frozenset({"budget.tokens_left", "budget.cost_left", "budget.calls_left"})
@@ -48,7 +50,10 @@ class Examiner:
         hooks: Hooks | None = None,
         pasts: Pasts | None = None,
         spending: Spending | None = None,
+        grant_fault: GrantFault | None = None,
     ) -> None:
+        """`grant_fault` says why nothing may be done under a grant of a tenant any more; empty if it is in force."""
+        self._grant_fault = grant_fault
         self._clock = clock
         self._hooks = hooks
         self._pasts = pasts
@@ -62,6 +67,8 @@ class Examiner:
             return CallExamined(work.name, refused=f"it could not be examined: {error.message}")
 
     async def _examine(self, state: State, work: ExamineWork) -> CallExamined:
+        if state.grant is not None and work.asked is not None and (fault := await self._fault_of(state.grant)):
+            return CallExamined(work.name, refused=fault)
         rulings, rewritten = await self._ask_before(state, work)
         if work.name == gate.END or combine(rulings).effect == "deny":
             return CallExamined(work.name, hooks=rulings, arguments=rewritten)
@@ -82,6 +89,11 @@ class Examiner:
             cost_left_microusd=left.microusd,
             calls_left=left.calls,
         )
+
+    async def _fault_of(self, grant: Grant) -> str:
+        if self._grant_fault is None:
+            raise ConfigurationError("Nobody knows here whether a grant is still in force.")
+        return await self._grant_fault(grant.tenant, grant.id)
 
     async def _answers(self, state: State) -> tuple[float, ...]:
         """What other sessions did, as far as policies ask. Raises `ConfigurationError` where nobody can look."""

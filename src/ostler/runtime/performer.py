@@ -117,6 +117,7 @@ class Performer:
             attempt=call.attempt,
             workspace=state.workspace,
             sandbox=state.sandbox,
+            isolation=spec.isolation,
             callable_tools=_callable(state, spec),
             snapshot=call.snapshot,
             answer=call.answer,

@@ -160,7 +160,3 @@ async def test_the_tool_answers_with_the_value_and_what_was_printed():
         assert "NameError" in (await tools.perform(request)).output
     finally:
         await tools.close()
-
-
-def test_a_program_that_waits_is_no_outcome():
-    assert outcome_of(Suspended("files_read", {}, b"")).kind == "blocked"

@@ -1,5 +1,7 @@
 """The past judged by other rules: what really happened in sessions is what the rules of then say again."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -22,7 +24,7 @@ DENY tool.pay IF COUNT(tool.pay) WITHIN 1h >= 2
 DENY tool.send IF HAPPENED(tool.look) WITHIN 1h UNLESS args.to FROM user
 LIMIT tool.look TO 2 PER 1h PER tenant
 """
-EVERYTHING = [
+EVERYTHING: list[tuple[str, dict[str, Any]]] = [
     ("pay", {"amount": 5}),
     ("rob", {}),
     ("pay", {"amount": 500}),

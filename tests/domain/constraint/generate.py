@@ -294,6 +294,42 @@ policies = st.builds(
     ),
 )
 
+simple = st.one_of(
+    st.builds(
+        s.Compare, operator=comparisons, left=st.sampled_from(["args.n1", "session.steps"]).map(name), right=small
+    ),
+    st.builds(s.Compare, operator=comparisons, left=small, right=st.just(name("args.n1"))),
+    st.builds(s.Compare, operator=equalities, left=st.just(name("args.t1")), right=word),
+    st.builds(s.In, item=st.just(name("args.t1")), collection=word_sets),
+    st.builds(s.Has, collection=st.just(name("context.labels")), item=word),
+    st.builds(s.Compare, operator=equalities, left=st.just(name("args.b1")), right=boolean),
+    st.just(name("args.b1")),
+)
+shallow = st.one_of(simple, simple.map(lambda one: s.Not(operand=one)))
+conjunctions = st.lists(shallow, min_size=2, max_size=4).map(lambda parts: _flat(s.And, parts))
+everything = (s.Target(space="operation"),)
+dense = st.builds(
+    s.Parsed,
+    name=st.just("house"),
+    version=st.just(1),
+    default=st.just("deny"),
+    statements=st.tuples(
+        st.lists(st.builds(s.Deny, targets=st.just(everything), condition=conjunctions), max_size=20),
+        st.lists(st.builds(s.Allow, targets=st.just(everything), condition=shallow | conjunctions), max_size=10),
+    ).map(lambda both: (*both[0], *both[1])),
+)
+"""Many short rules about the same few facts: what the sieve is for."""
+
+plain_calls = st.builds(
+    Facts,
+    tool=st.just("pay"),
+    args=st.fixed_dictionaries(
+        {"n1": st.sampled_from(SOME_NUMBERS), "t1": st.sampled_from(SOME_TEXTS), "b1": st.booleans()}
+    ),
+    steps=st.integers(0, 3),
+    labels=st.sampled_from([frozenset(), frozenset({"a", "b"}), frozenset({"a.x"})]),
+)
+
 odd: st.SearchStrategy[Any] = st.sampled_from([None, "2", True, float("nan"), float("inf"), [], {}, 10**400])
 
 

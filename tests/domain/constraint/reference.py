@@ -1,6 +1,7 @@
 """What a policy says of a call, computed as simply as can be: the oracle of the compiler."""
 
 import math
+import operator
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -284,19 +285,13 @@ class Reference:
                 return self.facts.args.get(path[1]) is not None
             case s.Arithmetic():
                 left, right = self.value(e.left), self.value(e.right)
-                match e.operator:
-                    case "+":
-                        result = left + right
-                    case "-":
-                        result = left - right
-                    case "*":
-                        result = left * right
-                    case "/":
-                        result = left / right
+                calculations = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
+                result = calculations[e.operator](left, right)
                 if isinstance(result, float) and not math.isfinite(result):
                     raise Wrong
                 return result
-        raise AssertionError(e)
+            case _:
+                raise AssertionError(e)
 
     def certain(self, e: s.Expression, wanted: bool) -> Any:
         return self.known(e)

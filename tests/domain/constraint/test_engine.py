@@ -1,16 +1,19 @@
 """The compiled verdict is that of a naive reading of the rules, for any policy and any call."""
 
-from typing import Any
-
+import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from benchmarks import verdicts
 from ostler.domain.constraint import syntax as s
 from ostler.domain.constraint.check import check
-from ostler.domain.constraint.compile import compile_policy, policy_of
+from ostler.domain.constraint.compile import Compiled, policy_of
 from ostler.domain.constraint.facts import Facts
 from ostler.domain.constraint.parser import parse
 from ostler.domain.constraint.printer import show
-from tests.domain.constraint.generate import calls, policies, trees
+from ostler.domain.constraint.program import Program
+from ostler.domain.constraint.targets import Called
+from tests.domain.constraint.generate import calls, dense, plain_calls, policies, trees
 from tests.domain.constraint.reference import Reference
 
 
@@ -24,15 +27,32 @@ def test_what_is_printed_reads_as_what_it_was(parsed: s.Parsed) -> None:
 @settings(max_examples=300, deadline=None)
 def test_the_compiled_verdict_is_the_naive_one(parsed: s.Parsed, facts: Facts) -> None:
     assert check(parsed) == []
-    compiled = compile_policy(policy_of(show(parsed)))
+    compiled = Compiled(policy_of(show(parsed)))
     found = compiled.judge(facts)
     assert (found.effect, found.rule) == Reference(parsed, compiled.history, facts).verdict(), show(parsed)
-    called: Any = compiled.program(compiled_as(facts))
-    assert called.judge_in_order(facts) == found, show(parsed)
+    assert compiled.program(called_in(facts)).judge_in_order(facts) == found, show(parsed)
     assert compiled.explain(facts).verdict == found
 
 
-def compiled_as(facts: Facts) -> Any:
-    from ostler.domain.constraint.targets import Called
+@given(dense, st.lists(plain_calls, min_size=20, max_size=20))
+@settings(max_examples=100, deadline=None)
+def test_the_sieve_lets_nothing_through_and_holds_nothing_back(parsed: s.Parsed, some: list[Facts]) -> None:
+    compiled = Compiled(policy_of(show(parsed)))
+    for facts in some:
+        found = compiled.judge(facts)
+        assert (found.effect, found.rule) == Reference(parsed, (), facts).verdict(), show(parsed)
 
+
+def test_calls_that_pass_are_judged_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the sieve would be right and useless."""
+    asked: list[int] = []
+    monkeypatch.setattr(Program, "holds", lambda self, number, values: asked.append(number))
+    compiled = Compiled(policy_of(verdicts.our_rules(100)))
+    for facts in verdicts.calls(compiled, 20):
+        asked.clear()
+        assert compiled.judge(facts).effect == "allow"
+        assert asked == []
+
+
+def called_in(facts: Facts) -> Called:
     return Called(facts.operation, facts.tool, facts.roles, facts.effect)

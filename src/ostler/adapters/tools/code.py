@@ -14,6 +14,7 @@ again, and is a few kilobytes for ordinary code. Resume only snapshots that Ostl
 
 import asyncio
 import json
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from threading import Lock
@@ -24,7 +25,7 @@ import pydantic_monty as monty
 from msgspec import Meta
 
 from ostler.adapters.tools.functions import FunctionTools, tool
-from ostler.domain.tool import FailureKind, ToolOutcome, ToolRequest, failed, succeeded
+from ostler.domain.tool import FailureKind, Isolation, Suspension, ToolOutcome, ToolRequest, ToolSpec, failed, succeeded
 
 PRINTED_MAX = 64 * 1024
 """How many bytes a program may print in all."""
@@ -184,38 +185,61 @@ class Interpreter:
 
 
 class CodeTools(FunctionTools):
-    """Hosts `code.run`: a program that calls no other tool. One that does needs an `Interpreter` and a loop."""
+    """Hosts `code.run`. A program calls the agent's other tools by their names, with `_` for what no name may hold.
+
+    At each call it is suspended, and what comes of `perform` is no outcome yet: the runtime puts the call through the
+    gate, and has the program go on with what came of it.
+    """
 
     def __init__(self, interpreter: Interpreter | None = None) -> None:
         self._interpreter = own = interpreter or Interpreter()
 
         @tool(name="code.run", effect="read", timeout_s=30.0)
         async def run(request: ToolRequest, code: Annotated[str, Meta(min_length=1)]) -> ToolOutcome:
-            """Run a Python program that only computes, and return the value of its last expression.
+            """Run a Python program, and return the value of its last expression.
 
             There are no files, no network and no packages but parts of the standard library (json, re, math, datetime,
-            itertools …).
+            itertools …). Your other tools are functions, with `_` in place of a dot: files_read(path="a.txt").
 
             Args:
                 code: The program. What it prints is returned, too.
             """
-            return outcome_of(await own.start(code, {}))
+            names = {_function_name(spec.name): spec for spec in request.callable_tools}
+            if request.snapshot is not None and request.answer is not None:
+                step = await own.resume(request.snapshot, request.answer)
+            else:
+                step = await own.start(code, {name: list(_parameters(spec)) for name, spec in names.items()})
+            if isinstance(step, Suspended):
+                waits_for = Suspension(names[step.function].name, step.arguments, step.snapshot)
+                return ToolOutcome(ok=True, output="", suspension=waits_for)
+            return outcome_of(step)
 
         super().__init__([run])
+
+    def tier(self, request: ToolRequest) -> Isolation:
+        return "interpreter"
 
     async def close(self) -> None:
         await self._interpreter.close()
 
 
-def outcome_of(step: Finished | Failed | Suspended) -> ToolOutcome:
+def _function_name(tool: str) -> str:
+    """What a tool is called in a program."""
+    return re.sub(r"\W", "_", tool)
+
+
+def _parameters(spec: ToolSpec) -> Mapping[str, Any]:
+    properties: Mapping[str, Any] = spec.parameters.get("properties", {})
+    return properties
+
+
+def outcome_of(step: Finished | Failed) -> ToolOutcome:
     """What a model is told of a program that has ended."""
     match step:
         case Finished():
             return succeeded({"value": step.value, "printed": step.printed})
         case Failed():
             return failed(step.kind, step.reason + (f"\nprinted: {step.printed}" if step.printed else ""))
-        case Suspended():
-            return failed("blocked", f"the program waits for {step.function}")
         case _:
             assert_never(step)
 

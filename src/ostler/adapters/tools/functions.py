@@ -4,14 +4,26 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from typing import Any, Generic, ParamSpec, TypeVar, get_args, overload
 
 import msgspec
 
 from ostler.adapters.tools.signature import convert, read_signature, to_json
 from ostler.adapters.tools.thread import in_thread
 from ostler.domain.secret import OURS, is_lendable
-from ostler.domain.tool import Effect, FailureKind, ToolOutcome, ToolRequest, ToolSpec, failed, succeeded
+from ostler.domain.tool import (
+    TIERS,
+    Effect,
+    FailureKind,
+    Isolation,
+    Role,
+    ToolOutcome,
+    ToolRequest,
+    ToolSpec,
+    failed,
+    is_at_least,
+    succeeded,
+)
 from ostler.kernel.errors import DefinitionInvalid, SandboxUnavailable, ToolError, ToolNotFound, ToolTimeout, UsageError
 
 P = ParamSpec("P")
@@ -42,6 +54,11 @@ class Tool(Generic[P, R]):
         self.spec = msgspec.structs.replace(
             spec, description=spec.description or signature.description, parameters=signature.parameters
         )
+        unknown = [name for name in spec.destinations if name not in signature.parameters["properties"]]
+        if unknown:
+            raise DefinitionInvalid(
+                f"tool {spec.name!r}", [("destinations", f"{name!r} is no parameter") for name in unknown]
+            )
         self._arguments = signature.arguments
         self._request = signature.request
         self._is_async = inspect.iscoroutinefunction(function)
@@ -98,6 +115,10 @@ def tool(
     timeout_s: float = 60.0,
     scopes: Sequence[str] = (),
     credentials: Sequence[str] = (),
+    roles: Sequence[Role] = (),
+    destinations: Sequence[str] = (),
+    isolation: Isolation = "none",
+    returns: dict[str, Any] | None = None,
     reconcile: Reconcile | None = None,
 ) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
 
@@ -111,6 +132,10 @@ def tool(
     timeout_s: float = 60.0,
     scopes: Sequence[str] = (),
     credentials: Sequence[str] = (),
+    roles: Sequence[Role] = (),
+    destinations: Sequence[str] = (),
+    isolation: Isolation = "none",
+    returns: dict[str, Any] | None = None,
     reconcile: Reconcile | None = None,
 ) -> Any:
     """Make a function a tool.
@@ -121,7 +146,10 @@ def tool(
 
     A plain function runs in a thread of its own: cancelling stops it at its next Python instruction, but nothing stops
     one that is blocked inside C code. Without `effect` a tool is taken to be one that must never be repeated.
-    `credentials` are names in the vault, whose values `ostler.credential` gives while the function is called.
+    `credentials` are names in the vault, whose values `ostler.credential` gives while the function is called. `roles`
+    say what it does that policies care about, and `destinations` which arguments say where something goes or what is
+    acted upon. A result that does not fit the JSON Schema `returns` is withheld. `isolation` is the weakest tier in
+    which it may run; a function runs in this process, and so can only promise `none`.
     Raises `DefinitionInvalid` with every problem that the function has.
     """
 
@@ -134,6 +162,10 @@ def tool(
             timeout_s=timeout_s,
             scopes=tuple(scopes),
             credentials=tuple(credentials),
+            roles=tuple(roles),
+            destinations=tuple(destinations),
+            isolation=isolation,
+            returns=returns,
         )
         if problems := _problems(spec, reconcile):
             raise DefinitionInvalid(f"tool {spec.name!r}", problems)
@@ -160,7 +192,18 @@ class FunctionTools:
     def specs(self) -> Sequence[ToolSpec]:
         return [tool.spec for tool in self._tools.values()]
 
+    def tier(self, request: ToolRequest) -> Isolation:
+        """Where the call would run: in this process, unless a host does better."""
+        return "none"
+
     async def perform(self, request: ToolRequest) -> ToolOutcome:
+        """Raises `SandboxUnavailable` for a call that must not run in so weak a tier; it is never silently lowered."""
+        tier = self.tier(request)
+        if not is_at_least(tier, request.isolation):
+            raise SandboxUnavailable(
+                f"{request.tool} must run in {request.isolation!r} at least, and would run in {tier!r} here.",
+                hint="Start the session with a stronger --sandbox, or use a tool that runs in one.",
+            )
         return await self._tool(request).perform(request)
 
     async def reconcile(self, request: ToolRequest) -> ToolOutcome | None:
@@ -196,6 +239,13 @@ def _problems(spec: ToolSpec, reconcile: Reconcile | None) -> list[tuple[str, st
         for name in spec.credentials
         if not is_lendable(name)
     ]
+    problems += [
+        ("roles", f"{role!r} is none of {', '.join(get_args(Role))}")
+        for role in spec.roles
+        if role not in get_args(Role)
+    ]
+    if spec.isolation not in TIERS:
+        problems.append(("isolation", f"{spec.isolation!r} is none of {', '.join(TIERS)}"))
     if spec.effect == "reconcilable" and reconcile is None:
         problems.append(("reconcile", "is what makes a tool reconcilable, and is missing"))
     if spec.effect != "reconcilable" and reconcile is not None:

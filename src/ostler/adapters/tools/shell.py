@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from ostler.adapters.tools.functions import Failure, FunctionTools, tool
 from ostler.adapters.tools.workspace import Workspace
-from ostler.domain.tool import ToolOutcome, ToolRequest, failed, succeeded
+from ostler.domain.tool import TIERS, Isolation, ToolOutcome, ToolRequest, failed, succeeded
 from ostler.kernel.errors import SandboxUnavailable
 
 KEEP_BYTES = 1024 * 1024
@@ -120,6 +120,10 @@ class ShellTools(FunctionTools):
 
         super().__init__([run])
         self._sandboxes = sandboxes
+
+    def tier(self, request: ToolRequest) -> Isolation:
+        """As strong as the sandbox of this name."""
+        return next((tier for tier in TIERS if tier == request.sandbox), "none")
 
     async def ready(self, sandbox: str) -> None:
         """Whether commands can run in the sandbox of this name: found out by trying it, once in a process.

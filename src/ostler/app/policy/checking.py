@@ -11,7 +11,7 @@ from ostler.app.plugins import part
 from ostler.app.policies import rules_of
 from ostler.app.policy.files import policy_from
 from ostler.app.policy.findings import Finding
-from ostler.app.project import find_agent, load_tools
+from ostler.app.project import find_agent, load_code
 from ostler.app.settings import Settings
 from ostler.domain.constraint.policy import Policy
 from ostler.domain.tool import ToolSpec
@@ -66,13 +66,13 @@ def known_tools(file: str | None, agent: str | None, settings: Settings) -> list
     what else `ToolSpec` has. Raises `NotFound`, `DefinitionInvalid`.
     """
     if agent is not None:
-        ours = [tool.spec for tool in load_tools(settings.tools)]
+        ours = [tool.spec for tool in load_code(settings.tools).tools]
         return list(find_agent(agent, settings, ours).spec.tools)
     if file is None:
         return None
     path = Path(file)
     if path.suffix == ".py":
-        return [tool.spec for tool in load_tools([path])]
+        return [tool.spec for tool in load_code([path]).tools]
     try:
         data = msgspec.json.decode(path.read_bytes())
     except OSError as error:

@@ -375,7 +375,7 @@ class Encoder:
             return key
         if not key.startswith("inputs."):
             tag, kind = self.symbols.argument(name.path), None if is_as_written else self._kinds.of(name)
-            needed = z3.Not(self.symbols.fits(key, tag, kind or "any"))
+            needed = z3.BoolVal(False)
             self.errors.append(z3.And(tag != MISSING, needed) if name.path in self._present else needed)
             return key
         declared = self.inputs[name.path[0]]

@@ -160,7 +160,7 @@ class Program:
         """Every value that is needed, by its variable. Raises `Fault` for the first that cannot be had."""
         for name in facts.inputs:
             if name not in self._inputs:
-                raise Fault("unknown_input", name, "the policy declares no such input")
+                raise Fault("unknown_input", name, f"an input {name!r} was given, which the policy does not declare")
         values: dict[str, Any] = {"f": facts, "args": facts.args}
         for slot in self.slots.all.values():
             if slot.origin == "calculated":
