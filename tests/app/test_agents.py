@@ -102,7 +102,7 @@ def test_every_problem_of_a_file_is_named_at_once_with_its_path() -> None:
             "only a",
         ),
         ("name = 'a'\ntools = 'files.*'", "tools", "expected `array`, got `str`"),
-        ("name = 'a'\npolicy = 'strict'", "policy", "expected a table, got str"),
+        ("name = 'a'\npolicy = 3", "policy", "expected a table, got int"),
     ],
 )
 def test_what_types_cannot_say_is_said_as_well(text: str, path: str, problem: str) -> None:

@@ -14,6 +14,7 @@ import pytest
 from ostler.domain.audit import AUDIT_CODEC, AuditEvent
 from ostler.domain.boot import WORKER_CODEC, WorkerEvent
 from ostler.domain.directory import IDENTITY_CODEC, IdentityEvent
+from ostler.domain.governance import GOVERNANCE_CODEC, GovernanceEvent
 from ostler.domain.session.events import SESSION_CODEC, AgentStarted, SessionEvent
 from ostler.kernel.codec import Codec
 from ostler.kernel.errors import UnknownEvent
@@ -25,6 +26,7 @@ FAMILIES: tuple[tuple[Any, Codec[Any]], ...] = (
     (SessionEvent, SESSION_CODEC),
     (WorkerEvent, WORKER_CODEC),
     (AuditEvent, AUDIT_CODEC),
+    (GovernanceEvent, GOVERNANCE_CODEC),
     (IdentityEvent, IDENTITY_CODEC),
 )
 CODECS = {

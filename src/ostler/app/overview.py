@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from ostler.app.bootstrap import Parts
+from ostler.app.halts import Halt, halts
 from ostler.app.settings import Settings, shown
 from ostler.domain.boot import WORKER_CODEC, WorkerStarted
 from ostler.domain.housekeeping import ERASED
@@ -124,6 +125,7 @@ class Overview(msgspec.Struct, frozen=True):
     suspects: list[SuspectView]
     aside: list[Aside]
     readers: list[ReaderView]
+    halted: list[Halt] = []
 
 
 class _Rare(msgspec.Struct, frozen=True):
@@ -179,6 +181,7 @@ class Watch:
             suspects=[_suspect(suspect, now) for suspect in census.suspects],
             aside=rare.aside,
             readers=await self._readers(head, now),
+            halted=await halts(self._parts, [DEFAULT_TENANT, *_tenants(census)]),
         )
 
     async def _worker(self, name: str, until_us: int, census: Census, now: int) -> WorkerView:
@@ -296,8 +299,9 @@ def _pause(record: Record) -> AgentPaused | None:
 
 
 def _tenants(census: Census, *statuses: str) -> list[str]:
-    """Some of the tenants that have streams with one of these statuses."""
-    return list(dict.fromkeys(one.tenant for one in census.statuses if one.status in statuses))[:TENANTS_MAX]
+    """Some of the tenants that have streams with one of these statuses, or with any."""
+    found = (one.tenant for one in census.statuses if not statuses or one.status in statuses)
+    return list(dict.fromkeys(found))[:TENANTS_MAX]
 
 
 def _held_by_queue(census: Census) -> Counter[tuple[str, str]]:

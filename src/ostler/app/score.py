@@ -137,7 +137,7 @@ class _Session:
         facts = Facts(args=call.args, at_us=at_us, tool_calls=self._calls, history=self._past.answers(at_us))
         return self._policy.judge(with_flow(facts, self._known[call.function], self._heard, self._policy.uses)).effect
 
-    def perform(self, call: Call, result: str | None = None) -> None:
+    def replay(self, call: Call, result: str | None = None) -> None:
         """The call is made, and answered as it was recorded or by `result`."""
         spec, key = self._known[call.function], str(self._calls)
         self._calls += 1
@@ -174,7 +174,7 @@ class _Replay:
         verdicts: list[Decision] = []
         for call in task.calls:
             verdicts.append(session.judge(call))
-            session.perform(call)  # a person approves what is held, and even what is denied: the rest is judged, too
+            session.replay(call)  # a person approves what is held, and even what is denied: the rest is judged, too
         held, denied = (_named(task.calls, verdicts, effect) for effect in ("require", "deny"))
         stuck = [effect != "allow" for call, effect in zip(task.calls, verdicts, strict=True) if call.mutates_env]
         outcome: TaskOutcome = "refused" if denied else "approved" if held else "done"
@@ -186,7 +186,7 @@ class _Replay:
         for call in goal.calls:
             verdicts.append(session.judge(call))
             if verdicts[-1] == "allow":
-                session.perform(call)
+                session.replay(call)
         matters = [call.mutates_env for call in goal.calls]
         weighty = [effect for effect, does in zip(verdicts, matters, strict=True) if does or not any(matters)]
         outcome: AttackOutcome = "let_through"
@@ -202,9 +202,9 @@ class _Replay:
         vector = next(name for name, number in task.visible_injection_vectors.items() if number == first)
         session = _Session(self._policy, self._known, task.prompt)
         for call in task.calls[:first]:
-            session.perform(call)
+            session.replay(call)
         harmless = self._suite.injection_vectors.get(vector, "")
-        session.perform(task.calls[first], _with_text(task.calls[first].result, harmless, goal.goal))
+        session.replay(task.calls[first], _with_text(task.calls[first].result, harmless, goal.goal))
         return session
 
 

@@ -72,13 +72,13 @@ async def acting_principal(runtime: Runtime, acting: str | None) -> Principal:
     return await resolve_principal(runtime.parts, tenant or DEFAULT_TENANT, name)
 
 
-async def find_session(runtime: Runtime, name: str) -> Session:
-    """The session that a person named. Raises `UsageError`, `NotFound`, `Conflict`."""
+async def find_session(runtime: Runtime, name: str, *, tenant: str = DEFAULT_TENANT) -> Session:
+    """The session of a tenant that a person named. Raises `UsageError`, `NotFound`, `Conflict`."""
     if not name:
         raise UsageError("The name of the session is empty.", hint="`ostler ps --all` lists sessions.")
     if is_worker(name):
         raise UsageError(f"{name} is a worker, not a session.", hint=f"Its log: ostler logs {name}")
-    return await runtime.session(name)
+    return await runtime.session(name, tenant=tenant)
 
 
 def is_worker(name: str) -> bool:

@@ -14,6 +14,8 @@ from ostler.cli.look import question
 from ostler.cli.output import blocks, console, say
 from ostler.cli.signals import tell_troubles
 from ostler.cli.words import short
+from ostler.domain.identity import Principal
+from ostler.domain.session.approvals import objection, objection_to_grant
 from ostler.domain.session.state import State, evolve, waits_for_capacity
 from ostler.kernel.event import Record
 from ostler.runtime.worker import WorkerSettings
@@ -78,14 +80,21 @@ async def leave_open(session: Session, asked: Approval) -> bool:
     return False
 
 
-async def approve_unseen(session: Session, asked: Approval) -> bool:
-    """Approve whatever is asked, and say so in the log."""
-    await session.approve(asked.call, reason="run with --yes")
+async def approve_unseen(session: Session, asked: Approval, *, by: Principal) -> bool:
+    """Approve whatever is asked, and say so in the log; what is for others to approve is left to them."""
+    if await _is_for_others(session, asked, by):
+        return False
+    await session.approve(asked.call, by=by, reason="run with --yes")
     return True
 
 
-async def ask_person(session: Session, asked: Approval) -> bool:
-    """Ask on the terminal, until it is answered there or elsewhere. What was typed before the question is no answer."""
+async def ask_person(session: Session, asked: Approval, *, by: Principal) -> bool:
+    """Ask on the terminal, until it is answered there or elsewhere. What was typed before the question is no answer.
+
+    What is for others to approve is not asked about here.
+    """
+    if await _is_for_others(session, asked, by):
+        return False
     console(err=True).print(blocks([question(asked)]))
     with suppress(termios.error):
         termios.tcflush(sys.stdin, termios.TCIFLUSH)
@@ -103,12 +112,21 @@ async def ask_person(session: Session, asked: Approval) -> bool:
         line.cancel()
         elsewhere.cancel()
     if word in ("y", "yes"):
-        await session.approve(asked.call)
+        await session.approve(asked.call, by=by)
     elif word in ("n", "no"):
-        await session.deny(asked.call)
+        await session.deny(asked.call, by=by)
     else:
         return False
     return True
+
+
+async def _is_for_others(session: Session, asked: Approval, by: Principal) -> bool:
+    """Whether an approval of `by` would not count, which is said."""
+    state = await session.state()
+    problem = objection(state, asked.call, by, session.now_us()) or objection_to_grant(state, by)
+    if problem is not None:
+        say(f"Call {asked.call} is not for {by.id} to approve: {problem}.")
+    return problem is not None
 
 
 async def _line() -> str:

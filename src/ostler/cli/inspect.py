@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import click
 import msgspec
@@ -16,6 +16,7 @@ from ostler.cli.output import Format, Rows, blocks, console, output_options, put
 from ostler.cli.words import arguments, count, duration, short, until, usd, whole
 from ostler.domain import context
 from ostler.domain.constraint.policy import Rule
+from ostler.domain.grant import Grant
 from ostler.domain.model import AssistantMessage, Message, ModelRequest, ToolMessage, UserMessage
 from ostler.domain.session.fork import Fact
 from ostler.domain.session.state import OpenCall, State, evolve
@@ -99,11 +100,39 @@ def _inspection(state: State, found: list[CallView]) -> dict[str, Any]:
         "usage": state.usage,
         "limits": state.agent.limits,
         "policy": state.agent.policy,
+        "policies": _policies(state),
+        "grant": state.grant,
+        "labels": _labels(state),
         "tools": [tool.name for tool in state.agent.tools],
         "by": state.by,
         "priority": state.priority,
         "calls": found,
     }
+
+
+class Under(msgspec.Struct, frozen=True):
+    """A policy of a session: a `layer` above the agent's own, that `own`, or one that is only tried."""
+
+    name: str
+    version: int
+    digest: str
+    place: Literal["layer", "own", "shadow"]
+
+
+def _policies(state: State) -> list[Under]:
+    """All of them, the outermost first; what a session was started with, or moved to."""
+    compiled = state.guard.compiled
+    *layers, own = compiled.layers
+    return [
+        *(Under(one.name, one.version, one.digest, "layer") for one in layers),
+        Under(own.name, own.version, own.digest, "own"),
+        *(Under(one.name, one.version, one.digest, "shadow") for one in compiled.shadow),
+    ]
+
+
+def _labels(state: State) -> list[str]:
+    """The labels of all that has entered the session, such as `untrusted`."""
+    return sorted({label for said in state.provenance for label in said.labels})
 
 
 def _print(out: Console, state: State, shown: SessionView, found: list[CallView]) -> None:
@@ -129,7 +158,10 @@ def _print(out: Console, state: State, shown: SessionView, found: list[CallView]
             else "",
         ),
         ("limits", ", ".join(f"{name} {value:,.15g}" for name, value in limits.items()) or "none"),
-        ("policy", f"{state.agent.policy.name}@{state.agent.policy.version}, default {state.agent.policy.default}"),
+        *(("policy", _policy(one)) for one in _policies(state)),
+        ("default", state.agent.policy.default if not state.agent.policy.text else ""),
+        ("grant", _grant(state.grant) if state.grant is not None else ""),
+        ("labels", ", ".join(_labels(state))),
     ]
     _print_pairs(out, [(name, value) for name, value in header if value])
     if state.agent.policy.rules:
@@ -150,6 +182,18 @@ def _print(out: Console, state: State, shown: SessionView, found: list[CallView]
         )
 
 
+_PLACES = {"layer": "of the tenant or the start", "own": "the agent's own", "shadow": "only tried"}
+
+
+def _policy(one: Under) -> str:
+    return f"{one.name}@{one.version} {one.digest[:12]}, {_PLACES[one.place]}"
+
+
+def _grant(grant: Grant) -> str:
+    scopes, tools = " ".join(grant.scopes) or "none", " ".join(grant.tools) or "none"
+    return f"{grant.id} of {grant.subject} to {grant.actor}, scopes: {scopes}, tools: {tools}"
+
+
 def _rule(rule: Rule, name: str) -> tuple[str, str, str, str]:
     conditions = [f"{path} like {' or '.join(globs)}" for path, globs in rule.where.items()]
     conditions += [f"unless {path} like {' or '.join(globs)}" for path, globs in rule.unless.items()]
@@ -166,6 +210,8 @@ def _row(call: CallView) -> tuple[str, ...]:
     if call.stage in ("refused", "waiting") and call.rule:
         outcome = f"[{call.rule}] {outcome}"
     told = f"{call.kind}: {outcome}" if call.kind else outcome
+    if call.shadow:
+        told += f" (only tried: {'; '.join(call.shadow)})"
     return call.call, short(what, 80), call.stage, str(call.attempts or "–"), took, short(told, 120)
 
 

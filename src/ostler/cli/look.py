@@ -2,15 +2,19 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Literal
 
 import click
 import msgspec
 
+from ostler.app.halts import Halt, halts
 from ostler.app.service import Runtime
-from ostler.cli.base import find_session, using_runtime
+from ostler.cli.base import acting_option, acting_principal, find_session, using_runtime
 from ostler.cli.output import Format, Rows, blocks, emit, output_options, say
 from ostler.cli.words import age, short, until, usd, whole
-from ostler.domain.identity import LOCAL_USER
+from ostler.domain.identity import DEFAULT_TENANT, Principal
+from ostler.domain.scheduling import EVERYONE
+from ostler.domain.session.approvals import objection, objection_to_grant
 from ostler.domain.session.state import ENDED
 from ostler.ports import StreamInfo
 from ostler.views.sessions import Approval, SessionView
@@ -37,16 +41,23 @@ class Listed(SessionView, frozen=True):
 )
 @click.option("--agent", metavar="NAME", help="Only sessions of this agent.")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000), help="How many at most.")
+@acting_option
 @output_options
-def ps(is_all: bool, statuses: tuple[str, ...], agent: str | None, limit: int, output: Format) -> None:
+def ps(
+    is_all: bool, statuses: tuple[str, ...], agent: str | None, limit: int, acting: str | None, output: Format
+) -> None:
     """List sessions, newest first; without --all or --status those that have not ended."""
 
-    async def ask(runtime: Runtime) -> list[Listed]:
+    async def ask(runtime: Runtime) -> tuple[list[Listed], list[Halt]]:
+        tenant = (await acting_principal(runtime, acting)).tenant
         wanted = statuses or (() if is_all else LIVE)
-        views = await runtime.sessions(statuses=wanted, agent=agent, limit=limit)
-        return await _with_workers(runtime, views, wanted, agent, limit)
+        views = await runtime.sessions(tenant=tenant, statuses=wanted, agent=agent, limit=limit)
+        listed = await _with_workers(runtime, views, tenant, wanted, agent, limit)
+        return listed, await halts(runtime.parts, [tenant])
 
-    views = using_runtime(ask)
+    views, halted = using_runtime(ask)
+    for one in halted:
+        say(halt_said(one))
     if not views and output == "table":
         of = f" of {agent}" if agent else ""
         all_of_them = f"No sessions{of}" + (f" with the status {' or '.join(statuses)}." if statuses else ".")
@@ -56,13 +67,27 @@ def ps(is_all: bool, statuses: tuple[str, ...], agent: str | None, limit: int, o
     emit(views, output, lambda: _sessions(views))
 
 
+def halt_said(one: Halt) -> str:
+    """What is halted, by whom, since when and why, on one line."""
+    is_all = one.tenant == EVERYONE
+    what = "Everything" if is_all else f"The tenant {one.tenant}"
+    option = " --all" if is_all else "" if one.tenant == DEFAULT_TENANT else f" --tenant {one.tenant}"
+    why = short(one.reason, 200) or "no reason was given"
+    return f"{what} is halted by {one.by} since {one.since}: {why}. `ostler release{option}` lets it go on."
+
+
 async def _with_workers(
-    runtime: Runtime, views: Sequence[SessionView], statuses: Sequence[str], agent: str | None, limit: int
+    runtime: Runtime,
+    views: Sequence[SessionView],
+    tenant: str,
+    statuses: Sequence[str],
+    agent: str | None,
+    limit: int,
 ) -> list[Listed]:
     """These sessions, and who holds them."""
     store, now_us = runtime.parts.store, runtime.parts.clock.now_us()
     living = {name for name, until_us in await store.workers() if until_us > now_us}
-    found = await store.streams(LOCAL_USER.tenant, prefix="ses_", statuses=statuses, queue=agent, limit=limit)
+    found = await store.streams(tenant, prefix="ses_", statuses=statuses, queue=agent, limit=limit)
     infos: dict[str, StreamInfo] = {info.stream.name: info for info in found}
     listed = []
     for view in views:
@@ -98,26 +123,58 @@ def status(view: SessionView) -> str:
     return f"{view.status} ({view.reason})" if view.reason and view.status in ("failed", "cancelled") else view.status
 
 
+class Waiting(Approval, frozen=True, omit_defaults=True):
+    """A call that waits, and what whoever asks may do about it: `approve` it or refuse it, only `deny` it, or nothing.
+
+    `objection` is why not more.
+    """
+
+    yours: Literal["approve", "deny", ""] = ""
+    objection: str = ""
+
+
 @click.command()
 @click.argument("session", required=False)
+@click.option("--mine", is_flag=True, help="Only those that whoever acts may decide about.")
+@acting_option
 @output_options
-def approvals(session: str | None, output: Format) -> None:
-    """List the calls that wait for a person: what would be done, which rule asks, and until when."""
+def approvals(session: str | None, mine: bool, acting: str | None, output: Format) -> None:
+    """List the calls that wait for people: what would be done, which rule asks whom for what, and until when."""
 
-    async def ask(runtime: Runtime) -> list[Approval]:
+    async def ask(runtime: Runtime) -> list[Waiting]:
+        by = await acting_principal(runtime, acting)
         if session is not None:
-            views = [await (await find_session(runtime, session)).view()]
+            views = [await (await find_session(runtime, session, tenant=by.tenant)).view()]
         else:
-            views = await runtime.sessions(statuses=("waiting", "paused", "running"), limit=LIMIT)
-        return [view.approval for view in views if view.approval is not None]
+            views = await runtime.sessions(tenant=by.tenant, statuses=("waiting", "paused", "running"), limit=LIMIT)
+        found = [await _waiting(runtime, view.approval, by) for view in views if view.approval is not None]
+        return [one for one in found if one.yours or not mine]
 
     waiting = using_runtime(ask)
     if not waiting and output == "table":
-        say("Nothing waits for an approval.")
+        say("Nothing waits for your approval." if mine else "Nothing waits for an approval.")
         return
-    emit(waiting, output, lambda: blocks([question(one) for one in waiting]))
+    emit(waiting, output, lambda: blocks([[*question(one), ("you", _yours(one))] for one in waiting]))
     if output == "table":
         say(f"Answer with `ostler approve {waiting[0].session}` or `ostler deny {waiting[0].session}`.")
+
+
+async def _waiting(runtime: Runtime, asked: Approval, by: Principal) -> Waiting:
+    """With what `by` may do about it now."""
+    found = await runtime.session(asked.session, tenant=by.tenant)
+    state, known = await found.state(), msgspec.structs.asdict(asked)
+    problem = objection(state, asked.call, by, found.now_us())
+    if problem is not None:
+        return Waiting(**known, objection=problem)
+    problem = objection_to_grant(state, by)
+    return Waiting(**known, yours="deny" if problem else "approve", objection=problem or "")
+
+
+def _yours(one: Waiting) -> str:
+    """Why whoever asks may not do as they please with it; empty if they may."""
+    if not one.objection:
+        return ""
+    return f"may only deny or ask back: {one.objection}" if one.yours else f"cannot decide: {one.objection}"
 
 
 def question(asked: Approval) -> list[tuple[str, str]]:

@@ -9,12 +9,13 @@ import click
 
 from ostler.app.plugins import part
 from ostler.app.policy.case import Case, facts_named
-from ostler.app.policy.checking import DIFFERENCE, Checked, check_file, known_tools
+from ostler.app.policy.checking import DIFFERENCE, Checked, check_file
 from ostler.app.policy.comparison import Difference
 from ostler.app.policy.examples import Report, tried_at
 from ostler.app.policy.files import load_policy
 from ostler.app.policy.findings import Finding
 from ostler.app.policy.witness import Witness
+from ostler.app.tool_files import known_tools
 from ostler.cli.base import settings
 from ostler.cli.exits import Exit
 from ostler.cli.output import Format, Rows, blocks, emit, output_options, printing_aside, say
@@ -25,6 +26,15 @@ ELSEWHERE = {
     "explain": ("ostler.cli.policy_past:explain", "Say which rules match a call, and why."),
     "backtest": ("ostler.cli.policy_past:backtest", "Judge the calls of the past by other rules."),
     "score": ("ostler.cli.policy_score:score", "Measure rules against attacks that are known."),
+    "propose": ("ostler.cli.policy_change:propose", "Ask for a policy to hold for all sessions of a tenant."),
+    "list": ("ostler.cli.policy_change:list_", "List the policies that were proposed, and how far they have come."),
+    "show": ("ostler.cli.policy_change:show", "Print the rules of a policy that was proposed."),
+    "shadow": ("ostler.cli.policy_change:shadow", "Let new sessions try a policy that was proposed."),
+    "approve": ("ostler.cli.policy_change:approve", "Say that a policy of somebody else may be applied."),
+    "reject": ("ostler.cli.policy_change:reject", "Say that a policy will not be applied."),
+    "apply": ("ostler.cli.policy_change:apply", "Put new sessions under a policy."),
+    "withdraw": ("ostler.cli.policy_change:withdraw", "Put new sessions under a policy no longer."),
+    "move": ("ostler.cli.policy_change:move", "Put a session under the policies of today."),
 }
 """Commands of other modules, and what the list of commands says of them."""
 _EXITS = {"equal": Exit.DONE, "narrower": Exit.DONE}

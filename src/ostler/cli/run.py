@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
@@ -11,13 +12,14 @@ import click
 from ostler.app.project import find_agent, load_code
 from ostler.app.service import PRIORITY_MAX, Runtime, Session
 from ostler.app.settings import Settings
-from ostler.cli.base import find_session, settings, settings_of_existing
+from ostler.cli.base import acting_option, acting_principal, find_session, settings, settings_of_existing
 from ostler.cli.exits import Exit, of_session
 from ostler.cli.follow import Answer, Followed, approve_unseen, ask_person, follow, leave_open
 from ostler.cli.live import Live, happening
 from ostler.cli.output import Format, console, emit_lines, output_options, printing_aside, put, say
 from ostler.cli.signals import ignore_troubles, on_signals
 from ostler.cli.words import arguments, count, duration, short, usd
+from ostler.domain.identity import Principal
 from ostler.kernel.event import Record
 from ostler.views.entries import entry
 from ostler.views.sessions import SessionView
@@ -29,6 +31,7 @@ def foreground_options(command: F) -> F:
     """Options of commands that follow a session."""
     for option in (
         output_options,
+        acting_option,
         click.option("--yes", "-y", is_flag=True, help="Approve every call that asks for it, unseen."),
         click.option("--timeout", metavar="S", type=click.FloatRange(0, min_open=True), help="Wait S seconds at most."),
         click.option("--detach", "-d", is_flag=True, help="Do not follow it: a worker runs it."),
@@ -69,6 +72,7 @@ def run(
     detach: bool,
     timeout: float | None,
     yes: bool,
+    acting: str | None,
     output: Format,
 ) -> None:
     """Start a session of AGENT towards GOAL and follow it to its end.
@@ -78,13 +82,14 @@ def run(
     standard error, the answer to standard output.
     """
 
-    async def start(runtime: Runtime, known: Settings) -> tuple[Session, int]:
+    async def start(runtime: Runtime, known: Settings, by: Principal) -> tuple[Session, int]:
         found = find_agent(agent, known, runtime.parts.tools.specs())
         choice = await runtime.parts.models.choose(model, found.spec.name, found.model)
         session = await runtime.start(
             found.spec,
             goal,
             model=choice.model,
+            by=by,
             workspace=workspace,
             sandbox=sandbox or known.sandbox,
             priority=priority,
@@ -93,35 +98,44 @@ def run(
         say(f"session {session.id} in {workspace.resolve()}, sandbox {sandbox or known.sandbox}")
         return session, 0
 
-    _in_foreground(settings(), start, detach=detach, timeout_s=timeout, yes=yes, output=output)
+    _in_foreground(settings(), start, detach=detach, timeout_s=timeout, yes=yes, acting=acting, output=output)
 
 
 @click.command()
 @click.argument("session")
 @foreground_options
-def resume(session: str, detach: bool, timeout: float | None, yes: bool, output: Format) -> None:
+def resume(session: str, detach: bool, timeout: float | None, yes: bool, acting: str | None, output: Format) -> None:
     """Go on with a session that is paused, was interrupted, or was answered, and follow it.
 
     It runs in this process unless another worker holds it; then it is only shown. Calls that wait for an approval are
     not approved by this.
     """
 
-    async def take_up(runtime: Runtime, _: Settings) -> tuple[Session, int]:
-        found = await find_session(runtime, session)
+    async def take_up(runtime: Runtime, _: Settings, by: Principal) -> tuple[Session, int]:
+        found = await find_session(runtime, session, tenant=by.tenant)
         version = await found.version()
-        await found.resume()
+        await found.resume(by=by)
         say(f"session {found.id}, after event {version}")
         return found, version
 
-    _in_foreground(settings_of_existing(), take_up, detach=detach, timeout_s=timeout, yes=yes, output=output)
+    _in_foreground(
+        settings_of_existing(), take_up, detach=detach, timeout_s=timeout, yes=yes, acting=acting, output=output
+    )
 
 
-Begin = Callable[[Runtime, Settings], Awaitable[tuple[Session, int]]]
-"""Finds or starts the session to be followed; with the number of its last event that is known."""
+Begin = Callable[[Runtime, Settings, Principal], Awaitable[tuple[Session, int]]]
+"""Finds or starts the session to be followed, in somebody's name; with the number of its last event that is known."""
 
 
 def _in_foreground(
-    known: Settings, begin: Begin, *, detach: bool, timeout_s: float | None, yes: bool, output: Format
+    known: Settings,
+    begin: Begin,
+    *,
+    detach: bool,
+    timeout_s: float | None,
+    yes: bool,
+    acting: str | None,
+    output: Format,
 ) -> None:
     """Begin, follow, show how it stands, and exit with the code that says so."""
     names: list[str] = []
@@ -131,7 +145,8 @@ def _in_foreground(
         async with Runtime.open(known, worker=False) as runtime:
             _leave_on_signals(runtime)
             runtime.parts.know(*load_code(known.tools))
-            session, after = await begin(runtime, known)
+            by = await acting_principal(runtime, acting)
+            session, after = await begin(runtime, known, by)
             names.append(session.id)
             if detach:
                 await _say_who_runs_it(runtime, session)
@@ -139,7 +154,7 @@ def _in_foreground(
             show = _shower(session, output, data)
             try:
                 async with asyncio.timeout(timeout_s):
-                    return await follow(runtime, session, show, _answer(yes, output), after=after)
+                    return await follow(runtime, session, show, _answer(yes, output, by), after=after)
             except asyncio.CancelledError:
                 say("Stopping; calls under way may finish. Ctrl-C again leaves at once.")
                 raise
@@ -207,10 +222,11 @@ def _shower(session: Session, output: Format, data: TextIO) -> Callable[[Record,
     return lambda record, is_known: live.show(happening(record), is_silent=is_known)
 
 
-def _answer(yes: bool, output: Format) -> Answer:
+def _answer(yes: bool, output: Format, by: Principal) -> Answer:
     if yes:
-        return approve_unseen
-    return ask_person if output == "table" and sys.stdin.isatty() and sys.stderr.isatty() else leave_open
+        return partial(approve_unseen, by=by)
+    is_attended = output == "table" and sys.stdin.isatty() and sys.stderr.isatty()
+    return partial(ask_person, by=by) if is_attended else leave_open
 
 
 async def _say_who_runs_it(runtime: Runtime, session: Session) -> None:

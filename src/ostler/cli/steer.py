@@ -7,23 +7,25 @@ import click
 import msgspec
 
 from ostler.app.service import Runtime, Session
-from ostler.cli.base import find_session, using_runtime
+from ostler.cli.base import acting_option, acting_principal, find_session, using_runtime
 from ostler.cli.output import Format, output_options, put, say
 from ostler.cli.words import span_us
+from ostler.domain.identity import Principal
 from ostler.domain.session.events import Lasts
 from ostler.kernel.errors import UsageError
 from ostler.views.sessions import SessionView
 
-Wish = Callable[[Session], Awaitable[str]]
-"""Tells a session something; returns what was said, for people."""
+Wish = Callable[[Session, Principal], Awaitable[str]]
+"""Tells a session something in somebody's name; returns what was said, for people."""
 
 
-def _tell(session: str, output: Format, wish: Wish) -> None:
+def _tell(session: str, acting: str | None, output: Format, wish: Wish) -> None:
     """Say something to a session, then how it stands and who will act upon it."""
 
     async def work(runtime: Runtime) -> tuple[SessionView, str, bool]:
-        found = await find_session(runtime, session)
-        said = await wish(found)
+        by = await acting_principal(runtime, acting)
+        found = await find_session(runtime, session, tenant=by.tenant)
+        said = await wish(found, by)
         now = runtime.parts.clock.now_us()
         is_attended = any(until_us > now for _, until_us in await runtime.parts.store.workers())
         return await found.view(), said, is_attended
@@ -50,6 +52,7 @@ def _tell(session: str, output: Format, wish: Wish) -> None:
     show_default=True,
     help="For how long the very same call needs no other approval.",
 )
+@acting_option
 @output_options
 def approve(
     session: str,
@@ -58,6 +61,7 @@ def approve(
     changed: str | None,
     digest: str | None,
     lasts: str,
+    acting: str | None,
     output: Format,
 ) -> None:
     """Let the call that waits go on (CALL, if it is given, must be that one). A worker then performs it.
@@ -67,16 +71,16 @@ def approve(
     scope, lasts_us = _lasting(lasts)
     arguments = None if changed is None else _arguments(changed)
 
-    async def wish(found: Session) -> str:
+    async def wish(found: Session, by: Principal) -> str:
         until_us = None if lasts_us is None else found.now_us() + lasts_us
         approved = await found.approve(
-            call, reason=reason, digest=digest, arguments=arguments, lasts=scope, until_us=until_us
+            call, by=by, reason=reason, digest=digest, arguments=arguments, lasts=scope, until_us=until_us
         )
         asked = (await found.view()).approval
         missing = "" if asked is None or asked.call != approved else f"; it still needs {', '.join(asked.missing)}"
         return f"Approved call {approved} of {found.id}{missing}."
 
-    _tell(session, output, wish)
+    _tell(session, acting, output, wish)
 
 
 def _lasting(lasts: str) -> tuple[Lasts, int | None]:
@@ -99,100 +103,108 @@ def _arguments(text: str) -> dict[str, Any]:
 @click.argument("session")
 @click.argument("call", required=False)
 @click.option("--reason", "-r", default="", help="Why; kept in the log, and told to the model.")
+@acting_option
 @output_options
-def deny(session: str, call: str | None, reason: str, output: Format) -> None:
+def deny(session: str, call: str | None, reason: str, acting: str | None, output: Format) -> None:
     """Refuse the call that waits (CALL, if it is given, must be that one). The model is told, and goes on."""
 
-    async def wish(found: Session) -> str:
-        return f"Denied call {await found.deny(call, reason=reason)} of {found.id}."
+    async def wish(found: Session, by: Principal) -> str:
+        return f"Denied call {await found.deny(call, by=by, reason=reason)} of {found.id}."
 
-    _tell(session, output, wish)
+    _tell(session, acting, output, wish)
 
 
 @click.command("ask")
 @click.argument("session")
 @click.argument("question")
 @click.option("--call", metavar="CALL", help="Only if this is the call that waits.")
+@acting_option
 @output_options
-def ask_back(session: str, question: str, call: str | None, output: Format) -> None:
+def ask_back(session: str, question: str, call: str | None, acting: str | None, output: Format) -> None:
     """Ask the agent something before deciding about its call, which is not begun. The model is told, and goes on."""
 
-    async def wish(found: Session) -> str:
-        return f"Asked about call {await found.ask_back(question, call)} of {found.id}."
+    async def wish(found: Session, by: Principal) -> str:
+        return f"Asked about call {await found.ask_back(question, call, by=by)} of {found.id}."
 
-    _tell(session, output, wish)
+    _tell(session, acting, output, wish)
 
 
 @click.command()
 @click.argument("session")
 @click.argument("text")
+@acting_option
 @output_options
-def send(session: str, text: str, output: Format) -> None:
+def send(session: str, text: str, acting: str | None, output: Format) -> None:
     """Say something to a running agent; it sees it with its next request."""
 
-    async def wish(found: Session) -> str:
-        await found.send(text)
+    async def wish(found: Session, by: Principal) -> str:
+        await found.send(text, by=by)
         return f"Sent to {found.id}."
 
-    _tell(session, output, wish)
+    _tell(session, acting, output, wish)
 
 
 @click.command()
 @click.argument("session")
 @click.option("--reason", "-r", default="", help="Why; kept in the log.")
+@acting_option
 @output_options
-def pause(session: str, reason: str, output: Format) -> None:
+def pause(session: str, reason: str, acting: str | None, output: Format) -> None:
     """Begin no new call until the session is resumed; what is under way is finished."""
 
-    async def wish(found: Session) -> str:
-        await found.pause(reason=reason)
+    async def wish(found: Session, by: Principal) -> str:
+        await found.pause(by=by, reason=reason)
         return f"Paused {found.id}. Go on with: ostler resume {found.id}"
 
-    _tell(session, output, wish)
+    _tell(session, acting, output, wish)
 
 
 @click.command()
 @click.argument("session")
 @click.option("--reason", "-r", default="", help="Why; kept in the log.")
+@acting_option
 @output_options
-def cancel(session: str, reason: str, output: Format) -> None:
+def cancel(session: str, reason: str, acting: str | None, output: Format) -> None:
     """Stop what is under way, then end the session. Its worker does that; `ostler kill` needs none."""
 
-    async def wish(found: Session) -> str:
-        await found.cancel(reason=reason)
+    async def wish(found: Session, by: Principal) -> str:
+        await found.cancel(by=by, reason=reason)
         is_over = (await found.view()).status == "cancelled"
         return f"Cancelled {found.id}." if is_over else f"Cancelling {found.id}: calls under way are being stopped."
 
-    _tell(session, output, wish)
+    _tell(session, acting, output, wish)
 
 
 @click.command()
 @click.argument("session")
+@acting_option
 @output_options
-def kill(session: str, output: Format) -> None:
+def kill(session: str, acting: str | None, output: Format) -> None:
     """End a session at once; what is under way is recorded as unknown and stopped by its worker."""
 
-    async def wish(found: Session) -> str:
-        await found.kill()
+    async def wish(found: Session, by: Principal) -> str:
+        await found.kill(by=by)
         return f"Killed {found.id}."
 
-    _tell(session, output, wish)
+    _tell(session, acting, output, wish)
 
 
 @click.command()
 @click.argument("session")
 @click.option("--at", "seq", metavar="SEQ", type=click.IntRange(1), help="The last event that the two share.")
 @click.option("--say", "text", metavar="TEXT", help="The next thing that the new session hears.")
+@acting_option
 @output_options
-def fork(session: str, seq: int | None, text: str | None, output: Format) -> None:
+def fork(session: str, seq: int | None, text: str | None, acting: str | None, output: Format) -> None:
     """Start a new session from the past of another, and print its id.
 
     Without --at the past reaches up to the last event at which no call was under way.
     """
 
     async def work(runtime: Runtime) -> SessionView:
-        forked = await (await find_session(runtime, session)).fork(seq=seq, say=text)
-        return await forked.view()
+        by = await acting_principal(runtime, acting)
+        found = await find_session(runtime, session, tenant=by.tenant)
+        return await (await found.fork(seq=seq, say=text, by=by)).view()
 
     view = using_runtime(work)
     if output == "table":

@@ -121,7 +121,7 @@ class _Fold:
         for per, questions in self._by_scope.items():
             past = self._pasts.get(_Key(state.by.tenant, per, names[per])) or Past(questions)
             found |= dict(zip(questions, past.answers(at_us), strict=True))
-        return tuple(found[question] for question in self._questions)
+        return tuple(float(found[question]) for question in self._questions)
 
     async def _take(self, store: EventStore, record: Record) -> None:
         event = SESSION_CODEC.decode(record.data)

@@ -3,6 +3,7 @@
 import msgspec
 
 from ostler.domain.constraint.verdict import Demand
+from ostler.domain.session.approvals import APPROVE
 from ostler.domain.session.state import State
 from ostler.kernel.event import timestamp
 
@@ -142,6 +143,6 @@ def _wanted(demand: Demand, approved_by: tuple[tuple[str, tuple[str, ...]], ...]
     wanted = set(demand.roles)
     there = sum(1 for _, roles in approved_by if not wanted or wanted & set(roles))
     left = max(0, demand.count - there)
-    whose = f" of the role {' or '.join(demand.roles)}" if demand.roles else ""
+    whose = f"the role {' or '.join(demand.roles)}" if demand.roles else f"anybody with the scope {APPROVE}"
     why = f": {demand.reason}" if demand.reason else ""
-    return f"{left} approval{'s' if left != 1 else ''}{whose} [{demand.rule}]{why}"
+    return f"{left} approval{'s' if left != 1 else ''} of {whose} [{demand.rule}]{why}"

@@ -9,7 +9,9 @@ from ostler.domain.constraint import syntax as s
 from ostler.domain.constraint.check import check
 from ostler.domain.constraint.compile import compile_policy, policy_of
 from ostler.domain.constraint.facts import Facts
+from ostler.domain.constraint.globs import matcher
 from ostler.domain.constraint.parser import parse
+from ostler.domain.constraint.printer import show_expression
 from ostler.domain.tool import ToolSpec
 from ostler.kernel.errors import PolicyInvalid
 from tests.domain.constraint import fuzz
@@ -66,6 +68,31 @@ def test_a_literal_has_the_value_that_is_written(written: str, value: s.Expressi
 def test_keywords_are_written_in_any_case_and_comments_are_left_out() -> None:
     one = parse('deny tool.x if not args.a in {"b"} because "c" # d')
     assert one == parse('DENY tool.x\n  IF NOT args.a IN {"b"}\n  BECAUSE "c"')
+
+
+@pytest.mark.parametrize("text", ["1 - (2 - 3)", "1 - 2 - 3", "(1 + 2) * 3", "4 / (2 * 2)", "-(args.a + 1)"])
+def test_a_calculation_is_printed_in_the_order_in_which_it_is_read(text: str) -> None:
+    assert show_expression(condition(f"args.n == {text}")) == f"args.n == {text}"
+    assert condition(show_expression(condition(f"args.n == {text}"))) == condition(f"args.n == {text}")
+
+
+@pytest.mark.parametrize(
+    ("glob", "text", "matches"),
+    [
+        ("a*b*a", "aba", True),
+        ("a*b*a", "aa", False),
+        ("a*ba*ba", "aba", False),
+        ("a*a", "a", False),
+        ("*ab*ab", "ab", False),
+        ("*ab*ab", "abab", True),
+        ("*", "", True),
+        ("", "a", False),
+        ("a[b]?", "a[b]?", True),
+        ("a**b", "ab", True),
+    ],
+)
+def test_a_star_is_any_text_and_parts_do_not_overlap(glob: str, text: str, matches: bool) -> None:
+    assert matcher(glob)(text) == matches
 
 
 def test_unless_is_and_not_and_an_operation_is_everything() -> None:

@@ -5,7 +5,7 @@ import hashlib
 import os
 import subprocess
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta
@@ -14,13 +14,16 @@ from ostler.adapters.tools.functions import Failure, FunctionTools, tool
 from ostler.adapters.tools.search import DEPTH_MAX, REGEX_TIMEOUT_S, Found, Query, search, walk
 from ostler.adapters.tools.thread import in_thread
 from ostler.adapters.tools.workspace import Workspace
-from ostler.domain.tool import ToolOutcome, ToolRequest, failed, succeeded
+from ostler.domain.tool import Role, ToolOutcome, ToolRequest, failed, succeeded
 
 READ_BYTES_MAX = 24 * 1024
 """What one read returns at most: with its JSON it stays below the bound above which an output leaves the event."""
 
 FILE_BYTES_MAX = 8 * 1024 * 1024
 """The largest file that is edited."""
+
+READS: Final[tuple[Role, ...]] = ("reads_untrusted", "reads_private")
+"""The user's own files, in which there may be what others wrote."""
 
 _MARK = "user.ostler.edit"
 
@@ -34,7 +37,7 @@ class FileTools(FunctionTools):
         super().__init__([list_files, read_file, search_files, write_file, edit_file])
 
 
-@tool(name="files.list", effect="read", timeout_s=30.0)
+@tool(name="files.list", effect="read", timeout_s=30.0, roles=["reads_private"])
 def list_files(
     request: ToolRequest,
     path: Path = ".",
@@ -58,7 +61,7 @@ def list_files(
     return {"entries": entries, "truncated": False}
 
 
-@tool(name="files.read", effect="read", timeout_s=30.0)
+@tool(name="files.read", effect="read", timeout_s=30.0, roles=READS)
 def read_file(
     request: ToolRequest,
     path: Path,
@@ -102,7 +105,7 @@ def _part(lines: list[bytes], offset: int, next_offset: int) -> dict[str, Any]:
     return answer
 
 
-@tool(name="files.search", effect="read", timeout_s=30.0)
+@tool(name="files.search", effect="read", timeout_s=30.0, roles=READS)
 async def search_files(
     request: ToolRequest,
     pattern: Annotated[str, Meta(min_length=1, max_length=1000)],

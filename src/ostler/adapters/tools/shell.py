@@ -98,7 +98,7 @@ class ShellTools(FunctionTools):
     """
 
     def __init__(self, sandboxes: Mapping[str, Sandbox], *, hosts: Sequence[str] = ()) -> None:
-        @tool(name="shell.run", effect="once", timeout_s=300.0)
+        @tool(name="shell.run", effect="once", timeout_s=300.0, roles=["reads_untrusted", "reads_private"])
         async def run(
             request: ToolRequest,
             argv: Annotated[list[str], Meta(min_length=1)],

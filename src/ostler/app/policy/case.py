@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -225,7 +225,7 @@ def _faults_of_fact(name: str, value: Any) -> list[str]:
         return ["is computed from the RISK lines of the policy, and cannot be given"]
     if name not in _KINDS:
         near = did_you_mean(name, _KINDS)
-        return [f"is unknown (did you mean {near!r}?)" if near else "is unknown; `ostler policy facts` lists all"]
+        return [f"is unknown (did you mean {near!r}?)" if near else "is unknown; docs/reference/rules.md lists all"]
     wanted, fits = _FORMS[_KINDS[name]]
     if not fits(value):
         return [f"must be {wanted}, got {value!r}"]
@@ -288,4 +288,3 @@ def _moment_us(facts: Mapping[str, Any]) -> int:
 
 
 assert _KINDS.keys() == {*_FIELDS, *_MOMENT, *_LABELS, *_ELSEWHERE, "risk_score"}, "every fact can be written in a case"
-assert set(get_args(Operation)) == {"tool", "model", "memory", "session"}

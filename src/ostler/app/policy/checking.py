@@ -2,20 +2,16 @@
 
 import importlib.util
 from collections.abc import Sequence
-from pathlib import Path
 
 import msgspec
 
-from ostler.app import definition
 from ostler.app.plugins import part
 from ostler.app.policies import rules_of
 from ostler.app.policy.files import policy_from
 from ostler.app.policy.findings import Finding
-from ostler.app.project import find_agent, load_code
-from ostler.app.settings import Settings
 from ostler.domain.constraint.policy import Policy
 from ostler.domain.tool import ToolSpec
-from ostler.kernel.errors import DefinitionInvalid, NotFound, PolicyInvalid
+from ostler.kernel.errors import PolicyInvalid
 
 ANALYSIS = "ostler.app.policy.analysis:analyse"
 DIFFERENCE = "ostler.app.policy.difference:difference"
@@ -57,26 +53,3 @@ def analyse(policy: Policy, tools: Sequence[ToolSpec] | None = None) -> list[Fin
     """See `ostler.app.policy.analysis`. Raises `ConfigurationError` without the solver."""
     found: list[Finding] = part(ANALYSIS, extra="solver")(policy, tools)
     return found
-
-
-def known_tools(file: str | None, agent: str | None, settings: Settings) -> list[ToolSpec] | None:
-    """The tools that rules are checked against: those of a file, or of an agent of the project; None if none is named.
-
-    A file is Python with `@tool` functions, or a JSON list of tools with `name`, `description` and `parameters`, and
-    what else `ToolSpec` has. Raises `NotFound`, `DefinitionInvalid`.
-    """
-    if agent is not None:
-        ours = [tool.spec for tool in load_code(settings.tools).tools]
-        return list(find_agent(agent, settings, ours).spec.tools)
-    if file is None:
-        return None
-    path = Path(file)
-    if path.suffix == ".py":
-        return [tool.spec for tool in load_code([path]).tools]
-    try:
-        data = msgspec.json.decode(path.read_bytes())
-    except OSError as error:
-        raise NotFound(f"{file} cannot be read: {error.strerror}.") from error
-    except msgspec.DecodeError as error:
-        raise DefinitionInvalid(file, [("", f"is not valid JSON: {error}")]) from error
-    return list(definition.read(data, tuple[ToolSpec, ...], source=file))

@@ -167,7 +167,26 @@ class Encoder:
         ):
             if isinstance(other, Text) and self._has_words(one):
                 return self._compared_with(one, turned, other.value)
+        if (
+            isinstance(expression.left, Name)
+            and isinstance(expression.right, Name)
+            and expression.operator in ("==", "!=")
+        ):
+            equal = self._equal_texts(expression.left, expression.right)
+            return equal if expression.operator == "==" else z3.Not(equal)
         return self._free(expression)
+
+    def _equal_texts(self, left: Name, right: Name) -> Any:
+        """Whether two texts of the call are the same: known where each can only be one text."""
+        one, other = self._bound(left), self._bound(right)
+        term = self.symbols.boolean(f"{one} == {other}")
+        for number, word in enumerate(self.symbols.words(one)):
+            for place, second in enumerate(self.symbols.words(other)):
+                are_these = z3.And(self.symbols.text(one) == number, self.symbols.text(other) == place)
+                fits = z3.Implies(are_these, term == z3.BoolVal(word.example == second.example))
+                is_known = word.is_single and second.is_single
+                (self.symbols.axioms if is_known else self.symbols.pins).append(fits)
+        return term
 
     def _compared_with(self, one: Expression, operator: str, text: str) -> Any:
         if operator in ("==", "!="):
@@ -375,7 +394,7 @@ class Encoder:
             return key
         if not key.startswith("inputs."):
             tag, kind = self.symbols.argument(name.path), None if is_as_written else self._kinds.of(name)
-            needed = z3.BoolVal(False)
+            needed = z3.Not(self.symbols.fits(key, tag, kind or "any"))
             self.errors.append(z3.And(tag != MISSING, needed) if name.path in self._present else needed)
             return key
         declared = self.inputs[name.path[0]]

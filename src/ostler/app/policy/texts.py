@@ -25,6 +25,8 @@ from ostler.domain.constraint.syntax import (
 )
 
 _EXACT_LENGTH_MAX = 1_000
+_DIFFERENT = ("one", "another")
+"""What two texts of a call may be, to be the same or not."""
 _PIECE = re.compile(
     r"(?:\\(?P<escaped>.)|\[(?P<first>[^\]^])[^\]]*\]|(?P<plain>[^()^$|]))"  # what matches one letter
     r"(?:\{(?P<times>\d{1,3})[^}]*\}|[+*?])?"  # how often
@@ -67,10 +69,12 @@ def _of_comparison(one: Expression, other: Expression, inputs: Inputs) -> Iterat
             for length in (number - 1, number, number + 1):
                 if 0 <= length <= _EXACT_LENGTH_MAX and isinstance(one.argument, Name):
                     yield key_of(one.argument), Pattern("x" * int(length))
-        case Name(path=path) if len(path) == 1 and path[0] in inputs:
-            default = inputs[path[0]].default
+        case Name(path=path):
+            default = inputs[path[0]].default if path[0] in inputs else None
             if isinstance(default, Text):
                 yield from _pattern_for(one, Pattern(default.value))
+            for text in _DIFFERENT:
+                yield from _pattern_for(one, Pattern(text))
         case _:
             pass
 
