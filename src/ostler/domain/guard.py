@@ -106,7 +106,7 @@ class Guard:
         """What each policy says that is only tried, as `deny name@version#rule`."""
         said = []
         for policy in self.compiled.shadow:
-            verdict = policy.judge(self._with_history((policy,), facts, answers))
+            verdict = policy.judge(self._for_one(policy, facts, answers))
             said.append(f"{verdict.effect} {policy}" + (f" {verdict.rule}" if verdict.rule else ""))
         return tuple(said)
 
@@ -114,7 +114,7 @@ class Guard:
         """What the risk score of a call is made of: what, and how much."""
         found: dict[str, float] = {}
         for policy in self.compiled.layers:
-            explanation = policy.explain(self._with_history((policy,), facts, answers))
+            explanation = policy.explain(self._for_one(policy, facts, answers))
             found |= {part.because: float(part.amount) for part in explanation.risk if part.counts}
         return tuple(found.items())
 
@@ -160,6 +160,12 @@ class Guard:
             own = {name: value for name, value in inputs.items() if name in policy.inputs}
             problems += [(f"inputs.{name}", problem) for name, problem in policy.problems_with(own)]
         return list(dict.fromkeys(problems))
+
+    def _for_one(self, policy: Compiled, facts: Facts, answers: Answers) -> Facts:
+        """The facts as one policy is given them: with its own answers, and of the inputs those that it declares."""
+        own = {name: value for name, value in facts.inputs.items() if name in policy.inputs}
+        given = facts if len(own) == len(facts.inputs) else msgspec.structs.replace(facts, inputs=own)
+        return self._with_history((policy,), given, answers)
 
     def _with_history(self, policies: Sequence[Compiled], facts: Facts, answers: Answers) -> Facts:
         """The facts with the answers that these policies want, one policy after the other."""
