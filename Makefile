@@ -18,7 +18,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
-.PHONY: help demo test check format-check lint types contracts docs reference bench bench-step bench-peers sim faults soak reliability format hooks test-all build sandbox faulty clean distclean
+.PHONY: help demo test check format-check lint types contracts docs reference bench bench-step bench-peers verdicts score fuzz sim faults soak reliability format hooks test-all build sandbox faulty clean distclean
 
 help: ## Say what can be made (this)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,18 @@ bench-step: $(VENV)/.installed sandbox ## Measure what a step costs, beside a ba
 
 bench-peers: $(VENV)/.installed-dev .make/peers/.installed sandbox ## Measure it beside its peers, and write the page
 	@$(BIN)/python -m benchmarks.peers --write $(ARGS)
+
+AGENTDOJO ?= $(OSTLER_AGENTDOJO)
+
+score: $(VENV)/.installed ## Score the policy packs on the AgentDojo suites in the folder AGENTDOJO=…
+	@$(BIN)/ostler policy score $(foreach suite,$(wildcard $(AGENTDOJO)/*.json),--suite $(suite) \
+		--roles examples/agentdojo/$(basename $(notdir $(suite))).toml) $(ARGS)
+
+verdicts: $(VENV)/.installed-dev ## Measure what a verdict costs, beside a bare loop and Cedar
+	@$(BIN)/python -m benchmarks.verdicts $(ARGS)
+
+fuzz: $(VENV)/.installed-dev ## Give the language of rules a million inputs
+	@$(BIN)/python -m tests.domain.constraint.fuzz --inputs 1000000 $(ARGS)
 
 sim: $(VENV)/.installed ## Simulate SEEDS runs of the whole runtime, with faults at random
 	@$(BIN)/python -m ostler.testing.sim --seeds $(SEEDS) $(ARGS)

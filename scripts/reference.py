@@ -15,7 +15,11 @@ import msgspec
 import ostler
 from ostler.cli import cli
 from ostler.cli.exits import MEANINGS
+from ostler.domain.audit import AuditEvent
 from ostler.domain.boot import WorkerEvent
+from ostler.domain.directory import IdentityEvent
+from ostler.domain.governance import GovernanceEvent
+from ostler.domain.housekeeping import HousekeepingEvent
 from ostler.domain.session.events import SessionEvent
 from ostler.kernel import errors
 from ostler.kernel.event import Event
@@ -39,9 +43,16 @@ def events() -> str:
         MADE,
         EVENTS_ARE,
     ]
-    for title, family in (("Of a session", SessionEvent), ("Of a worker", WorkerEvent)):
+    for title, family in (
+        ("Of a session", SessionEvent),
+        ("Of a worker", WorkerEvent),
+        ("Of a tenant: governance", GovernanceEvent),
+        ("Of a tenant: identity", IdentityEvent),
+        ("Of a tenant: housekeeping", HousekeepingEvent),
+        ("Of a tenant: audit", AuditEvent),
+    ):
         page += ["", f"## {title}"]
-        for kind in typing.get_args(family):
+        for kind in typing.get_args(family) or (family,):
             page += ["", *_event(kind)]
     return "\n".join(page) + "\n"
 

@@ -39,7 +39,7 @@ def test_nothing_starts_and_nothing_begins_until_it_is_released(ostler: Ostler) 
 @pytest.mark.usefixtures("people")
 def test_what_is_halted_is_said_wherever_sessions_are_looked_at(ostler: Ostler) -> None:
     for words in (("ps",), ("top", "--once")):
-        assert "halted" not in ostler(*words).output
+        assert "is halted" not in ostler(*words).output
     ostler("halt", "a strange bill", "--as", "ada")
     ostler("halt", "the whole house", "--all")
     listed = ostler("ps")
@@ -57,7 +57,7 @@ def test_what_is_halted_is_said_wherever_sessions_are_looked_at(ostler: Ostler) 
     assert json.loads(ostler("ps", "--json").stdout) == []
     ostler("release", "--all")
     ostler("release")
-    assert "halted" not in ostler("ps").output
+    assert "is halted" not in ostler("ps").output
 
 
 @pytest.mark.usefixtures("people")
@@ -89,7 +89,7 @@ def test_nobody_halts_what_is_not_theirs_to_halt(
     for words in (("halt", "because"), ("release",)):
         refused = ostler(*words, *options, "--as", acting)
         assert (refused.exit_code, said in refused.stderr) == (Exit.DENIED, True)
-    assert "halted" not in ostler("ps").output
+    assert "is halted" not in ostler("ps").output
 
 
 @pytest.mark.usefixtures("people")
@@ -99,6 +99,6 @@ def test_a_tenant_halts_itself_and_nobody_else(ostler: Ostler) -> None:
     refused = ostler("run", "clerk", "answer", "--as", "acme/kim")
     assert (refused.exit_code, "halted by kim" in refused.stderr) == (Exit.CONFLICT, True)
     assert "`ostler release --tenant acme`" in ostler("ps", "--as", "acme/kim").stderr
-    assert "halted" not in ostler("ps").output
+    assert "is halted" not in ostler("ps").output
     assert "is released" in ostler("release", "--tenant", "acme").stderr
     assert ostler("run", "clerk", "answer", "--as", "acme/kim").exit_code == 0

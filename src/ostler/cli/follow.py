@@ -60,9 +60,9 @@ async def follow(runtime: Runtime, session: Session, show: Show, answer: Answer,
 
 
 async def _is_moved_on(session: Session, answer: Answer) -> bool:
-    """Whether somebody has moved the session on, or does so now."""
+    """Whether somebody has moved the session on, or does so now. A question that has expired moves on by itself."""
     state = await session.state()
-    if not _needs_person(state):
+    if not _needs_person(state) or _is_expired(state, session.now_us()):
         return True
     asked = approval(state)
     return state.pause is None and asked is not None and await answer(session, asked)
@@ -73,6 +73,12 @@ def _needs_person(state: State) -> bool:
     is_blocked = state.pause is not None or state.question is not None
     is_idle = not state.open or waits_for_capacity(state)
     return is_blocked and is_idle and state.end is None and state.cancelling_by is None
+
+
+def _is_expired(state: State, now_us: int) -> bool:
+    question = state.question
+    is_over = question is not None and question.expires_us is not None and now_us >= question.expires_us
+    return is_over and state.pause is None
 
 
 async def leave_open(session: Session, asked: Approval) -> bool:

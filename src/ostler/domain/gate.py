@@ -80,7 +80,7 @@ def judge(state: State, call: AskedCall, at_us: int) -> Judgement:
     missing = _missing_right(state, spec, at_us)
     if missing is not None:
         return Refused("blocked", missing, Verdict(effect="deny", rule="scopes"))
-    if needs_examination(state, spec) and (state.examined is None or state.examined.call != call.id):
+    if needs_examination(state, spec) and not is_examined(state, call.id):
         return Unexamined()
     arguments = asked
     is_changed_by_people = approved is not None and approved.arguments is not None
@@ -103,7 +103,7 @@ def arguments_of(state: State, call: AskedCall) -> dict[str, Any] | None:
 def judge_model(state: State, at_us: int) -> Judgement:
     """Judge the next call of the model itself."""
     call = str(state.steps + 1)
-    if needs_examination(state, None) and (state.examined is None or state.examined.call != call):
+    if needs_examination(state, None) and not is_examined(state, call):
         return Unexamined()
     return _judge_by_policies(state, None, ({},), _approved(state, call), at_us)
 
@@ -112,7 +112,25 @@ def needs_examination(state: State, spec: ToolSpec | None) -> bool:
     """Whether something must be found out about a call of this tool (None: of the model) before it is judged."""
     if state.is_budgeted or state.agent.hooks or (state.grant is not None and spec is not None):
         return True
+    if state.has_moved and state.guard.own_questions:
+        return True
     return bool(state.guard.questions) and state.guard.asks_others_about(called(spec, state.model.name))
+
+
+def is_examined(state: State, call: str) -> bool:
+    """Whether what was found out is about this call, and says all that the policies of today want to know."""
+    found = state.examined
+    return found is not None and found.call == call and answers_suffice(state, found)
+
+
+def answers_suffice(state: State, found: CallExamined) -> bool:
+    """Whether every question has its answer; a call that is refused anyway needs none."""
+    is_refused = (found.refused is not None and not found.asks) or combine(found.hooks).effect == "deny"
+    return is_refused or found.call == END or len(found.answers) == _answers_wanted(state)
+
+
+def _answers_wanted(state: State) -> int:
+    return len(state.guard.questions) + (len(state.guard.own_questions) if state.has_moved else 0)
 
 
 def unexamined(state: State) -> str | None:
@@ -134,7 +152,7 @@ def unexamined(state: State) -> str | None:
         return None
     else:
         found = str(state.steps + 1) if needs_examination(state, None) else None
-    return None if state.examined is not None and state.examined.call == found else found
+    return None if found is not None and is_examined(state, found) else found
 
 
 def runs_beside_others(state: State, spec: ToolSpec) -> bool:
@@ -197,7 +215,13 @@ def _judge_by_policies(
 
     What a hook has rewritten is judged as it was asked for, too: nobody can rewrite their way around a DENY.
     """
-    guard, arguments, answers = state.guard, versions[-1], answers_of(state, at_us)
+    guard, arguments = state.guard, versions[-1]
+    if state.examined is None and (fixed := guard.fixed(called(spec, state.model.name))) is not None:
+        return Passed(arguments, fixed) if fixed.effect == "allow" else Refused("blocked", fixed.reason, fixed)
+    if state.examined is not None and len(state.examined.answers) != _answers_wanted(state):
+        refused = _examined_verdict(state, Verdict("allow"))
+        return Refused("blocked", refused.reason, refused)
+    answers = answers_of(state, at_us)
     facts = facts_of(state, spec, arguments, at_us)
     verdict = guard.judge(facts, answers)
     if len(versions) > 1:
@@ -270,8 +294,10 @@ def _covers(then: Sequence[Demand], now: Sequence[Demand]) -> bool:
 def answers_of(state: State, at_us: int) -> Answers:
     """What the session's own past, and what was found out about others, says to the questions of its policies."""
     questions = state.guard.own_questions
-    own = (state.past or Past(questions)).answers(at_us) if questions else ()
-    return Answers(own, state.examined.answers if state.examined is not None else ())
+    found = state.examined.answers if state.examined is not None else ()
+    if state.has_moved:
+        return Answers(found[: len(questions)], found[len(questions) :])
+    return Answers((state.past or Past(questions)).answers(at_us) if questions else (), found)
 
 
 def facts_of(state: State, spec: ToolSpec | None, arguments: dict[str, Any], at_us: int) -> Facts:

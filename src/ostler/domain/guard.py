@@ -43,13 +43,15 @@ class Guard:
     What `shadow` policies say is recorded and never enforced. They are compiled when they are first asked.
     """
 
-    __slots__ = ("_compiled", "_visible", "policies", "shadow")
+    __slots__ = ("_compiled", "_fixed", "_redactions", "_visible", "policies", "shadow")
 
     def __init__(self, policy: Policy, layers: Sequence[Policy] = (), shadow: Sequence[Policy] = ()) -> None:
         self.policies = (*layers, policy)
         self.shadow = tuple(shadow)
         self._compiled: _Compiled | None = None
         self._visible: tuple[ToolSpec, ...] | None = None
+        self._fixed: dict[Called, Verdict | None] = {}
+        self._redactions: dict[Called, tuple[str, ...]] = {}
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Guard) and (other.policies, other.shadow) == (self.policies, self.shadow)
@@ -95,6 +97,15 @@ class Guard:
             for number in policy.asks_about(called)
         )
 
+    def fixed(self, what: Called) -> Verdict | None:
+        """The verdict on such calls where no rule of any policy speaks of them, whatever else is known."""
+        if what not in self._fixed:
+            policies = (*self.compiled.layers, *self.compiled.shadow)
+            is_fixed = not self.shadow and not any(policy.program(what).rules for policy in policies)
+            plain = Facts(operation=what.operation, tool=what.tool, roles=what.roles, effect=what.effect)
+            self._fixed[what] = judge_layers(self.compiled.layers, plain) if is_fixed else None
+        return self._fixed[what]
+
     def judge(self, facts: Facts, answers: Answers) -> Verdict:
         """The verdict of all layers together."""
         layers = self.compiled.layers
@@ -129,7 +140,10 @@ class Guard:
 
     def redactions(self, called: Called) -> tuple[str, ...]:
         """The detectors whose findings are taken out of what such calls bring."""
-        return tuple(dict.fromkeys(name for policy in self.compiled.layers for name in policy.redactions(called)))
+        if called not in self._redactions:
+            names = (name for policy in self.compiled.layers for name in policy.redactions(called))
+            self._redactions[called] = tuple(dict.fromkeys(names))
+        return self._redactions[called]
 
     def visible(self, tools: tuple[ToolSpec, ...], inputs: Mapping[str, Any]) -> tuple[ToolSpec, ...]:
         """The tools of which some call could be allowed or approved; the model need not know the others.
@@ -147,8 +161,8 @@ class Guard:
 
         Raises `PolicyInvalid` with every mistake in the texts of the policies.
         """
-        for policy in (*self.policies, *self.shadow):
-            compile_policy(policy)
+        for written in (*self.policies, *self.shadow):
+            compile_policy(written)
         declared = {name for policy in self.compiled.layers for name in policy.inputs}
         problems = [
             (f"inputs.{name}", "is declared by no policy" + (f" (did you mean {near!r}?)" if near else ""))

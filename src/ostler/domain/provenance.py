@@ -25,7 +25,7 @@ class Said(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """A text that entered a session.
 
     `source` is `user`, `system`, `tool.<name>` or `memory.<name>`; `roles` are those of the tool; `labels` are
-    `untrusted`, `private` and what else the text is marked with. `asked` is the text of the arguments of the call that
+    `untrusted`, `private` and what else the text is marked with. `arguments` are those of the call that
     it answers: what a tool only repeats of them it has not said.
     """
 
@@ -33,7 +33,7 @@ class Said(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     text: str
     roles: frozenset[str] = frozenset()
     labels: frozenset[str] = frozenset()
-    asked: str = ""
+    arguments: object = None
 
     @property
     def is_register(self) -> bool:
@@ -57,8 +57,13 @@ def labels_of(roles: Iterable[str]) -> frozenset[str]:
 
 def said_by_tool(name: str, roles: Iterable[str], arguments: object, text: str) -> Said:
     """What the tool `name` answered when it was called with `arguments`."""
-    held = frozenset(roles)
-    return Said(f"tool.{name}", text, held, labels_of(held), asked="\n".join(leaves(arguments)))
+    held, labels = _roles_and_labels(tuple(roles))
+    return Said(f"tool.{name}", text, held, labels, arguments)
+
+
+@lru_cache(maxsize=256)
+def _roles_and_labels(roles: tuple[str, ...]) -> tuple[frozenset[str], frozenset[str]]:
+    return frozenset(roles), labels_of(roles)
 
 
 class Provenance:
@@ -86,7 +91,10 @@ class Provenance:
         longer = Provenance()
         longer._shared = shared
         longer._length = len(shared)
-        longer.labels = self.labels.union(*(entry.labels for entry in entries))
+        longer.labels = self.labels
+        for entry in entries:
+            if not entry.labels <= longer.labels:
+                longer.labels |= entry.labels
         return longer
 
     def __len__(self) -> int:
@@ -168,7 +176,8 @@ class _Heard:
 
     @cached_property
     def _asked(self) -> "_Heard | None":
-        return _Heard(Said("asked", self.said.asked)) if self.said.asked else None
+        asked = "\n".join(leaves(self.said.arguments))
+        return _Heard(Said("asked", asked)) if asked else None
 
     @cached_property
     def _text(self) -> str:

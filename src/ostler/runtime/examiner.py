@@ -97,12 +97,15 @@ class Examiner:
 
     async def _answers(self, state: State) -> tuple[float, ...]:
         """What other sessions did, as far as policies ask. Raises `ConfigurationError` where nobody can look."""
-        questions = state.guard.questions
-        if not questions:
+        own = state.guard.own_questions if state.has_moved else ()
+        others = state.guard.questions
+        if not own and not others:
             return ()
         if self._pasts is None:
-            raise ConfigurationError("Nobody can look at what other sessions did.")
-        return await self._pasts.answers(questions, state, self._clock.now_us())
+            raise ConfigurationError("Nobody can look at what sessions did.")
+        now_us = self._clock.now_us()
+        found = await self._pasts.own(own, state, now_us) if own else ()
+        return found + (await self._pasts.answers(others, state, now_us) if others else ())
 
     async def _book(self, state: State, call: str, spec: ToolSpec | None, arguments: Mapping[str, Any]) -> Booking:
         """Reserve what the call may use of budgets, and what it takes of limits that sessions share."""

@@ -1,5 +1,6 @@
 """The pasts of agents, principals and tenants, folded from the whole log as far as policies ask about them."""
 
+import asyncio
 from typing import Any, NamedTuple
 
 import msgspec
@@ -17,7 +18,7 @@ from ostler.domain.session.events import (
     ToolCompleted,
     ToolRequested,
 )
-from ostler.domain.session.state import MAYBE_HAPPENED, State
+from ostler.domain.session.state import State, came_of
 from ostler.domain.tool import ToolSpec
 from ostler.kernel.event import Record, StreamId
 from ostler.ports import EventStore
@@ -74,6 +75,16 @@ class Pasts:
         await fold.catch_up(self._store)
         return fold.answers(state, at_us)
 
+    async def own(self, questions: tuple[Question, ...], state: State, at_us: int) -> tuple[float, ...]:
+        """The answers of the session's own past, by its whole log: its policies were moved, and ask something else."""
+        stream, after = StreamId(state.by.tenant, state.session), 0
+        fold = _Fold(questions, 0)
+        while records := await self._store.read(stream, after=after, limit=PAGE):
+            for record in records:
+                fold.take_own(record)
+            after = records[-1].seq
+        return fold.answers(state, at_us)
+
     async def _position_at(self, at_us: int) -> int:
         """A position before which nothing happened later than `at_us`, or nearly: clocks of workers differ a little."""
         low, high = 0, await self._store.head()
@@ -100,20 +111,33 @@ class _Fold:
             for per in dict.fromkeys(question.per for question in questions)
         }
         self._position = position
+        self._reading = asyncio.Lock()
         self._sessions: dict[StreamId, _Session] = {}
         self._pasts: dict[_Key, Past] = {}
 
     async def catch_up(self, store: EventStore) -> None:
         """Read what was added to the log since."""
-        while records := await store.tail(after=self._position, limit=PAGE):
-            for record in records:
-                if record.data.startswith(_READ):
-                    await self._take(store, record)
-            self._position = records[-1].position
+        async with self._reading:
+            while records := await store.tail(after=self._position, limit=PAGE):
+                for record in records:
+                    if record.data.startswith(_READ):
+                        await self._take(store, record)
+                self._position = records[-1].position
+
+    def take_own(self, record: Record) -> None:
+        """One event of the only session that is asked about, what it shares with another one's past included."""
+        if not record.data.startswith(_READ):
+            return
+        event = SESSION_CODEC.decode(record.data)
+        if isinstance(event, AgentStarted):
+            self._sessions[record.stream] = _session(event)
+        elif record.stream in self._sessions:
+            self._count(record.stream, self._sessions[record.stream], record.at_us, event)
 
     def answers(self, state: State, at_us: int) -> tuple[float, ...]:
         found: dict[Question, float] = {}
         names: dict[Scope, str] = {
+            "session": state.session,
             "agent": state.agent.name,
             "principal": state.by.id,
             "tenant": state.by.tenant,
@@ -150,8 +174,7 @@ class _Fold:
             case ModelRequested():
                 self._begun(stream, session, event.call, None, {})
             case ToolCompleted():
-                maybe: Outcome = "unknown" if event.kind in MAYBE_HAPPENED else "failed"
-                self._ended(stream, session, event.call, at_us, "ok" if event.ok else maybe)
+                self._ended(stream, session, event.call, at_us, came_of(event.ok, event.kind))
             case ModelCompleted():
                 self._ended(stream, session, event.call, at_us, "ok")
             case ModelFailed():
@@ -173,6 +196,7 @@ class _Fold:
     def _of(self, stream: StreamId, session: _Session) -> list[tuple[_Key, Past]]:
         """The pasts that a call of this session is part of."""
         names: dict[Scope, str] = {
+            "session": stream.name,
             "agent": session.agent,
             "principal": session.principal,
             "tenant": stream.tenant,

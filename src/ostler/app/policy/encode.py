@@ -167,14 +167,13 @@ class Encoder:
         ):
             if isinstance(other, Text) and self._has_words(one):
                 return self._compared_with(one, turned, other.value)
-        if (
-            isinstance(expression.left, Name)
-            and isinstance(expression.right, Name)
-            and expression.operator in ("==", "!=")
-        ):
-            equal = self._equal_texts(expression.left, expression.right)
-            return equal if expression.operator == "==" else z3.Not(equal)
-        return self._free(expression)
+        left, right = expression.left, expression.right
+        if not (isinstance(left, Name) and isinstance(right, Name)) or expression.operator not in ("==", "!="):
+            return self._free(expression)
+        if any(key_of(name).startswith("inputs.") for name in (left, right)):
+            return self._free(expression)  # it may be its default instead
+        equal = self._equal_texts(left, right)
+        return equal if expression.operator == "==" else z3.Not(equal)
 
     def _equal_texts(self, left: Name, right: Name) -> Any:
         """Whether two texts of the call are the same: known where each can only be one text."""

@@ -1,7 +1,7 @@
 """Makes of a policy what judges calls."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -82,7 +82,7 @@ class Compiled:
         self._redactions = [rule for rule in written.rules if isinstance(rule, Redact)]
         self._stamp = Stamp(self.name, self.version, self.digest)
         self._programs: dict[tuple[Any, ...], Program] = {}
-        self._judges: dict[tuple[Any, ...], Callable[[Facts], Verdict]] = {}
+        self._by_call: dict[tuple[Any, ...], Program] = {}
 
     def __str__(self) -> str:
         return f"{self.name}@{self.version}"
@@ -90,10 +90,10 @@ class Compiled:
     def judge(self, facts: Facts) -> Verdict:
         """What the policy says of a call. Never raises: what cannot be evaluated denies."""
         try:
-            judge = self._judges[facts.operation, facts.tool, facts.roles, facts.effect]
+            program = self._by_call[facts.operation, facts.tool, facts.roles, facts.effect]
         except (KeyError, TypeError):
             return self._judge_first(facts)
-        return judge(facts)
+        return program.judge(facts)
 
     def explain(self, facts: Facts) -> Explanation:
         """The verdict, and for every rule that concerns the call whether it matched, and what kept it from matching."""
@@ -101,6 +101,15 @@ class Compiled:
 
     def program(self, called: Called) -> Program:
         """The rules about one kind of call, compiled. Kinds that no rule tells apart share one."""
+        program = self._by_call.get(called)
+        if program is None:
+            if len(self._by_call) >= PROGRAMS_MAX:
+                self._by_call.clear()
+                self._programs.clear()
+            program = self._by_call[called] = self._shared_program(called)
+        return program
+
+    def _shared_program(self, called: Called) -> Program:
         rules = [rule.prepared for rule in self._rules if concerns(rule.targets, called)]
         shares = [share.part for share in self._shares if concerns(share.targets, called)]
         told_apart = (
@@ -160,17 +169,12 @@ class Compiled:
 
     def _judge_first(self, facts: Facts) -> Verdict:
         try:
-            called = _called(facts)
-            judge = self.program(called).judge
+            program = self.program(_called(facts))
         except Exception as error:
             return self._stamp.verdict(
                 "deny", f"{self.name}#error", f"the call cannot be judged: {type(error).__name__} (policy.error.failed)"
             )
-        if len(self._judges) >= PROGRAMS_MAX:
-            self._judges.clear()
-            self._programs.clear()
-        self._judges[tuple(called)] = judge
-        return judge(facts)
+        return program.judge(facts)
 
 
 def _called(facts: Facts) -> Called:

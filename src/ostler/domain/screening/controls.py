@@ -25,12 +25,23 @@ _COLOUR = r"\x1b\[[0-9;:]{0,64}m"
 _BREAK = "\r\n|[\x0b\x0c\x85\u2028\u2029]"
 _ACTING = re.compile(f"{_COLOUR}|{_BREAK}|[{_C0}]|[{_UNSEEN}]+")
 _ACTING_IN_JSON = re.compile(f"{JSON_ESCAPE.pattern}|[\x7f\x85\u2028\u2029]|[{_UNSEEN}]+")
+_JSON_ESCAPES = re.compile(r"\\[ubfr]")
 _BREAKS = frozenset(("\r\n", "\x0b", "\x0c", "\x85", "\u2028", "\u2029"))
 
 
 def acting(text: str) -> re.Match[str] | None:
     """The first character or sequence in a text that acts, other than to break a line."""
     return next((match for match in _ACTING.finditer(text) if match[0] not in _BREAKS), None)
+
+
+def acts(text: str) -> bool:
+    """Whether something in a text may have to be changed, also where it is JSON and writes that as an escape.
+
+    Quick, and never wrong when it says no.
+    """
+    if "\\" in text and _JSON_ESCAPES.search(text) is not None:
+        return True
+    return not (text.isascii() and text.isprintable()) and _ACTING.search(text) is not None
 
 
 def neutralise(text: str) -> Neutralised:

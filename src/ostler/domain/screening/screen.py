@@ -13,7 +13,7 @@ import msgspec
 from ostler.domain.constraint.facts import Kind
 from ostler.domain.model import AskedCall, Reply
 from ostler.domain.schema import Problem, Schema, Validator, compile_schema, parse_json
-from ostler.domain.screening.controls import acting, neutralise, neutralise_json
+from ostler.domain.screening.controls import acting, acts, neutralise, neutralise_json
 from ostler.domain.screening.detectors import BUILTIN, Detectors
 from ostler.domain.screening.redaction import find, redact, redact_json
 from ostler.domain.suggest import did_you_mean
@@ -67,6 +67,8 @@ def screen_output(
     with a failure that says that the call was performed; control characters lose their power; findings are redacted.
     JSON stays valid, and on one line. A failure's reason is screened like a text.
     """
+    if not names and returns is None and _is_plain(outcome):
+        return ScreenedOutcome(outcome, {})
     bounded, problems = _bounded(outcome)
     value, is_json = _value(bounded)
     if outcome.ok and returns is not None and not problems:
@@ -85,6 +87,8 @@ def screen_output(
 
 def screen_reply(reply: Reply, *, names: Sequence[str] = (), detectors: Detectors = BUILTIN) -> ScreenedReply:
     """A model's reply as it may be recorded and acted upon: its text, and the names and arguments of its calls."""
+    if not names and not acts(reply.text) and not any(acts(call.name) or acts(call.arguments) for call in reply.calls):
+        return ScreenedReply(reply, {})
     counts: dict[str, int] = {}
     text, neutralised = neutralise(reply.text)
     calls = []
@@ -127,6 +131,19 @@ def screen_goal(
         if each.is_required and name not in given:
             problems.append((f"inputs.{name}", f"is missing: a {each.kind} that the policy has no default for"))
     return problems
+
+
+def _is_plain(outcome: ToolOutcome) -> bool:
+    """Whether there is nothing in an outcome that has to be changed where nothing is to be redacted."""
+    if len(outcome.output) > OUTPUT_CHARACTERS_MAX or acts(outcome.output):
+        return False
+    if not outcome.is_json:
+        return True
+    try:
+        msgspec.json.decode(outcome.output, type=msgspec.Raw)
+    except msgspec.DecodeError:
+        return False
+    return outcome.ok and "\n" not in outcome.output
 
 
 def _bounded(outcome: ToolOutcome) -> tuple[ToolOutcome, tuple[str, ...]]:

@@ -418,7 +418,8 @@ def _ask_people(decision: Decision, call: str, tool: str, asked: gate.Asked) -> 
 def _examined(decision: Decision, found: CallExamined) -> None:
     """Something was found out about the call that is judged next, if it still is that one."""
     state = decision.state
-    if state.end is None and state.cancelling_by is None and found.call == gate.unexamined(state):
+    is_wanted = state.end is None and state.cancelling_by is None and found.call == gate.unexamined(state)
+    if is_wanted and gate.answers_suffice(state, found):
         decision.emit(found)
     _advance(decision)
 

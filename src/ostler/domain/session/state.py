@@ -1,6 +1,6 @@
 """What is true of a session after its events: `evolve`, and what follows from the state alone."""
 
-from typing import Any, Literal, NamedTuple, assert_never
+from typing import Any, Literal, assert_never
 
 import msgspec
 
@@ -9,7 +9,6 @@ from ostler.domain.constraint.history import Outcome, Past
 from ostler.domain.constraint.policy import Policy
 from ostler.domain.constraint.verdict import Demand
 from ostler.domain.grant import Grant
-from ostler.domain.growing import Growing
 from ostler.domain.guard import Guard, called
 from ostler.domain.identity import Principal
 from ostler.domain.model import AskedCall, AssistantMessage, Message, ModelRef, ToolMessage, Usage, UserMessage
@@ -44,7 +43,7 @@ from ostler.domain.session.events import (
     ToolResumed,
     ToolSuspended,
 )
-from ostler.domain.tool import Effect, ToolOutcome, failed, observation
+from ostler.domain.tool import Effect, FailureKind, ToolOutcome, failed, observation
 from ostler.domain.transcript import Transcript
 
 LOST = "worker lost"
@@ -54,19 +53,6 @@ ENDED = ("completed", "failed", "cancelled")
 
 
 NOTHING_SAID = Provenance()
-
-
-class Mark(NamedTuple):
-    """A call of a tool (`tool` empty: of the model) has begun, or has ended with an outcome, at a moment."""
-
-    at_us: int
-    call: str
-    tool: str
-    arguments: dict[str, Any]
-    outcome: Outcome | None = None
-
-
-NO_CALLS: Growing[Mark] = Growing()
 
 
 class OpenCall(msgspec.Struct, frozen=True, gc=False):
@@ -150,8 +136,8 @@ class State(msgspec.Struct, frozen=True, gc=False):
 
     `asked` are the calls of this turn that the gate has not let pass or refused yet, in order; `open` those under way.
     `granted` is the approval of the call that is judged next, `examined` what was found out about it.
-    `provenance` is who said what, `calls` when each call began and ended, and `past` what policies want to know
-    of that.
+    `provenance` is who said what, `past` what policies want to know of the
+    session's own calls; once its policies were moved (`has_moved`), that must be looked up in the log.
     `losses` counts how often a worker was lost in the middle of a call, since somebody last resumed it.
     `waiting_since_us` is set while only a person can move the session on, `waited_us` is how long that was before.
     """
@@ -169,8 +155,8 @@ class State(msgspec.Struct, frozen=True, gc=False):
     transcript_bytes: int
     guard: Guard
     provenance: Provenance = NOTHING_SAID
-    calls: Growing[Mark] = NO_CALLS
     past: Past | None = None
+    has_moved: bool = False
     priority: int = 0
     layers: tuple[Policy, ...] = ()
     shadow: tuple[Policy, ...] = ()
@@ -286,19 +272,19 @@ def evolve(state: State | None, event: SessionEvent, at_us: int) -> State:
             outcome = ToolOutcome(event.ok, event.output, event.kind, event.is_json, event.blob, event.size)
             call = next(call for call in state.open if call.id == event.call)
             state = _replace(
-                _heard(_marked(state, at_us, call, outcome), call, outcome),
+                _heard(_ended(state, call.id, at_us, outcome), call, outcome),
                 open=_without(state.open, event.call),
                 losses=state.losses + (event.kind == "unknown"),
             )
             return _observed(state, event.call, call.tool, outcome)
         case ModelRequested():
-            return _model_requested(state, event, at_us)
+            return _model_requested(state, event)
         case ModelCompleted():
-            return _model_completed(_marked(state, at_us, OpenCall(event.call), _OK), event)
+            return _model_completed(_ended(state, event.call, at_us, _OK), event)
         case ToolRequested():
             begun = OpenCall(event.call, event.tool, event.arguments)
             return _replace(
-                _marked(state, at_us, begun, None),
+                _begun(state, begun),
                 open=(*state.open, begun),
                 asked=_without(state.asked, event.call),
                 tool_calls=state.tool_calls + 1,
@@ -311,7 +297,7 @@ def evolve(state: State | None, event: SessionEvent, at_us: int) -> State:
             outcome = failed(event.kind, f"{event.reason} [{event.rule}]" if event.rule else event.reason)
             return _refused(state, event.call, event.tool, outcome)
         case ModelFailed():
-            state = _marked(state, at_us, OpenCall(event.call), failed("permanent", event.message))
+            state = _ended(state, event.call, at_us, failed("permanent", event.message))
             return _replace(state, open=_without(state.open, event.call))
         case CallRetried():
             retried = tuple(
@@ -442,28 +428,27 @@ def _started(event: AgentStarted, at_us: int) -> State:
 _OK = ToolOutcome(True, "")
 
 
-def _marked(state: State, at_us: int, call: OpenCall, outcome: ToolOutcome | None) -> State:
-    """A call has begun, or has its outcome."""
-    came: Outcome | None = None
-    if outcome is not None:
-        came = "ok" if outcome.ok else "unknown" if outcome.kind in MAYBE_HAPPENED else "failed"
-    mark = Mark(at_us, call.id, call.tool, call.arguments or {}, came)
-    return _remembered(_replace(state, calls=state.calls.plus(mark)), mark)
-
-
-MAYBE_HAPPENED = ("unknown", "timeout", "cancelled")
-"""What may have happened all the same."""
-
-
-def _remembered(state: State, mark: Mark) -> State:
-    """What policies want to know of the session's own calls, with one more."""
-    if not state.guard.own_questions:
+def _begun(state: State, call: OpenCall) -> State:
+    """A call has begun, as far as policies want to know."""
+    questions = state.guard.own_questions
+    if not questions or state.has_moved:
         return state
-    past = state.past or Past(state.guard.own_questions)
-    if mark.outcome is not None:
-        return _replace(state, past=past.ended(mark.call, mark.at_us, mark.outcome))
-    what = called(state.agent.tool(mark.tool) if mark.tool else None, state.model.name)
-    return _replace(state, past=past.begun(mark.call, what, mark.arguments))
+    what = called(state.agent.tool(call.tool) if call.tool else None, state.model.name)
+    return _replace(state, past=(state.past or Past(questions)).begun(call.id, what, call.arguments or {}))
+
+
+def _ended(state: State, call: str, at_us: int, outcome: ToolOutcome) -> State:
+    """A call has its outcome, as far as policies want to know."""
+    if state.past is None:
+        return state
+    return _replace(state, past=state.past.ended(call, at_us, came_of(outcome.ok, outcome.kind)))
+
+
+def came_of(ok: bool, kind: FailureKind | None) -> Outcome:
+    """What an outcome is to questions about the past, where what may have happened is not known to have failed."""
+    if ok:
+        return "ok"
+    return "unknown" if kind in ("unknown", "timeout", "cancelled") else "failed"
 
 
 def _heard(state: State, call: OpenCall, outcome: ToolOutcome) -> State:
@@ -474,8 +459,8 @@ def _heard(state: State, call: OpenCall, outcome: ToolOutcome) -> State:
     return _replace(state, provenance=state.provenance.plus(said))
 
 
-def _model_requested(state: State, event: ModelRequested, at_us: int) -> State:
-    state = _marked(state, at_us, OpenCall(event.call), None)
+def _model_requested(state: State, event: ModelRequested) -> State:
+    state = _begun(state, OpenCall(event.call))
     begun = OpenCall(
         event.call,
         max_tokens=event.max_tokens,
