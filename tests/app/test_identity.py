@@ -113,7 +113,7 @@ async def test_a_directory_that_was_altered_is_not_believed(tmp_path: Path) -> N
             wider = records[0].data.replace(b'"by":"local"', b'"by":"local","scopes":["*"]')
             return [msgspec.structs.replace(records[0], data=wider), *records[1:]][after:]
 
-    with pytest.raises(StoreCorrupt, match="Event 1 of the directory of acme"):
+    with pytest.raises(StoreCorrupt, match="Event 1 of identity of acme"):
         await opened(Altered()).directory()
     await store.close()
 

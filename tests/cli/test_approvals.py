@@ -171,10 +171,10 @@ def test_nobody_steers_the_session_of_another_tenant(ostler: Ostler, project: Pa
     assert json.loads(ostler("ps", "--as", "acme/kim", "--json").stdout) == []
 
 
-@pytest.mark.parametrize("command", ["pause", "cancel", "kill", "send"])
+@pytest.mark.parametrize("command", ["approve", "deny", "ask", "pause", "cancel", "kill", "send"])
 def test_who_steers_is_in_the_log(ostler: Ostler, project: Path, command: str) -> None:
     session = asking(ostler, project, "finance")
-    words = (command, session, "hello") if command == "send" else (command, session)
+    words = (command, session, "hello") if command in ("ask", "send") else (command, session)
     assert ostler(*words, "--as", "finn").exit_code == 0
     raw = [json.loads(line) for line in ostler("logs", session, "--raw").stdout.splitlines()]
     assert "finn" in [event.get("by") for event in raw[4:]]

@@ -1,5 +1,6 @@
 """What pages show of the command line happens: their commands run in order, on their files, with the output shown."""
 
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -44,7 +45,8 @@ def payer(request: ModelRequest) -> Reply | str:
     assert isinstance(first, UserMessage)
     wanted = re.fullmatch(r"Pay (\d+) to (\w+)", first.text)
     if rest or wanted is None:
-        return Reply(rest[-1].text if rest else "There is nothing to be paid.")
+        observed = json.loads(rest[-1].text) if rest else {}
+        return Reply(observed.get("data") or str(observed))
     return calls(("pay", {"amount": int(wanted[1]), "to": wanted[2]}))
 
 

@@ -11,18 +11,17 @@ from ostler.domain.glob import outside
 from ostler.domain.grant import Grant, Wanted, attenuate
 from ostler.domain.identity import DEFAULT_TENANT, Principal
 from ostler.domain.secret import Secret
-from ostler.kernel.errors import NotFound, SecretMissing, StaleWrite, StoreCorrupt, TokenRefused
-from ostler.kernel.event import GENESIS, Record, StreamId, first_broken, link
+from ostler.kernel.errors import NotFound, SecretMissing, TokenRefused
+from ostler.kernel.event import StreamId
 from ostler.kernel.ids import CHANCE_BYTES, make_id
-from ostler.ports import Append, Clock, Entropy, EventStore, Standing, Vault
+from ostler.ports import Clock, Entropy, EventStore, Vault
+from ostler.runtime.register import Register
 
 if TYPE_CHECKING:
     from ostler.adapters.tokens.ring import KeyRing
     from ostler.adapters.tokens.signed import Verified
     from ostler.adapters.vault.file import FileVault
 
-TRIES_MAX = 20
-PAGE = 1000
 TOKEN_LIFE_S_MAX = 3600
 """No token holds longer."""
 TOKEN_KEYS = "OSTLER_TOKEN_KEYS"
@@ -40,23 +39,13 @@ class Identity:
         self._clock = clock
         self._entropy = entropy
         self._stream = StreamId(tenant, IDENTITY)
-        self._directory = Directory(tenant)
-        self._seq, self._hash = 0, GENESIS
+        self._register: Register[IdentityEvent, Directory] = Register(
+            store, self._stream, IDENTITY_CODEC, rules.evolve, Directory(tenant)
+        )
 
     async def directory(self) -> Directory:
         """As of now. Raises `StoreCorrupt`, `UnknownEvent`."""
-        while records := await self._store.read(self._stream, after=(after := self._seq), limit=PAGE):
-            if self._seq != after:  # somebody else has read them meanwhile
-                continue
-            broken = first_broken(records, after=after, previous=self._hash)
-            if broken is not None:
-                raise StoreCorrupt(
-                    f"Event {broken} of the directory of {self.tenant} was altered or is missing.",
-                    hint="Restore the store from a backup.",
-                )
-            self._directory = rules.evolve(self._directory, [IDENTITY_CODEC.decode(record.data) for record in records])
-            self._seq, self._hash = records[-1].seq, records[-1].hash
-        return self._directory
+        return await self._register.refresh()
 
     async def history(self) -> list[tuple[int, IdentityEvent]]:
         """All that ever changed, with the moments in microseconds since 1970."""
@@ -145,16 +134,7 @@ class Identity:
 
     async def _append(self, decide: Callable[[Directory], IdentityEvent]) -> None:
         """Decide upon the directory as it is, and append; again, if somebody else was quicker."""
-        for left in range(TRIES_MAX, 0, -1):
-            event = decide(await self.directory())
-            seq, now_us, data = self._seq + 1, self._clock.now_us(), IDENTITY_CODEC.encode(event)
-            record = Record(self._stream, seq, now_us, data, link(self._hash, self._stream, seq, now_us, data))
-            try:
-                await self._store.append(Append(self._stream, seq - 1, [record], Standing(IDENTITY, IDENTITY, None)))
-                return
-            except StaleWrite:
-                if left == 1:
-                    raise
+        await self._register.write(lambda now: [decide(now)], at_us=self._clock.now_us())
 
 
 def identity_of(parts: Parts, tenant: str = DEFAULT_TENANT) -> Identity:

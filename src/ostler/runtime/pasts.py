@@ -1,40 +1,22 @@
 """The pasts of agents, principals and tenants, folded from the whole log as far as policies ask about them."""
 
 import asyncio
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
-from ostler.domain.constraint.history import Outcome, Past, Question
+from ostler.domain.constraint.history import Past, Question
 from ostler.domain.constraint.syntax import Scope
-from ostler.domain.guard import called
-from ostler.domain.session.events import (
-    SESSION_CODEC,
-    AgentForked,
-    AgentStarted,
-    ModelCompleted,
-    ModelFailed,
-    ModelRequested,
-    ToolCompleted,
-    ToolRequested,
-)
-from ostler.domain.session.state import State, came_of
+from ostler.domain.session.events import SESSION_CODEC, AgentForked, AgentStarted, SessionEvent
+from ostler.domain.session.past import OF_CALLS, grown
+from ostler.domain.session.state import State
 from ostler.domain.tool import ToolSpec
 from ostler.kernel.event import Record, StreamId
 from ostler.ports import EventStore
 
 PAGE = 1000
 _READ = tuple(
-    b'{"type":"' + str(kind.__struct_config__.tag).encode() + b'"'
-    for kind in (
-        AgentStarted,
-        AgentForked,
-        ModelRequested,
-        ModelCompleted,
-        ModelFailed,
-        ToolRequested,
-        ToolCompleted,
-    )
+    b'{"type":"' + str(kind.__struct_config__.tag).encode() + b'"' for kind in (AgentStarted, AgentForked, *OF_CALLS)
 )
 """How the events begin that are read; the others are passed over as they are."""
 
@@ -167,31 +149,11 @@ class _Fold:
         elif not session.is_past:
             self._count(stream, session, record.at_us, event)
 
-    def _count(self, stream: StreamId, session: _Session, at_us: int, event: object) -> None:
-        match event:
-            case ToolRequested():
-                self._begun(stream, session, event.call, session.tools.get(event.tool), event.arguments)
-            case ModelRequested():
-                self._begun(stream, session, event.call, None, {})
-            case ToolCompleted():
-                self._ended(stream, session, event.call, at_us, came_of(event.ok, event.kind))
-            case ModelCompleted():
-                self._ended(stream, session, event.call, at_us, "ok")
-            case ModelFailed():
-                self._ended(stream, session, event.call, at_us, "failed")
-            case _:
-                pass
-
-    def _begun(
-        self, stream: StreamId, session: _Session, call: str, spec: ToolSpec | None, arguments: dict[str, Any]
-    ) -> None:
-        what = called(spec, session.model)
+    def _count(self, stream: StreamId, session: _Session, at_us: int, event: SessionEvent) -> None:
         for key, past in self._of(stream, session):
-            self._pasts[key] = past.begun(f"{stream.name}/{call}", what, arguments)
-
-    def _ended(self, stream: StreamId, session: _Session, call: str, at_us: int, outcome: Outcome) -> None:
-        for key, past in self._of(stream, session):
-            self._pasts[key] = past.ended(f"{stream.name}/{call}", at_us, outcome)
+            self._pasts[key] = grown(
+                past, event, at_us, session=stream.name, tool=session.tools.get, model=session.model
+            )
 
     def _of(self, stream: StreamId, session: _Session) -> list[tuple[_Key, Past]]:
         """The pasts that a call of this session is part of."""

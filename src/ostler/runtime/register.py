@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 from ostler.kernel.codec import Codec
-from ostler.kernel.errors import StaleWrite
-from ostler.kernel.event import GENESIS, Record, StreamId, link
+from ostler.kernel.errors import StaleWrite, StoreCorrupt
+from ostler.kernel.event import GENESIS, Record, StreamId, first_broken, link
 from ostler.ports import Append, EventStore, Standing
 
 E = TypeVar("E", bound=Any)
@@ -35,8 +35,16 @@ class Register(Generic[E, S]):
         self._hash = GENESIS
 
     async def refresh(self) -> S:
-        """Fold what was written since; returns how things stand now."""
-        while records := await self._store.read(self.stream, after=self.version, limit=PAGE):
+        """Fold what was written since; returns how things stand now. Raises `StoreCorrupt`, `UnknownEvent`."""
+        while records := await self._store.read(self.stream, after=(after := self.version), limit=PAGE):
+            if self.version != after:  # somebody else has read them meanwhile
+                continue
+            broken = first_broken(records, after=after, previous=self._hash)
+            if broken is not None:
+                raise StoreCorrupt(
+                    f"Event {broken} of {self.stream.name} of {self.stream.tenant} was altered or is missing.",
+                    hint="Restore the store from a backup.",
+                )
             self.state = self._evolve(self.state, [self._codec.decode(record.data) for record in records])
             self.version, self._hash = records[-1].seq, records[-1].hash
         return self.state

@@ -5,11 +5,10 @@ import msgspec
 from ostler.app.audit.note import SigningKey, read_note
 from ostler.app.audit.tree import Tree
 from ostler.domain.audit import AUDIT, AUDIT_CODEC, Checkpoint, CheckpointSigned, read_checkpoint
-from ostler.kernel.errors import StaleWrite, StoreCorrupt, UsageError
-from ostler.kernel.event import GENESIS, Record, StreamId, link
-from ostler.ports import Append, Clock, EventStore, Standing
-
-TRIES_MAX = 20
+from ostler.kernel.errors import StoreCorrupt, UsageError
+from ostler.kernel.event import StreamId
+from ostler.ports import Clock, EventStore
+from ostler.runtime.register import Register
 
 
 class Signed(msgspec.Struct, frozen=True):
@@ -38,13 +37,17 @@ async def sign_checkpoint(
                 hint="Nothing was signed. `ostler audit verify` shows what is wrong.",
             )
     note = key.sign(Checkpoint(key.origin(tenant), size, root).text(), tenant)
-    await _write(store, clock, StreamId(tenant, AUDIT), CheckpointSigned(size, note, by))
+    await _register(store, tenant).write(lambda _: [CheckpointSigned(size, note, by)], at_us=clock.now_us())
     return Signed(tenant, size, note)
 
 
 async def checkpoints(store: EventStore, tenant: str) -> list[CheckpointSigned]:
     """Every checkpoint of a tenant that was ever signed here, the oldest first."""
-    return [AUDIT_CODEC.decode(record.data) for record in await store.read(StreamId(tenant, AUDIT))]
+    return list(await _register(store, tenant).refresh())
+
+
+def _register(store: EventStore, tenant: str) -> Register[CheckpointSigned, tuple[CheckpointSigned, ...]]:
+    return Register(store, StreamId(tenant, AUDIT), AUDIT_CODEC, lambda known, more: (*known, *more), ())
 
 
 def said_by(signed: CheckpointSigned) -> Checkpoint:
@@ -53,18 +56,3 @@ def said_by(signed: CheckpointSigned) -> Checkpoint:
         return read_checkpoint(read_note(signed.note).text)
     except UsageError as error:
         raise StoreCorrupt(f"The checkpoint at {signed.size} events was altered: {error.message}") from error
-
-
-async def _write(store: EventStore, clock: Clock, stream: StreamId, event: CheckpointSigned) -> None:
-    for left in range(TRIES_MAX, 0, -1):
-        records = await store.read(stream)
-        seq, previous = (records[-1].seq, records[-1].hash) if records else (0, GENESIS)
-        now, data = clock.now_us(), AUDIT_CODEC.encode(event)
-        record = Record(stream, seq + 1, now, data, link(previous, stream, seq + 1, now, data))
-        try:
-            await store.append(Append(stream, seq, [record], Standing(AUDIT, AUDIT, None)))
-        except StaleWrite:
-            if left == 1:
-                raise
-        else:
-            return

@@ -8,15 +8,14 @@ from ostler.app.audit.checkpoint import checkpoints, said_by
 from ostler.app.audit.lines import FORMAT_VERSION, Gone, Header, Hidden, Line, Removed, Root, Shown
 from ostler.app.audit.tree import PAGE, Entry, Tree
 from ostler.domain.audit import AUDIT
-from ostler.domain.directory import IDENTITY
-from ostler.domain.governance import GOVERNANCE
 from ostler.domain.housekeeping import HOUSEKEEPING, HOUSEKEEPING_CODEC, SessionsRemoved
+from ostler.domain.registers import REGISTERS
 from ostler.kernel.errors import Conflict, NotFound, StoreCorrupt, UnknownEvent, UsageError
 from ostler.kernel.event import Record, StreamId
 from ostler.kernel.merkle import EMPTY_ROOT, Range
 from ostler.ports import EventStore
 
-COMMON = (HOUSEKEEPING, AUDIT, GOVERNANCE, IDENTITY)
+COMMON = REGISTERS
 """Streams of a tenant that are in every file, whole: what was taken away, what was signed, who might do what."""
 GONE_MAX = 1_000
 """Hashes in one line."""

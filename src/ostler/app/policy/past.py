@@ -12,7 +12,6 @@ from ostler.domain.constraint.history import Past, Question
 from ostler.domain.constraint.verdict import Decision
 from ostler.domain.flow import with_flow
 from ostler.domain.gate import arguments_of, digest_of, facts_of
-from ostler.domain.guard import called
 from ostler.domain.session.events import (
     SESSION_CODEC,
     AgentForked,
@@ -23,7 +22,8 @@ from ostler.domain.session.events import (
     SessionEvent,
     ToolRequested,
 )
-from ostler.domain.session.state import Mark, State, evolve
+from ostler.domain.session.past import OF_CALLS, grown
+from ostler.domain.session.state import State, evolve
 from ostler.domain.tool import ToolSpec
 from ostler.kernel.errors import UnknownEvent
 from ostler.kernel.event import ERASED, Record, StreamId
@@ -136,7 +136,7 @@ class Reader:
             return None
         state = await self._state_before(record)
         found = self._call(record, state, event)
-        self._remember(stream, state, event, evolve(state, event, record.at_us))
+        self._remember(stream, event, record.at_us, evolve(state, event, record.at_us))
         return found
 
     def _call(self, record: Record, state: State | None, event: SessionEvent) -> PastCall | None:
@@ -157,15 +157,13 @@ class Reader:
                 state = evolve(state, SESSION_CODEC.decode(one.data), one.at_us)
         return state
 
-    def _remember(self, stream: StreamId, before: State | None, event: SessionEvent, state: State) -> None:
+    def _remember(self, stream: StreamId, event: SessionEvent, at_us: int, state: State) -> None:
         """The past of others grows by what the session did; what a fork shares with its origin was there already."""
         if isinstance(event, AgentStarted) and event.origin is not None:
             self._copied.add(stream)
-        known = len(before.calls) if before is not None else 0
-        for mark in list(state.calls)[known:] if len(state.calls) > known else ():
-            for key in _keys(state):
-                if key[0] == "session" or stream not in self._copied:
-                    self._pasts[key] = self._grown(key, state, mark)
+        for key in _keys(state) if isinstance(event, OF_CALLS) else ():
+            if key[0] == "session" or stream not in self._copied:
+                self._pasts[key] = self._grown(key, state, event, at_us)
         if isinstance(event, AgentForked):
             self._copied.discard(stream)
         if state.end is None:
@@ -175,13 +173,9 @@ class Reader:
         else:
             self._pasts.pop(("session", state.by.tenant, state.session), None)
 
-    def _grown(self, key: tuple[str, ...], state: State, mark: Mark) -> Past:
+    def _grown(self, key: tuple[str, ...], state: State, event: SessionEvent, at_us: int) -> Past:
         past = self._pasts.get(key) or Past([question for question in self._compiled.history if question.per == key[0]])
-        name = f"{state.session}/{mark.call}"
-        if mark.outcome is not None:
-            return past.ended(name, mark.at_us, mark.outcome)
-        spec = state.agent.tool(mark.tool) if mark.tool else None
-        return past.begun(name, called(spec, state.model.name), mark.arguments)
+        return grown(past, event, at_us, session=state.session, tool=state.agent.tool, model=state.model.name)
 
     def _answer(self, state: State, question: Question, at_us: int) -> float:
         key = next(key for key in _keys(state) if key[0] == question.per)

@@ -1,7 +1,7 @@
 """Makes of a policy what judges calls."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -76,9 +76,8 @@ class Compiled:
         self.limits = tuple(rate_limits(written, self._questions))
         self._rules = list(plain_rules(policy) if parsed is None else guarded_rules(written, self.inputs))
         self._shares = list(risk_shares(written, self.inputs))
-        self.uses = frozenset(_uses(parsed, written))
-        used = set(facts_used(written))
-        self._tells_apart = used | {"role" for name in used if name.startswith("role.")}
+        self.uses = frozenset(facts_used(written))
+        self._tells_apart = self.uses | {"role" for name in self.uses if name.startswith("role.")}
         self._redactions = [rule for rule in written.rules if isinstance(rule, Redact)]
         self._stamp = Stamp(self.name, self.version, self.digest)
         self._programs: dict[tuple[Any, ...], Program] = {}
@@ -198,10 +197,3 @@ def _read(policy: Policy) -> Parsed | None:
 def _deciding(policy: Policy, parsed: Parsed | None) -> bytes:
     """Everything that decides: the text as it is printed, without comments, or the rules."""
     return show(parsed).encode() if parsed is not None else msgspec.json.encode(policy)
-
-
-def _uses(parsed: Parsed | None, written: Parsed) -> Iterable[str]:
-    if parsed is None:
-        return ()
-    used = set(facts_used(parsed))
-    return used | set(facts_used(written)) if "risk_score" in used else used

@@ -60,8 +60,8 @@ class Share(NamedTuple):
 
 
 def with_risk(parsed: Parsed) -> Parsed:
-    """The policy with the usual parts of the risk score, if it names none."""
-    if parsed.risks:
+    """The policy with the usual parts of the risk score, if it looks at the score and names none."""
+    if parsed.risks or "risk_score" not in facts_used(parsed):
         return parsed
     usual = parse(DEFAULT_RISK).statements
     return Parsed(parsed.name, parsed.version, parsed.default, (*parsed.statements, *usual))

@@ -112,7 +112,8 @@ class Program:
         self._coder = Coder(self.slots)
         self._tests: dict[int, list[Test]] = {}
         self._calculations: dict[str, Callable[[Mapping[str, Any]], Any]] = {}
-        self.judge: Callable[[Facts], Verdict] = self._compiled()
+        self.judge: Callable[[Facts], Verdict] = self._judge_first
+        """The verdict on a call of this kind. Never raises. The code is written when it is first asked for."""
 
     @property
     def looks_at_risk(self) -> bool:
@@ -216,19 +217,13 @@ class Program:
 
     def could_allow(self, inputs: Mapping[str, Any] | None) -> bool:
         """Whether any call of this kind could be allowed or approved, as far as inputs and the kind of call decide."""
-        answers = [(rule.effect, self._possible(number, inputs)) for number, (rule, _) in enumerate(self._rules)]
+        known = {} if inputs is None else _literals(inputs, self._inputs)
+        answers = [(rule.prepared.effect, _possible(rule, known)) for rule in self._rules]
         if ("deny", True) in answers:
             return False
         if any(effect != "deny" and answer is not False for effect, answer in answers):
             return True
         return self._is_model or self._default == "allow"
-
-    def _possible(self, number: int, inputs: Mapping[str, Any] | None) -> bool | None:
-        rule, condition = self._rules[number]
-        if rule.opaque is not None:
-            return None
-        left = condition if inputs is None else fold(condition, _literals(inputs, self._inputs))
-        return left.value if isinstance(left, Boolean) else None
 
     def refused(self, fault: Fault) -> Verdict:
         """What is said of a call of which something cannot be known."""
@@ -254,6 +249,13 @@ class Program:
             raise Fault(fault.code, slot.shown, f"{slot.rule} needs {slot.shown}: {fault.what}") from None
 
     # ------------------------------------------------------------------------------------------------------- at once
+
+    def _judge_first(self, facts: Facts) -> Verdict:
+        try:
+            self.judge = self._compiled()
+        except Exception as error:
+            return self._failed(error)
+        return self.judge(facts)
 
     def _compiled(self) -> Callable[[Facts], Verdict]:
         """The function that judges; it turns to `judge_in_order` where something is not as it mostly is."""
@@ -342,6 +344,14 @@ class _Known(dict[Path, Text | Boolean]):
         if path[0] == "role":
             return Boolean(value=path[1] in self._roles)
         return super().get(path, default)
+
+
+def _possible(rule: Rule, known: Known) -> bool | None:
+    """Whether a rule matches every call, or none; None if that depends on the call."""
+    if rule.prepared.opaque is not None:
+        return None
+    left = fold(rule.condition, known) if known else rule.condition
+    return left.value if isinstance(left, Boolean) else None
 
 
 def _literals(inputs: Mapping[str, Any], declared: Mapping[str, Input]) -> Known:

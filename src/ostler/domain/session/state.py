@@ -5,11 +5,11 @@ from typing import Any, Literal, assert_never
 import msgspec
 
 from ostler.domain.agent import AgentSpec
-from ostler.domain.constraint.history import Outcome, Past
+from ostler.domain.constraint.history import Past
 from ostler.domain.constraint.policy import Policy
 from ostler.domain.constraint.verdict import Demand
 from ostler.domain.grant import Grant
-from ostler.domain.guard import Guard, called
+from ostler.domain.guard import Guard
 from ostler.domain.identity import Principal
 from ostler.domain.model import AskedCall, AssistantMessage, Message, ModelRef, ToolMessage, Usage, UserMessage
 from ostler.domain.provenance import Provenance, Said, said_by_tool
@@ -43,7 +43,8 @@ from ostler.domain.session.events import (
     ToolResumed,
     ToolSuspended,
 )
-from ostler.domain.tool import Effect, FailureKind, ToolOutcome, failed, observation
+from ostler.domain.session.past import OF_CALLS, grown
+from ostler.domain.tool import Effect, ToolOutcome, failed, observation
 from ostler.domain.transcript import Transcript
 
 LOST = "worker lost"
@@ -267,12 +268,22 @@ def evolve(state: State | None, event: SessionEvent, at_us: int) -> State:
     if state is None:
         assert isinstance(event, AgentStarted), f"a session begins with agent.started, not {type(event).__name__}"
         return _started(event, at_us)
+    after = _evolve_calls(state, event, at_us)
+    if state.has_moved or not isinstance(event, OF_CALLS) or not state.guard.own_questions:
+        return after
+    past = state.past or Past(state.guard.own_questions)
+    name, model = state.session, state.model.name
+    return _replace(after, past=grown(past, event, at_us, session=name, tool=state.agent.tool, model=model))
+
+
+def _evolve_calls(state: State, event: SessionEvent, at_us: int) -> State:
+    """What begins and ends, which is most of what happens."""
     match event:
         case ToolCompleted():
             outcome = ToolOutcome(event.ok, event.output, event.kind, event.is_json, event.blob, event.size)
             call = next(call for call in state.open if call.id == event.call)
             state = _replace(
-                _heard(_ended(state, call.id, at_us, outcome), call, outcome),
+                _heard(state, call, outcome),
                 open=_without(state.open, event.call),
                 losses=state.losses + (event.kind == "unknown"),
             )
@@ -280,11 +291,11 @@ def evolve(state: State | None, event: SessionEvent, at_us: int) -> State:
         case ModelRequested():
             return _model_requested(state, event)
         case ModelCompleted():
-            return _model_completed(_ended(state, event.call, at_us, _OK), event)
+            return _model_completed(state, event)
         case ToolRequested():
             begun = OpenCall(event.call, event.tool, event.arguments)
             return _replace(
-                _begun(state, begun),
+                state,
                 open=(*state.open, begun),
                 asked=_without(state.asked, event.call),
                 tool_calls=state.tool_calls + 1,
@@ -297,7 +308,6 @@ def evolve(state: State | None, event: SessionEvent, at_us: int) -> State:
             outcome = failed(event.kind, f"{event.reason} [{event.rule}]" if event.rule else event.reason)
             return _refused(state, event.call, event.tool, outcome)
         case ModelFailed():
-            state = _ended(state, event.call, at_us, failed("permanent", event.message))
             return _replace(state, open=_without(state.open, event.call))
         case CallRetried():
             retried = tuple(
@@ -425,32 +435,6 @@ def _started(event: AgentStarted, at_us: int) -> State:
     )
 
 
-_OK = ToolOutcome(True, "")
-
-
-def _begun(state: State, call: OpenCall) -> State:
-    """A call has begun, as far as policies want to know."""
-    questions = state.guard.own_questions
-    if not questions or state.has_moved:
-        return state
-    what = called(state.agent.tool(call.tool) if call.tool else None, state.model.name)
-    return _replace(state, past=(state.past or Past(questions)).begun(call.id, what, call.arguments or {}))
-
-
-def _ended(state: State, call: str, at_us: int, outcome: ToolOutcome) -> State:
-    """A call has its outcome, as far as policies want to know."""
-    if state.past is None:
-        return state
-    return _replace(state, past=state.past.ended(call, at_us, came_of(outcome.ok, outcome.kind)))
-
-
-def came_of(ok: bool, kind: FailureKind | None) -> Outcome:
-    """What an outcome is to questions about the past, where what may have happened is not known to have failed."""
-    if ok:
-        return "ok"
-    return "unknown" if kind in ("unknown", "timeout", "cancelled") else "failed"
-
-
 def _heard(state: State, call: OpenCall, outcome: ToolOutcome) -> State:
     """What a tool said is remembered, with whose words it may be."""
     spec = state.agent.tool(call.tool)
@@ -460,7 +444,6 @@ def _heard(state: State, call: OpenCall, outcome: ToolOutcome) -> State:
 
 
 def _model_requested(state: State, event: ModelRequested) -> State:
-    state = _begun(state, OpenCall(event.call))
     begun = OpenCall(
         event.call,
         max_tokens=event.max_tokens,
