@@ -13,6 +13,7 @@ from ostler.app.plugins import STORES, TOOLS, is_installed, part, sandboxes
 from ostler.app.settings import STORE_HINT, Settings, shown
 from ostler.app.vault import lending, seen_secrets, vault
 from ostler.app.world import SystemClock, SystemEntropy
+from ostler.domain.screening.detectors import BUILTIN, Detectors
 from ostler.kernel.errors import ConfigurationError, OstlerError, StoreError
 from ostler.kernel.event import StreamId
 from ostler.ports import BlobStore, Clock, Entropy, EventStore, Ledger, Limiter, ToolHost, ViewStore
@@ -65,6 +66,12 @@ class Parts:
         return ledger(self._settings.store, self.store)
 
     @cached_property
+    def detectors(self) -> Detectors:
+        """What looks for secrets and personal data: those of Ostler, and those that the settings declare."""
+        patterns = self._settings.detectors
+        return Detectors(part(TOOLS["detectors"], extra="regex")(patterns)) if patterns else BUILTIN
+
+    @cached_property
     def hooks(self) -> Hooks:
         """The hooks that this process knows."""
         return Hooks(in_thread=part(TOOLS["thread"]))
@@ -112,6 +119,7 @@ class Parts:
             self.clock,
             self.entropy,
             examiner=self._examiner(trouble, grant_fault),
+            detectors=self.detectors,
         )
         if not settings.caps:
             settings = msgspec.structs.replace(settings, caps=self._limits.caps)

@@ -49,6 +49,7 @@ BUSES = {
 TOOLS = {
     "all": "ostler.adapters.tools.composite:Toolbox",
     "code": "ostler.adapters.tools.code:CodeTools",
+    "detectors": "ostler.domain.screening.patterns:declared",
     "files": "ostler.adapters.tools.files:FileTools",
     "functions": "ostler.adapters.tools.functions:FunctionTools",
     "shell": "ostler.adapters.tools.shell:ShellTools",

@@ -218,12 +218,14 @@ class Runtime:
             self._know(agent)
         chosen = await self.choose_model(agent, model)
         isolation = sandbox or self.settings.sandbox
-        if spec.tool("shell.run") is not None:
-            await parts.shell.ready(isolation)
+        holds = await parts.shell.ready(isolation) if spec.tool("shell.run") is not None else ()
         held = await in_force(parts, by.tenant)
         above = () if policy is None else (policy if isinstance(policy, Policy) else load_policy(policy),)
         layers, given = (*held.layers, *above), dict(inputs or {})
-        problems = screen_goal(goal) + Guard(spec.policy, layers, held.shadow).problems_with(given)
+        guard = Guard(spec.policy, layers, held.shadow)
+        problems = screen_goal(goal) + guard.problems_with(given)
+        detectors = guard.detectors(spec.tools, chosen.model.name)
+        problems += [("policy", missing) for missing in parts.detectors.missing(detectors)]
         if grant is not None:
             problems += [("grant", problem) for problem in await grant_problems(parts, grant, by)]
         if problems:
@@ -248,6 +250,7 @@ class Runtime:
                 given,
                 grant,
                 bool(self.settings.budgets.budgets),
+                holds,
             ),
         )
         self._wake()

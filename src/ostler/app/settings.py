@@ -27,7 +27,8 @@ class ProjectFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `agents` is the folder of agent files, `tools` Python files whose `@tool` functions agents may use, `prices` maps
     a model (`anthropic:claude-…`) to its price, `relays` are where the log is handed on to, `limits` are what tenants,
     agents and providers may have of all workers together, `budgets` what may be used within a time. `remote` is a
-    sandbox of the user's own (`module:Class`), and `hosts` are those that commands may reach (`api.example.com:443`).
+    sandbox of the user's own (`module:Class`), and `hosts` are those that commands may reach (`api.example.com:443`). `detectors` are
+    regular expressions by the names that rules may use for what they find (`"acme.ticket" = "ACME-[0-9]{6}"`).
     """
 
     store: str | None = None
@@ -37,6 +38,7 @@ class ProjectFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sandbox: Literal["bwrap", "landlock", "remote", "none"] | None = None
     remote: str | None = None
     hosts: tuple[str, ...] = ()
+    detectors: dict[str, str] = {}
     prices: dict[str, Price] = {}
     relays: dict[str, RelayTable] = {}
     limits: LimitTables = LimitTables()
@@ -79,6 +81,7 @@ class Settings(msgspec.Struct, frozen=True):
     sandbox: str = "bwrap"
     remote: str | None = None
     hosts: tuple[str, ...] = ()
+    detectors: dict[str, str] = {}
     prices: dict[str, Price] = {}
     relays: dict[str, RelayTarget] = {}
     limits: LimitTables = LimitTables()
@@ -118,6 +121,7 @@ def resolve(
         sandbox=project.sandbox or "bwrap",
         remote=project.remote,
         hosts=project.hosts,
+        detectors=project.detectors,
         prices=project.prices,
         relays=_relays(project.relays, environ, base),
         limits=_limits(project.limits, base),

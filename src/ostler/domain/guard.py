@@ -145,6 +145,11 @@ class Guard:
             self._redactions[called] = tuple(dict.fromkeys(names))
         return self._redactions[called]
 
+    def detectors(self, tools: Sequence[ToolSpec], model: str) -> tuple[str, ...]:
+        """All that look for something in what these tools and this model bring."""
+        specs: tuple[ToolSpec | None, ...] = (None, *tools)
+        return tuple(dict.fromkeys(name for spec in specs for name in self.redactions(called(spec, model))))
+
     def visible(self, tools: tuple[ToolSpec, ...], inputs: Mapping[str, Any]) -> tuple[ToolSpec, ...]:
         """The tools of which some call could be allowed or approved; the model need not know the others.
 

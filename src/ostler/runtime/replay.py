@@ -152,6 +152,7 @@ def _commands_behind(facts: Sequence[Fact], place: int, state: State | None) -> 
                 cause.inputs,
                 cause.grant,
                 cause.is_budgeted,
+                cause.holds,
                 cause.gate,
             )
             return [start] if cause.origin is None else []

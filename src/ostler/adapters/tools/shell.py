@@ -125,12 +125,13 @@ class ShellTools(FunctionTools):
         """As strong as the sandbox of this name."""
         return next((tier for tier in TIERS if tier == request.sandbox), "none")
 
-    async def ready(self, sandbox: str) -> None:
-        """Whether commands can run in the sandbox of this name: found out by trying it, once in a process.
+    async def ready(self, sandbox: str) -> tuple[str, ...]:
+        """The attacks that the sandbox of this name holds against: found out by trying them, once in a process.
 
         Raises `SandboxUnavailable`, with what to do about it.
         """
-        await _chosen(self._sandboxes, sandbox).probe()
+        holding = await _chosen(self._sandboxes, sandbox).probe()
+        return tuple(getattr(holding, "holds", ()))
 
 
 async def _run(

@@ -10,6 +10,7 @@ import msgspec
 from ostler.domain.constraint.check import called_as, check
 from ostler.domain.constraint.explanation import Explanation, explained
 from ostler.domain.constraint.facts import Facts
+from ostler.domain.constraint.folding import Foldings
 from ostler.domain.constraint.parser import parse
 from ostler.domain.constraint.policy import Policy
 from ostler.domain.constraint.prepare import (
@@ -23,7 +24,7 @@ from ostler.domain.constraint.prepare import (
 )
 from ostler.domain.constraint.printer import show
 from ostler.domain.constraint.problems import problem_at, refusal
-from ostler.domain.constraint.program import Program, Stamp
+from ostler.domain.constraint.program import Program, Rule, Stamp, known_of
 from ostler.domain.constraint.slots import input_value
 from ostler.domain.constraint.syntax import NOWHERE, Input, Parsed, Redact
 from ostler.domain.constraint.targets import Called, concerns
@@ -77,10 +78,10 @@ class Compiled:
         self._rules = list(plain_rules(policy) if parsed is None else guarded_rules(written, self.inputs))
         self._shares = list(risk_shares(written, self.inputs))
         self.uses = frozenset(facts_used(written))
-        self._tells_apart = self.uses | {"role" for name in self.uses if name.startswith("role.")}
         self._redactions = [rule for rule in written.rules if isinstance(rule, Redact)]
         self._stamp = Stamp(self.name, self.version, self.digest)
-        self._programs: dict[tuple[Any, ...], Program] = {}
+        self._foldings = Foldings()
+        self._programs: dict[tuple[int, ...], Program] = {}
         self._by_call: dict[tuple[Any, ...], Program] = {}
 
     def __str__(self) -> str:
@@ -105,26 +106,26 @@ class Compiled:
             if len(self._by_call) >= PROGRAMS_MAX:
                 self._by_call.clear()
                 self._programs.clear()
+                self._foldings.clear()
             program = self._by_call[called] = self._shared_program(called)
         return program
 
     def _shared_program(self, called: Called) -> Program:
-        rules = [rule.prepared for rule in self._rules if concerns(rule.targets, called)]
-        shares = [share.part for share in self._shares if concerns(share.targets, called)]
-        told_apart = (
-            called.operation,
-            called.tool if "tool.name" in self._tells_apart else None,
-            called.roles if "role" in self._tells_apart else None,
-            called.effect if "effect" in self._tells_apart else None,
-        )
-        key = (told_apart, *map(id, rules), *map(id, shares))
+        known, left_of = known_of(called), self._foldings.left_of
+        rules = [
+            Rule(prepared, left_of(prepared.condition, known))
+            for targets, prepared in self._rules
+            if concerns(targets, called)
+        ]
+        parts = [(part, left_of(part.condition, known)) for targets, part in self._shares if concerns(targets, called)]
+        key = (called.operation == "model", *(id(each) for pair in (*rules, *parts) for each in pair))
         program = self._programs.get(key)
         if program is None:
             program = Program(
                 self._stamp,
                 called,
                 rules,
-                shares,
+                parts,
                 inputs=self.inputs,
                 questions=self._questions,
                 default=self._default,

@@ -26,6 +26,7 @@ from ostler.domain.constraint.syntax import (
     Or,
     SetOf,
     Text,
+    walk,
 )
 from ostler.domain.constraint.values import Collection
 
@@ -82,6 +83,31 @@ def fold(expression: Expression, known: Known) -> Expression:
             | Negative()
         ):
             return expression
+
+
+class Foldings:
+    """What kinds of calls leave of conditions, each made once for all kinds that the condition does not tell apart."""
+
+    def __init__(self) -> None:
+        self._asked: dict[int, tuple[Path, ...]] = {}
+        self._left: dict[tuple[int | str | bool, ...], Expression] = {}
+
+    def left_of(self, condition: Expression | None, known: Known) -> Expression:
+        """The condition (None: it always holds), folded. Equal calls of this for one condition give one object."""
+        if condition is None:
+            return TRUE
+        asked = self._asked.get(id(condition))
+        if asked is None:
+            named = (part.path for part in walk(condition) if isinstance(part, Name))
+            asked = self._asked[id(condition)] = tuple(path for path in named if known.get(path) is not None)
+        key = (id(condition), *(known[path].value for path in asked))
+        if key not in self._left:
+            self._left[key] = fold(condition, known)
+        return self._left[key]
+
+    def clear(self) -> None:
+        """Forget what was folded."""
+        self._left.clear()
 
 
 def items_of(collection: ListOf | SetOf) -> tuple[str | int | float, ...]:

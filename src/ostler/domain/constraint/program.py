@@ -14,7 +14,7 @@ from ostler.domain.constraint.coder import Coder
 from ostler.domain.constraint.facts import Facts
 from ostler.domain.constraint.folding import FALSE, TRUE, Known, fold
 from ostler.domain.constraint.history import Question
-from ostler.domain.constraint.kinds import Kind, Path
+from ostler.domain.constraint.kinds import ROLES, Kind, Path
 from ostler.domain.constraint.printer import show_expression
 from ostler.domain.constraint.reader import RISK_UNITS, Reader
 from ostler.domain.constraint.sieve import Clause, sieve
@@ -82,14 +82,17 @@ class Rule(NamedTuple):
 
 
 class Program:
-    """Judges every call of one kind by the rules that concern it."""
+    """Judges every call of one kind by the rules that concern it.
+
+    `rules`, and `parts` of the risk score, come with what the kind of call leaves of their conditions.
+    """
 
     def __init__(
         self,
         stamp: Stamp,
         called: Called,
-        rules: Sequence[Prepared],
-        parts: Sequence[Part],
+        rules: Sequence[Rule],
+        parts: Sequence[tuple[Part, Expression]],
         *,
         inputs: Mapping[str, Input],
         questions: Mapping[Question, int],
@@ -100,11 +103,9 @@ class Program:
         self._is_model = called.operation == "model"
         self._inputs = inputs
         self._default = default
-        folded = [Rule(rule, self._folded(rule.condition)) for rule in rules]
-        self._rules = [rule for rule in folded if rule.condition != FALSE]
-        self._without = [rule.prepared for rule in folded if rule.condition == FALSE]
-        self._parts = [(part, self._folded(part.condition)) for part in parts]
-        self._parts = [(part, condition) for part, condition in self._parts if condition != FALSE]
+        self._rules = [rule for rule in rules if rule.condition != FALSE]
+        self._without = [rule.prepared for rule in rules if rule.condition == FALSE]
+        self._parts = [(part, condition) for part, condition in parts if condition != FALSE]
         self.slots = Slots(inputs, questions)
         self.slots.when_risk_is_needed(self._need_risk)
         for rule, condition in self._rules:
@@ -202,7 +203,8 @@ class Program:
         for rule in self._without:
             whole = rule.condition
             parts = whole.operands if isinstance(whole, And) else (whole,)
-            failing = (show_expression(part) for part in parts if part is not None and self._folded(part) == FALSE)
+            folded = ((part, fold(part, self._known)) for part in parts if part is not None)
+            failing = (show_expression(part) for part, left in folded if left == FALSE)
             found.append((rule, next(failing, "")))
         return found
 
@@ -314,9 +316,6 @@ class Program:
 
     # ----------------------------------------------------------------------------------------------------- beginning
 
-    def _folded(self, condition: Expression | None) -> Expression:
-        return TRUE if condition is None else fold(condition, self._known)
-
     def _need_risk(self) -> None:
         for part, condition in self._parts:
             asker = Asker(f"the risk score of {self._stamp.name}", part.kinds)
@@ -326,24 +325,12 @@ class Program:
 
 def known_of(called: Called) -> Known:
     """What is known before the call: its roles, its effect, its kind and the name of what is called."""
-    return _Known(called)
-
-
-class _Known(dict[Path, Text | Boolean]):
-    def __init__(self, called: Called) -> None:
-        super().__init__(
-            {
-                ("operation",): Text(value=called.operation),
-                ("tool", "name"): Text(value=called.tool),
-                ("effect",): Text(value=called.effect),
-            }
-        )
-        self._roles = called.roles
-
-    def get(self, path: Path, default: Any = None) -> Any:
-        if path[0] == "role":
-            return Boolean(value=path[1] in self._roles)
-        return super().get(path, default)
+    return {
+        ("operation",): Text(value=called.operation),
+        ("tool", "name"): Text(value=called.tool),
+        ("effect",): Text(value=called.effect),
+        **{("role", role): Boolean(value=role in called.roles) for role in ROLES},
+    }
 
 
 def _possible(rule: Rule, known: Known) -> bool | None:

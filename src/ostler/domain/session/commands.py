@@ -39,6 +39,7 @@ class Start(msgspec.Struct, frozen=True, gc=False):
     inputs: dict[str, Any] = {}
     grant: Grant | None = None
     is_budgeted: bool = False
+    holds: tuple[str, ...] = ()
     gate: int = GATE
 
 

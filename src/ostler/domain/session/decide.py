@@ -168,6 +168,7 @@ def _start(asked: command.Start) -> Decision:
         inputs=asked.inputs,
         grant=asked.grant,
         is_budgeted=asked.is_budgeted,
+        holds=asked.holds,
         gate=asked.gate,
     )
     decision = Decision(evolve(None, started, asked.at_us), asked.at_us)

@@ -25,7 +25,8 @@ class AgentStarted(Event, tag="agent.started"):
     `origin` is the session that this one was forked from. Of the sessions of a tenant that are due, those of higher
     `priority` go first. `layers` are the policies above the agent's own, the outermost first, and `shadow` those that
     are only tried; `inputs` are the values of what they declare. `grant` bounds what the session may do, whatever its
-    principal and its agent may. `is_budgeted`: budgets are asked before each call. `gate` is the version of the gate
+    principal and its agent may. `is_budgeted`: budgets are asked before each call. `holds` are the attacks
+    that the sandbox was found to hold against, where commands may be run. `gate` is the version of the gate
     that wrote what follows: since 2, decisions name their policy, and digests cover the whole call.
     """
 
@@ -43,6 +44,7 @@ class AgentStarted(Event, tag="agent.started"):
     inputs: dict[str, Any] = msgspec.field(default_factory=dict)
     grant: Grant | None = None
     is_budgeted: bool = False
+    holds: tuple[str, ...] = ()
     gate: int = 1
 
 
