@@ -116,7 +116,11 @@ async def test_a_narrower_policy_is_applied_by_itself_and_takes_the_place_of_the
             await anna.propose(policy(version), str(version) * 64, change, "")
             await anna.apply(str(version))
         assert [one.version for one in (await in_force(runtime.parts, LOCAL_USER.tenant)).layers] == [2]
-        await anna.withdraw("house", "not needed")
+        bert = Governing(runtime.parts, LOCAL_USER.tenant, BERT)
+        assert not await anna.withdraw("house", "not needed")
+        with pytest.raises(NotAllowed, match="somebody else has to do it"):
+            await anna.withdraw("house", "really")
+        assert await bert.withdraw("house", "not needed")
         assert (await in_force(runtime.parts, LOCAL_USER.tenant)).layers == ()
         with pytest.raises(NotFound, match="No policy named 'house' is applied"):
             await anna.withdraw("house", "")
@@ -131,3 +135,22 @@ async def test_what_is_rejected_is_never_applied(tmp_path) -> None:
         await anna.reject("bbbb", "no")
         with pytest.raises(Conflict, match="is rejected already"):
             await anna.apply("bbbb")
+
+
+async def test_a_comparison_with_a_policy_that_is_no_longer_applied_counts_for_nothing(tmp_path) -> None:
+    async with Runtime.open(tmp_path / "store.db", worker=False) as runtime:
+        anna = Governing(runtime.parts, LOCAL_USER.tenant, ANNA)
+        await anna.propose(policy(2), "2" * 64, "narrower", "")
+        await anna.propose(policy(3), "3" * 64, "narrower", "")
+        await anna.apply("3")
+        with pytest.raises(Conflict, match="compared with another one"):
+            await anna.apply("2")
+
+
+async def test_who_is_of_a_tenant_governs_nothing_but_that_tenant(tmp_path) -> None:
+    stranger = Principal("sam", tenant="acme", scopes=("*",))
+    async with Runtime.open(tmp_path / "store.db", worker=False) as runtime:
+        await runtime.halt("ours", tenant="acme", by=stranger)
+        for everywhere in (True, False):
+            with pytest.raises(NotAllowed, match="is of the tenant acme"):
+                await runtime.halt("yours", everywhere=everywhere, by=stranger)

@@ -5,16 +5,19 @@ from collections.abc import Sequence
 from ostler.app.bootstrap import Parts
 from ostler.domain import governance
 from ostler.domain.constraint.policy import Policy
-from ostler.domain.governance import Change, Governance, GovernanceEvent, Proposal
-from ostler.domain.identity import Principal
+from ostler.domain.governance import Change, Governance, GovernanceEvent, PolicyWithdrawn, Proposal
+from ostler.domain.identity import DEFAULT_TENANT, Principal
 from ostler.domain.scheduling import EVERYONE
-from ostler.kernel.errors import Halted
+from ostler.kernel.errors import Halted, NotAllowed
 
 
 class Governing:
     """The governance of one tenant, or (`*`) of the whole store, in the hands of `by`."""
 
     def __init__(self, parts: Parts, tenant: str, by: Principal) -> None:
+        """Raises `NotAllowed`: those of the tenant `default`, who own the store, govern all, and others their own."""
+        if by.tenant not in (DEFAULT_TENANT, tenant):
+            raise NotAllowed(f"{by.id} is of the tenant {by.tenant}, and governs nothing else.")
         self._register = parts.governor.register(tenant)
         self._clock = parts.clock
         self._by = by
@@ -51,8 +54,10 @@ class Governing:
         await self._write(lambda state: governance.apply(state, self._by, digest))
         return self._register.state.proposal(digest)
 
-    async def withdraw(self, name: str, reason: str) -> None:
-        await self._write(lambda state: governance.withdraw(state, self._by, name, reason))
+    async def withdraw(self, name: str, reason: str) -> bool:
+        """True if it is withdrawn now; False if that was proposed, and somebody else has to do it."""
+        events = await self._write(lambda state: governance.withdraw(state, self._by, name, reason))
+        return any(isinstance(event, PolicyWithdrawn) for event in events)
 
     async def _write(self, decide: governance.Decide) -> Sequence[GovernanceEvent]:
         return await self._register.write(decide, at_us=self._clock.now_us())

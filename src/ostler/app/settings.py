@@ -27,8 +27,8 @@ class ProjectFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `agents` is the folder of agent files, `tools` Python files whose `@tool` functions agents may use, `prices` maps
     a model (`anthropic:claude-…`) to its price, `relays` are where the log is handed on to, `limits` are what tenants,
     agents and providers may have of all workers together, `budgets` what may be used within a time. `remote` is a
-    sandbox of the user's own (`module:Class`), and `hosts` are those that commands may reach (`api.example.com:443`). `detectors` are
-    regular expressions by the names that rules may use for what they find (`"acme.ticket" = "ACME-[0-9]{6}"`).
+    sandbox of the user's own (`module:Class`), and `hosts` are those that commands may reach (`api.example.com:443`).
+    `detectors` are regular expressions by the names of what they find (`"acme.ticket" = "ACME-[0-9]{6}"`).
     """
 
     store: str | None = None

@@ -266,14 +266,19 @@ def apply(digest: str, tenant: str | None, everywhere: bool, acting: str | None,
 @because_option
 @realm_options
 def withdraw(name: str, reason: str, tenant: str | None, everywhere: bool, acting: str | None) -> None:
-    """Put sessions that start from now on under the policy of this NAME no longer."""
+    """Put sessions that start from now on under the policy of this NAME no longer.
 
-    async def work(runtime: Runtime) -> None:
+    That lets more pass, and so takes two: the first who says it proposes it, and somebody else does it.
+    """
+
+    async def work(runtime: Runtime) -> bool:
         realm = await realm_of(runtime, acting, tenant, everywhere)
-        await realm.governing(runtime).withdraw(name, reason)
+        return await realm.governing(runtime).withdraw(name, reason)
 
-    using_runtime(work)
-    say(f"New sessions are not under {name} any more.")
+    if using_runtime(work):
+        say(f"New sessions are not under {name} any more.")
+    else:
+        say(f"Proposed to withdraw {name}. Somebody else has to do it: ostler policy withdraw {name}")
 
 
 @click.command()

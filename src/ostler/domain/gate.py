@@ -83,8 +83,9 @@ def judge(state: State, call: AskedCall, at_us: int) -> Judgement:
     if needs_examination(state, spec) and not is_examined(state, call.id):
         return Unexamined()
     arguments = asked
-    is_changed_by_people = approved is not None and approved.arguments is not None
-    if state.examined is not None and state.examined.arguments is not None and not is_changed_by_people:
+    if state.examined is not None and state.examined.arguments is not None:
+        if approved is not None and approved.arguments is not None:
+            return _rewritten_after_people(state.examined)
         arguments, problem = _validated(spec, state.examined.arguments)
         if problem is not None:
             return problem
@@ -121,6 +122,16 @@ def is_examined(state: State, call: str) -> bool:
     """Whether what was found out is about this call, and says all that the policies of today want to know."""
     found = state.examined
     return found is not None and found.call == call and answers_suffice(state, found)
+
+
+def still_holds(before: State, now: State) -> bool:
+    """Whether what was found out about the next call `before` is about that call as it would be judged now."""
+    return (
+        before.guard == now.guard
+        and before.granted == now.granted
+        and before.answer == now.answer
+        and before.inbox == now.inbox
+    )
 
 
 def answers_suffice(state: State, found: CallExamined) -> bool:
@@ -204,6 +215,23 @@ def _missing_right(state: State, spec: ToolSpec, at_us: int) -> str | None:
     return effective(state.by, agent, state.grant).refusal(spec, at_us) or None
 
 
+def _rewritten_after_people(found: CallExamined) -> Refused:
+    """What a person has put in place of arguments is final, and so a hook that wants other ones refuses it.
+
+    Each hook was only shown what those before it had left: nobody has judged what the person wrote.
+    """
+    by_hooks = f"hook {', '.join(ruling.hook for ruling in found.hooks)}"
+    reason = "hooks would change the arguments that a person has put in place of the others"
+    return Refused("blocked", reason, Verdict(effect="deny", rule=by_hooks, reason=reason))
+
+
+def changed(state: State, tool: str, written: dict[str, Any]) -> dict[str, Any]:
+    """The arguments that a person puts in place of others, as they are judged: with defaults, if they fit at all."""
+    spec = state.agent.tool(tool)
+    arguments, refused = ({}, None) if spec is None else _validated(spec, written)
+    return written if refused is not None else arguments
+
+
 def _judge_by_policies(
     state: State,
     spec: ToolSpec | None,
@@ -259,7 +287,7 @@ def _examined_verdict(state: State, verdict: Verdict) -> Verdict:
     if found.refused is not None and not found.asks:
         return msgspec.structs.replace(verdict, effect="deny", rule="budget", reason=found.refused)
     if found.refused is not None:
-        demands.append(Demand("budget", reason=found.refused))
+        demands.append(Demand(" ".join(("budget", *found.budgets)), reason=found.refused))
     if len(demands) == len(verdict.demands):
         return verdict
     first = demands[0]

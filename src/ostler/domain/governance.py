@@ -40,13 +40,17 @@ class FleetReleased(Event, tag="fleet.released"):
 
 
 class PolicyProposed(Event, tag="policy.proposed"):
-    """Somebody wants this policy to hold; `change` says how it compares with the one that it is to replace."""
+    """Somebody wants this policy to hold; `change` says how it compares with the one that it is to replace.
+
+    `against` is the digest of that one, empty if there was none of this name.
+    """
 
     policy: Policy
     digest: str
     by: str
     change: Change
     because: str = ""
+    against: str = ""
 
 
 class PolicyShadowed(Event, tag="policy.shadowed"):
@@ -79,6 +83,15 @@ class PolicyApplied(Event, tag="policy.applied"):
     by: str
 
 
+class WithdrawalProposed(Event, tag="withdrawal.proposed"):
+    """Somebody wants the policy of this name not to hold any more, which takes somebody else who wants that, too."""
+
+    name: str
+    digest: str
+    by: str
+    reason: str = ""
+
+
 class PolicyWithdrawn(Event, tag="policy.withdrawn"):
     """New sessions are not under the policy of this name any more."""
 
@@ -95,6 +108,7 @@ GovernanceEvent = (
     | PolicyApproved
     | PolicyRejected
     | PolicyApplied
+    | WithdrawalProposed
     | PolicyWithdrawn
 )
 
@@ -113,14 +127,19 @@ class Proposal(msgspec.Struct, frozen=True):
     stage: Stage = "proposed"
     because: str = ""
     approved_by: str = ""
+    against: str = ""
 
 
 class Governance(msgspec.Struct, frozen=True):
-    """What holds in a tenant. `halted` is why nothing may begin; `applied` are the digests of its policies by name."""
+    """What holds in a tenant. `halted` is why nothing may begin; `applied` are the digests of its policies by name.
+
+    `leaving` are those names of them of which somebody wants that they do not hold any more.
+    """
 
     halted: FleetHalted | None = None
     proposals: Mapping[str, Proposal] = {}
     applied: Mapping[str, str] = {}
+    leaving: Mapping[str, WithdrawalProposed] = {}
 
     @property
     def layers(self) -> tuple[Policy, ...]:
@@ -162,7 +181,9 @@ def _evolve(state: Governance, event: GovernanceEvent) -> Governance:
         case FleetReleased():
             return replace(state, halted=None)
         case PolicyProposed():
-            proposal = Proposal(event.policy, event.digest, event.by, event.change, because=event.because)
+            proposal = Proposal(
+                event.policy, event.digest, event.by, event.change, because=event.because, against=event.against
+            )
             return replace(state, proposals={**state.proposals, event.digest: proposal})
         case PolicyShadowed():
             return _staged(state, event.digest, stage="shadow")
@@ -174,8 +195,14 @@ def _evolve(state: Governance, event: GovernanceEvent) -> Governance:
             name = state.proposals[event.digest].policy.name
             applied = {**state.applied, name: event.digest}
             return replace(_staged(state, event.digest, stage="applied"), applied=applied)
+        case WithdrawalProposed():
+            return replace(state, leaving={**state.leaving, event.name: event})
         case PolicyWithdrawn():
-            return replace(state, applied={name: one for name, one in state.applied.items() if name != event.name})
+            return replace(
+                state,
+                applied={name: one for name, one in state.applied.items() if name != event.name},
+                leaving={name: one for name, one in state.leaving.items() if name != event.name},
+            )
 
 
 def _staged(state: Governance, digest: str, **changes: str) -> Governance:
@@ -200,11 +227,13 @@ def joined(everywhere: Governance, here: Governance) -> Governance:
 
 
 def halt(state: Governance, by: Principal, reason: str) -> list[GovernanceEvent]:
+    """Nothing may begin any more. Raises `NotAllowed`."""
     _assert_may(by)
     return [] if state.halted is not None else [FleetHalted(by.id, reason)]
 
 
 def release(state: Governance, by: Principal, reason: str) -> list[GovernanceEvent]:
+    """Everything may go on. Raises `NotAllowed`."""
     _assert_may(by)
     return [] if state.halted is None else [FleetReleased(by.id, reason)]
 
@@ -223,10 +252,11 @@ def propose(
                 f"There was another {policy.name}@{policy.version} before, with other rules.",
                 hint="Give the changed policy a new version.",
             )
-    return [PolicyProposed(policy, digest, by.id, change, because)]
+    return [PolicyProposed(policy, digest, by.id, change, because, state.applied.get(policy.name, ""))]
 
 
 def shadow(state: Governance, by: Principal, digest: str) -> list[GovernanceEvent]:
+    """New sessions try it. Raises `NotAllowed`."""
     _assert_may(by)
     proposal = _on_its_way(state, digest)
     return [] if proposal.stage == "shadow" else [PolicyShadowed(proposal.digest, by.id)]
@@ -242,6 +272,7 @@ def approve(state: Governance, by: Principal, digest: str, reason: str) -> list[
 
 
 def reject(state: Governance, by: Principal, digest: str, reason: str) -> list[GovernanceEvent]:
+    """It will never be applied. Raises `NotAllowed`."""
     _assert_may(by)
     return [PolicyRejected(_on_its_way(state, digest).digest, by.id, reason)]
 
@@ -250,20 +281,29 @@ def apply(state: Governance, by: Principal, digest: str) -> list[GovernanceEvent
     """Raises `Conflict` if it may let more pass than what it replaces, and nobody has approved that."""
     _assert_may(by)
     proposal = _on_its_way(state, digest)
-    if proposal.stage != "approved" and proposal.change not in ("equal", "narrower"):
+    is_compared = proposal.against == state.applied.get(proposal.policy.name, "")
+    if proposal.stage != "approved" and not (is_compared and proposal.change in ("equal", "narrower")):
         raise Conflict(
             f"{proposal.policy.name}@{proposal.policy.version} may let more pass than what it replaces "
-            f"({proposal.change}), and is not approved.",
+            f"({proposal.change if is_compared else 'it was compared with another one'}), and is not approved.",
             hint="Somebody else than who proposed it must approve it: `ostler policy approve`.",
         )
     return [PolicyApplied(proposal.digest, by.id)]
 
 
 def withdraw(state: Governance, by: Principal, name: str, reason: str) -> list[GovernanceEvent]:
-    """Raises `NotFound` if no policy of this name is applied."""
+    """Taking a policy away lets more pass: the first who wants it proposes it, and the second, somebody else, does it.
+
+    Raises `NotFound` if no policy of this name is applied, `NotAllowed` for whoever proposed it.
+    """
     _assert_may(by)
     if name not in state.applied:
         raise NotFound(f"No policy named {name!r} is applied.", hint="`ostler policy list` shows those that are.")
+    proposed = state.leaving.get(name)
+    if proposed is None or proposed.digest != state.applied[name]:
+        return [WithdrawalProposed(name, state.applied[name], by.id, reason)]
+    if proposed.by == by.id:
+        raise NotAllowed(f"{by.id} proposed to withdraw {name!r}; somebody else has to do it.")
     return [PolicyWithdrawn(name, by.id, reason)]
 
 

@@ -73,7 +73,8 @@ class Examiner:
         if work.name == gate.END or combine(rulings).effect == "deny":
             return CallExamined(work.name, hooks=rulings, arguments=rewritten)
         spec = None if work.asked is None else state.agent.tool(work.asked.name)
-        arguments = rewritten or (gate.arguments_of(state, work.asked) if work.asked is not None else None) or {}
+        asked = gate.arguments_of(state, work.asked) if work.asked is not None else None
+        arguments = asked or {} if rewritten is None else rewritten
         answers = await self._answers(state)
         booking = await self._book(state, work.name, spec, arguments)
         left = await self._left(state)
@@ -88,6 +89,7 @@ class Examiner:
             tokens_left=left.tokens,
             cost_left_microusd=left.microusd,
             calls_left=left.calls,
+            budgets=booking.beyond,
         )
 
     async def _fault_of(self, grant: Grant) -> str:

@@ -18,6 +18,7 @@ class Governor:
     def __init__(self, store: EventStore) -> None:
         self._store = store
         self._registers: dict[str, Register[GovernanceEvent, Governance]] = {}
+        self._looked: set[str] = set()
 
     def register(self, tenant: str) -> Register[GovernanceEvent, Governance]:
         """The stream of one tenant, or (`*`) of the whole store."""
@@ -31,19 +32,20 @@ class Governor:
         return any(self.register(name).state.halted is not None for name in (EVERYONE, tenant))
 
     @property
-    def known(self) -> frozenset[str]:
-        """The tenants that were looked at."""
-        return frozenset(self._registers)
-
-    @property
     def halted(self) -> frozenset[str]:
         """The tenants, of those that were looked at, in which nothing may begin; `*` is all."""
         return frozenset(name for name, register in self._registers.items() if register.state.halted is not None)
+
+    async def know(self, tenant: str) -> None:
+        """Look at the stream of a tenant, if nobody has yet."""
+        if tenant not in self._looked:
+            await self.refresh([tenant])
 
     async def refresh(self, tenants: Iterable[str]) -> None:
         """Look at the streams of these tenants, and (`*`) of the whole store."""
         for tenant in tenants:
             await self.register(tenant).refresh()
+            self._looked.add(tenant)
 
     async def refresh_all(self) -> None:
         """Look at those that were looked at before."""

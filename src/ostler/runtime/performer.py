@@ -56,7 +56,7 @@ class Performer:
                 return await self._ask_model(state, work)
             case ExamineWork():
                 found = await self._examiner.examine(state, work)
-                return Examined(self._clock.now_us(), found)
+                return Examined(self._clock.now_us(), found, state)
 
     @property
     def examiner(self) -> Examiner:

@@ -380,7 +380,7 @@ class Runner:
         """Stop a call that is under way, and leave it behind if it does not obey."""
         if call.stopping is not None:
             return
-        call.stopping = _stopped(call.work, self._clock.now_us(), kind, reason)
+        call.stopping = _stopped(call.state, call.work, self._clock.now_us(), kind, reason)
         if call.task is None:
             self._settle(call, call.stopping)
             return
@@ -460,7 +460,7 @@ def _state(session: Folded) -> State:
     return session.state
 
 
-def _stopped(work: Work, now_us: int, kind: FailureKind, reason: str) -> SessionCommand:
+def _stopped(state: State, work: Work, now_us: int, kind: FailureKind, reason: str) -> SessionCommand:
     """What to record of a call that was told to stop. A model may be asked again; a tool call is over.
 
     A call that could not be examined is refused.
@@ -471,4 +471,4 @@ def _stopped(work: Work, now_us: int, kind: FailureKind, reason: str) -> Session
         case ModelWork():
             return ReplyFailed(now_us, work.call.id, kind, reason, retry_at_us=now_us if kind == "timeout" else None)
         case ExamineWork():
-            return Examined(now_us, CallExamined(work.name, refused=f"it could not be examined: {reason}"))
+            return Examined(now_us, CallExamined(work.name, refused=f"it could not be examined: {reason}"), state)

@@ -78,13 +78,14 @@ _REFUSALS = (ConstraintFailed, ApprovalDenied, ApprovalExpired, ApprovalReturned
 class Booking(msgspec.Struct, frozen=True):
     """What budgets say of a call: `refused` says which has no room for it, None that all have.
 
-    With `asks` a person may let it pass all the same, and it has its reservation, beyond the limit. `warnings` are
-    budgets that this call was the first to take to their soft limit.
+    With `asks` a person may let it pass all the same, and it has its reservation, beyond the limit of the accounts
+    `beyond`. `warnings` are budgets that this call was the first to take to their soft limit.
     """
 
     refused: str | None = None
     asks: bool = False
     warnings: tuple[str, ...] = ()
+    beyond: tuple[str, ...] = ()
 
 
 class Settled(NamedTuple):
@@ -329,7 +330,8 @@ class Spending:
 
 
 def _booked(asking: Sequence[Gap], warnings: tuple[str, ...]) -> Booking:
-    return Booking("; ".join(str(gap) for gap in asking) or None, bool(asking), warnings)
+    beyond = tuple(sorted({gap.account for gap in asking}))
+    return Booking("; ".join(str(gap) for gap in asking) or None, bool(asking), warnings, beyond)
 
 
 def _beyond_rate(verdict: Refused) -> str:

@@ -211,7 +211,6 @@ class Worker:
             suspects=0 if has_suspect else 1,
         )
         self._pace.take(len(claims), now)
-        await self._governor.refresh({claim.stream.tenant for claim in claims} - self._governor.known)
         for claim in claims:
             self._run(claim)
         if claims:
@@ -256,8 +255,6 @@ class Worker:
             trouble=self._trouble,
             turns=self._turns,
         )
-        if self._governor.is_halted(stream.tenant):
-            runner.drain()
         self.on_hold(stream, True)
         self._held[stream] = asyncio.create_task(self._tend(runner, before), name=stream.name)
 
@@ -269,6 +266,9 @@ class Worker:
             if runner.claim.attempts > ATTEMPTS_MAX:
                 await self._park(runner.claim)
             else:
+                await self._governor.know(runner.stream.tenant)
+                if self._governor.is_halted(runner.stream.tenant):
+                    runner.drain()
                 await runner.run()
         except Exception as error:
             await self._meet(runner, error)

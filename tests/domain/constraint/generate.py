@@ -172,6 +172,7 @@ counts = st.sampled_from(
         ),
     ]
 )
+parts_of_one = st.sampled_from([0, 0.1, 0.2, 0.3, 0.4, 0.6, 1]).map(lambda value: s.Number(value=value))
 happened = st.just(s.History(asks="HAPPENED", targets=(s.Target(space="tool", glob="mail"),), within_us=1_000_000))
 sums = st.recursive(
     quantities | counts | small,
@@ -210,6 +211,16 @@ guarded = st.sampled_from(
                 ),
             )
         ),
+        s.And(
+            operands=(
+                s.Call(function="EXISTS", argument=name("args.m")),
+                s.Compare(
+                    operator="<",
+                    left=s.Arithmetic(operator="/", left=name("args.m"), right=name("args.n1")),
+                    right=name("args.n2"),
+                ),
+            )
+        ),
         s.Call(function="EXISTS", argument=name("args.t2")),
     ]
 )
@@ -217,6 +228,7 @@ atoms = st.one_of(
     st.builds(s.Compare, operator=comparisons, left=quantities, right=small),
     st.builds(s.Compare, operator=comparisons, left=small, right=quantities),
     st.builds(s.Compare, operator=comparisons, left=sums, right=small),
+    st.builds(s.Compare, operator=comparisons, left=st.just(name("risk_score")), right=parts_of_one),
     st.builds(s.Compare, operator=equalities, left=word_names, right=word),
     st.builds(s.Compare, operator=equalities, left=flags, right=boolean),
     st.builds(s.In, item=word_names, collection=word_sets),
@@ -375,14 +387,16 @@ calls = st.builds(
     Facts,
     operation=st.sampled_from(["tool", "tool", "tool", "model"]),
     tool=st.sampled_from(["pay", "mail", "other"]),
-    roles=st.sampled_from([frozenset(), frozenset({"sends_out"})]),
+    roles=st.sampled_from([frozenset(), frozenset({"sends_out"}), frozenset({"deletes", "shares", "sends_out"})]),
     effect=st.sampled_from(["read", "once"]),
     args=arguments,
     destinations=st.sampled_from([(), ("a",), ("a.x", "b")]),
     agent=st.sampled_from(SOME_TEXTS),
     agent_version=st.integers(0, 3),
     steps=st.integers(0, 3),
-    labels=st.sampled_from([frozenset(), frozenset({"untrusted"}), frozenset({"a", "b"})]),
+    labels=st.sampled_from(
+        [frozenset(), frozenset({"untrusted"}), frozenset({"untrusted", "private"}), frozenset({"a", "b"})]
+    ),
     inputs=given_inputs,
     history=st.lists(st.sampled_from([0.0, 1.0, 2.0, 3.0]), min_size=4, max_size=4).map(tuple),
     sources=st.sampled_from([*[Heard()] * 9, None]),

@@ -7,6 +7,8 @@ from typing import Any
 
 from ostler.domain.constraint import syntax as s
 from ostler.domain.constraint.facts import Facts
+from ostler.domain.constraint.parser import parse
+from ostler.domain.constraint.prepare import DEFAULT_RISK
 
 NUMBERS = {"n1", "n2", "n", "m"}
 
@@ -26,6 +28,7 @@ class Reference:
         self.parsed, self.facts = parsed, facts
         self.questions = list(questions)
         self.inputs = {one.name: one for one in parsed.inputs}
+        self.risks = parsed.risks or parse(DEFAULT_RISK).risks
 
     def verdict(self) -> tuple[str, str]:
         """The effect, and the rule."""
@@ -129,7 +132,7 @@ class Reference:
                     here |= self.there(one, holds=isinstance(e, s.And))
             case s.Name() | s.History():
                 if isinstance(e, s.Name) and e.path == ("risk_score",):
-                    for risk in self.parsed.risks:
+                    for risk in self.risks:
                         if (
                             self.concerns(risk.targets)
                             and risk.condition is not None
@@ -210,7 +213,7 @@ class Reference:
         if path == ("risk_score",):
             parts = [
                 literals(s.ListOf(items=(risk.amount,)))[0]  # type: ignore[arg-type]
-                for risk in self.parsed.risks
+                for risk in self.risks
                 if self.concerns(risk.targets) and (risk.condition is None or self.value(risk.condition))
             ]
             return min(1.0, max(0.0, round(math.fsum(parts), 6)))
@@ -221,6 +224,7 @@ class Reference:
             "effect": facts.effect,
             "tool.name": facts.tool,
             "context.untrusted": "untrusted" in facts.labels,
+            "context.private": "private" in facts.labels,
             "context.labels": facts.labels,
             "destinations": facts.destinations,
             "role.sends_out": "sends_out" in facts.roles,

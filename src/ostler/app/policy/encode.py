@@ -54,6 +54,7 @@ class Encoder:
         self._risk = risk
         self._kinds = Kinds(inputs)
         self._present: frozenset[tuple[str, ...]] = frozenset()
+        self._calculated_with: list[Any] | None = None
 
     def condition(self, expression: Expression | None) -> Any:
         """Whether a condition holds. An absent one always does."""
@@ -157,7 +158,18 @@ class Encoder:
             return self._compared_texts(expression)
         if "scalar" in (kind, other) or kind is None or other is None:
             return self._free(expression)
+        if isinstance(left, Arithmetic) and left.operator == "/" and not isinstance(right, Arithmetic):
+            return self._compared_quotient(left, expression.operator, right)
+        if isinstance(right, Arithmetic) and right.operator == "/" and not isinstance(left, Arithmetic):
+            return self._compared_quotient(right, _TURNED[expression.operator], left)
         return _COMPARISONS[expression.operator](self._quantity(left), self._quantity(right))
+
+    def _compared_quotient(self, quotient: Arithmetic, operator: str, other: Expression) -> Any:
+        """Compares without dividing: beside a number that is linear, which the solver always decides."""
+        over, under = self._parts_of_calculation(quotient)
+        bound = self._quantity(other)
+        turned = _COMPARISONS[_TURNED[operator]](over, bound * under)
+        return z3.If(under > 0, _COMPARISONS[operator](over, bound * under), turned)
 
     def _compared_texts(self, expression: Compare) -> Any:
         """Equality with a text that is written in the rule is exact; all else is settled by examples."""
@@ -326,7 +338,8 @@ class Encoder:
             case Money():
                 return exact(expression.micro)
             case Negative():
-                return -self._quantity(expression.operand)
+                with self._calculation_of(expression):
+                    return -self._quantity(expression.operand)
             case Arithmetic():
                 return self._calculated(expression)
             case Call():
@@ -339,10 +352,7 @@ class Encoder:
                 raise AssertionError(f"{show_expression(expression)} is no quantity")
 
     def _calculated(self, expression: Arithmetic) -> Any:
-        for part in parts_of(expression):
-            if isinstance(part, Name) and key_of(part) in BUDGETS:
-                self.errors.append(self.symbols.boolean(f"{key_of(part)} is unlimited"))
-        left, right = self._quantity(expression.left), self._quantity(expression.right)
+        left, right = self._parts_of_calculation(expression)
         match expression.operator:
             case "+":
                 return left + right
@@ -351,11 +361,28 @@ class Encoder:
             case "*":
                 return left * right
             case "/":
-                # Whether it is reached where an argument is missing depends on the compiler: that is left open.
-                is_reached = self.symbols.boolean(f"reached {show_expression(expression)}")
-                self.symbols.pins.append(is_reached)
-                self.errors.append(z3.And(right == 0, is_reached))
                 return left / right
+
+    def _parts_of_calculation(self, expression: Arithmetic) -> tuple[Any, Any]:
+        """Both sides, noting where they cannot be calculated with."""
+        for part in parts_of(expression):
+            if isinstance(part, Name) and key_of(part) in BUDGETS:
+                self.errors.append(self.symbols.boolean(f"{key_of(part)} is unlimited"))
+        with self._calculation_of(expression):
+            left, right = self._quantity(expression.left), self._quantity(expression.right)
+            if expression.operator == "/":
+                self.errors.append(z3.And(right == 0, *(self._calculated_with or ())))
+        return left, right
+
+    @contextmanager
+    def _calculation_of(self, expression: Arithmetic | Negative) -> Iterator[None]:
+        """What lacks an argument that was asked for is not calculated at all, as in `constraint.coder`."""
+        before = self._calculated_with
+        if before is None:
+            names = [part for part in walk(expression) if isinstance(part, Name) and part.path in self._present]
+            self._calculated_with = [self.symbols.argument(name.path) != MISSING for name in names]
+        yield
+        self._calculated_with = before
 
     def _length_of(self, expression: Call) -> Any:
         argument = expression.argument

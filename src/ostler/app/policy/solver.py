@@ -92,7 +92,7 @@ class Field:
             second = self._solver.check()
             if second == z3.sat:
                 return Answer("yes", self.symbols.case(self._solver.model(), self._inputs))
-            return Answer("unknown" if z3.unknown in (first, second) else "no")
+            return Answer("no" if second == z3.unsat else "unknown")
         finally:
             self._solver.pop()
 

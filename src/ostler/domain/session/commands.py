@@ -16,6 +16,7 @@ from ostler.domain.hook import Ruling
 from ostler.domain.identity import Principal
 from ostler.domain.model import ModelRef, Reply
 from ostler.domain.session.events import CallExamined, Lasts
+from ostler.domain.session.state import State
 from ostler.domain.tool import ToolOutcome
 
 GATE = 2
@@ -56,10 +57,11 @@ class TakeOver(msgspec.Struct, frozen=True, gc=False):
 
 
 class Examined(msgspec.Struct, frozen=True, gc=False):
-    """What was found out about a call that is to be judged."""
+    """What was found out about a call that is to be judged, as things stood `before` (None: as they stand)."""
 
     at_us: int
     found: CallExamined
+    before: State | None = None
 
 
 class ReplyReceived(msgspec.Struct, frozen=True, gc=False):

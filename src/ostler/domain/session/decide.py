@@ -6,6 +6,7 @@ import msgspec
 
 from ostler.domain import context, gate
 from ostler.domain.hook import combine
+from ostler.domain.identity import DEFAULT_TENANT
 from ostler.domain.model import AskedCall, cost_microusd
 from ostler.domain.protocols import react
 from ostler.domain.protocols.moves import Answer, AskModel
@@ -26,7 +27,6 @@ from ostler.domain.session.events import (
     ApprovalRejected,
     ApprovalRequested,
     ApprovalReturned,
-    CallExamined,
     CallRetried,
     CancelRequested,
     ConstraintFailed,
@@ -43,7 +43,7 @@ from ostler.domain.session.events import (
 )
 from ostler.domain.session.state import LOST, OpenCall, Question, State, deadline_us, evolve, under_way
 from ostler.domain.tool import FailureKind, Suspension
-from ostler.kernel.errors import ConfigurationError, Conflict, DefinitionInvalid, NotFound
+from ostler.kernel.errors import ConfigurationError, Conflict, DefinitionInvalid, NotAllowed, NotFound
 
 LOSSES_MAX = 20
 """A session whose workers were lost so often in the middle of its calls waits for a person, even if it gets on."""
@@ -86,7 +86,7 @@ def decide(asked: SessionCommand, state: State | None, *, may_begin: bool = True
         case command.Proceed():
             _advance(decision)
         case command.Examined():
-            _examined(decision, asked.found)
+            _examined(decision, asked)
         case command.TakeOver():
             _take_over(decision)
         case command.ReplyFailed():
@@ -116,6 +116,8 @@ def _decide_people(
 ) -> None:
     """Record what a person decided. Nothing begins here: that is for the worker that holds the session."""
     state, by = decision.state, asked.by.id
+    if asked.by.tenant not in (state.by.tenant, DEFAULT_TENANT):
+        raise NotAllowed(f"{by} is of the tenant {asked.by.tenant}, and this is a session of another one.")
     if isinstance(asked, command.Approve | command.Deny | command.AskBack):
         _answer(decision, asked)
         return
@@ -416,10 +418,14 @@ def _ask_people(decision: Decision, call: str, tool: str, asked: gate.Asked) -> 
     )
 
 
-def _examined(decision: Decision, found: CallExamined) -> None:
-    """Something was found out about the call that is judged next, if it still is that one."""
-    state = decision.state
-    is_wanted = state.end is None and state.cancelling_by is None and found.call == gate.unexamined(state)
+def _examined(decision: Decision, asked: command.Examined) -> None:
+    """Something was found out about the call that is judged next, if it still is that one.
+
+    It is only recorded where the judgement follows at once: who knows how things stand when another worker goes on.
+    """
+    state, found = decision.state, asked.found
+    is_next = decision.may_begin and found.call == gate.unexamined(state)
+    is_wanted = is_next and (asked.before is None or gate.still_holds(asked.before, state))
     if is_wanted and gate.answers_suffice(state, found):
         decision.emit(found)
     _advance(decision)
@@ -519,12 +525,20 @@ _DECISIONS: dict[type, Literal["grant", "deny", "return"]] = {
 
 
 def _approve(decision: Decision, asked: command.Approve, question: Question) -> None:
-    digest = question.digest
-    if asked.arguments is not None:
-        digest = gate.digest_of(decision.state, question.tool, asked.arguments)
-    is_enough = approvals.is_enough(question, asked.by)
-    if asked.arguments is not None and (question.approved_by or not is_enough):
+    digest, arguments = question.digest, asked.arguments
+    is_alone = not question.approved_by and approvals.is_enough(question, asked.by)
+    if arguments is not None and not is_alone:
         raise Conflict("Arguments can only be changed by the one approval that is enough: others approved these.")
+    if arguments is not None and not question.tool:
+        raise Conflict("A call of the model has no arguments that could be changed.")
+    if asked.lasts != "once" and not is_alone:
+        raise Conflict("An approval can only last where it alone is enough: others approved this once.")
+    if arguments is not None:
+        arguments = gate.changed(decision.state, question.tool, arguments)
+        try:
+            digest = gate.digest_of(decision.state, question.tool, arguments)
+        except ValueError as error:
+            raise Conflict(f"The call cannot be approved with these arguments: {error}.") from error
     decision.emit(
         ApprovalGranted(
             asked.call,
@@ -532,8 +546,8 @@ def _approve(decision: Decision, asked: command.Approve, question: Question) -> 
             digest,
             asked.reason,
             roles=asked.by.roles,
-            is_enough=is_enough,
-            arguments=asked.arguments,
+            is_enough=approvals.is_enough(question, asked.by),
+            arguments=arguments,
             lasts=asked.lasts,
             until_us=asked.until_us,
         )

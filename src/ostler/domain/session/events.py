@@ -54,8 +54,8 @@ class CallExamined(Event, tag="call.examined"):
     The call `end` is the answer that the session is about to end with.
 
     `answers` are those to the questions of the policies about other sessions, in their order. `refused` says which
-    budget or limit has no room for it, and `asks` that a person may let it pass all the same; `warnings` are budgets
-    that are nearly used up. `hooks` is what the agent's hooks said, but for those that had nothing against it; with
+    budget or limit has no room for it, and `asks` that a person may let it pass all the same, beyond these `budgets`;
+    `warnings` are budgets that are nearly used up. `hooks` is what the agent's hooks said, but for those that had nothing against it; with
     `arguments`, they have rewritten them (`system`: the system prompt of a model call; `answer`: the answer).
     `tokens_left`, `cost_left_microusd` and `calls_left` are what the tightest budget leaves.
     """
@@ -70,6 +70,7 @@ class CallExamined(Event, tag="call.examined"):
     tokens_left: int | None = None
     cost_left_microusd: int | None = None
     calls_left: int | None = None
+    budgets: tuple[str, ...] = ()
 
 
 class PolicyMoved(Event, tag="policy.moved"):

@@ -44,7 +44,7 @@ from ostler.domain.session.events import (
     ToolSuspended,
 )
 from ostler.domain.session.past import OF_CALLS, grown
-from ostler.domain.tool import Effect, ToolOutcome, failed, observation
+from ostler.domain.tool import CODE, Effect, ToolOutcome, failed, observation
 from ostler.domain.transcript import Transcript
 
 LOST = "worker lost"
@@ -85,6 +85,7 @@ class OpenCall(msgspec.Struct, frozen=True, gc=False):
 class Question(msgspec.Struct, frozen=True, gc=False):
     """A call that waits for the decisions of people, and who has approved it so far, with their roles.
 
+    `is_changed`: a person has changed its arguments before, and it had to be asked about once more.
     What is there for their eyes only is as in `ApprovalRequested`.
     """
 
@@ -102,6 +103,7 @@ class Question(msgspec.Struct, frozen=True, gc=False):
     effect: Effect | None = None
     cost_microusd: int = 0
     evidence: tuple[str, ...] = ()
+    is_changed: bool = False
 
 
 class Approval(msgspec.Struct, frozen=True, gc=False):
@@ -370,7 +372,18 @@ def _evolve_people(
         case PolicyMoved():
             agent = msgspec.structs.replace(state.agent, policy=event.policy)
             guard = Guard(event.policy, event.layers, event.shadow)
-            return _replace(state, agent=agent, guard=guard, layers=event.layers, shadow=event.shadow, examined=None)
+            return _replace(
+                state,
+                agent=agent,
+                guard=guard,
+                layers=event.layers,
+                shadow=event.shadow,
+                has_moved=True,
+                examined=None,
+                # A rule of other policies may have the name of one that was met, and ask for something else.
+                granted=None if state.granted is None else _replace(state.granted, demands=()),
+                lasting=(),
+            )
         case InputReceived():
             heard = state.provenance.plus(Said("user", event.text))
             return _replace(state, inbox=(*state.inbox, event.text), answer=None, provenance=heard)
@@ -385,7 +398,8 @@ def _evolve_people(
         case AgentForked():
             # A question that is open since then accounts for that time when it is answered.
             idle = event.idle_us if state.waiting_since_us is None else 0
-            return _replace(state, waited_us=state.waited_us + idle, lasting=())
+            question = None if state.question is None else _replace(state.question, approved_by=())
+            return _replace(state, waited_us=state.waited_us + idle, lasting=(), question=question)
         case AnswerRefused():
             text = f"The session does not end with this answer: {event.reason}"
             return _replace(
@@ -440,6 +454,8 @@ def _heard(state: State, call: OpenCall, outcome: ToolOutcome) -> State:
     spec = state.agent.tool(call.tool)
     roles = spec.roles if spec is not None else ()
     said = said_by_tool(call.tool, roles, call.arguments or {}, outcome.output)
+    if call.tool == CODE:  # a program can make anything of what it has read, or who wrote it
+        said = _replace(said, labels=said.labels | state.provenance.labels)
     return _replace(state, provenance=state.provenance.plus(said))
 
 
@@ -520,7 +536,9 @@ def _asked_for_approval(state: State, event: ApprovalRequested) -> State:
         event.cost_microusd,
         event.evidence,
     )
-    return _replace(state, question=question, granted=None)
+    before = state.granted
+    is_changed = before is not None and before.call == event.call and before.arguments is not None
+    return _replace(state, question=_replace(question, is_changed=is_changed), granted=None)
 
 
 def _granted(state: State, event: ApprovalGranted) -> State:
@@ -533,7 +551,8 @@ def _granted(state: State, event: ApprovalGranted) -> State:
     lasting = state.lasting
     if event.lasts != "once":
         lasting = (*lasting, Lasting(event.digest, question.demands, event.until_us))
-    granted = Approval(event.call, event.digest, question.demands, event.arguments)
+    changed = question.arguments if event.arguments is None and question.is_changed else event.arguments
+    granted = Approval(event.call, event.digest, question.demands, changed)
     return _replace(state, question=None, granted=granted, lasting=lasting, examined=None)
 
 
@@ -547,7 +566,7 @@ def _answered(state: State, call: str, outcome: ToolOutcome) -> State:
 
 
 def _suspended(state: State, event: ToolSuspended) -> State:
-    """A program waits; what it has asked for comes before anything else that was asked for."""
+    """A program waits; what it has asked for comes before anything else but the call that people were asked about."""
     (program,) = (call for call in state.open if call.id == event.call)
     waiting = _changed(
         state,
@@ -557,7 +576,8 @@ def _suspended(state: State, event: ToolSuspended) -> State:
         answer=None,
         inner_calls=program.inner_calls + 1,
     )
-    return _replace(waiting, asked=(event.asked, *state.asked), examined=None)
+    place = 0 if state.question is None and state.granted is None else 1
+    return _replace(waiting, asked=(*state.asked[:place], event.asked, *state.asked[place:]), examined=None)
 
 
 def _changed(state: State, call: str, **changes: Any) -> State:

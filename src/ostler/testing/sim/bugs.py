@@ -16,7 +16,7 @@ from ostler.adapters.store.memory import MemoryStore
 from ostler.adapters.tools.functions import FunctionTools
 from ostler.domain.session import decide as deciding
 from ostler.domain.session import state as states
-from ostler.domain.session.commands import Approve, SessionCommand
+from ostler.domain.session.commands import Approve, AskBack, Deny, SessionCommand
 from ostler.domain.session.decide import Decision, decide
 from ostler.domain.session.events import ApprovalGranted, ModelCompleted, SessionEvent, ToolRequested
 from ostler.domain.session.state import OpenCall, State
@@ -69,12 +69,16 @@ def stale_cache_after_conflict() -> AbstractContextManager[None]:
 def approval_not_bound_to_its_arguments() -> AbstractContextManager[None]:
     """An approval counts for whatever is asked at the moment, whatever the person has seen."""
 
-    def approve(decision: Decision, asked: Approve) -> None:
+    original = deciding._answer
+
+    def answer(decision: Decision, asked: Approve | Deny | AskBack) -> None:
         question = decision.state.question
-        if question is not None and decision.state.cancelling_by is None:
+        if not isinstance(asked, Approve):
+            original(decision, asked)
+        elif question is not None and decision.state.cancelling_by is None:
             decision.emit(ApprovalGranted(question.call, asked.by.id, question.digest, asked.reason))
 
-    return _replaced(deciding, "_approve", approve)
+    return _replaced(deciding, "_answer", answer)
 
 
 def spending_settled_twice_on_recovery() -> AbstractContextManager[None]:
@@ -239,12 +243,12 @@ def limits_forgotten() -> AbstractContextManager[None]:
     """The model is asked whatever the limits say."""
     original = deciding._ask_model_within_budget
 
-    def ask_within_budget(decision: Decision, call: str) -> None:
+    def ask_within_budget(decision: Decision, call: str, verdict: dict[str, Any]) -> None:
         state = decision.state
         limits = msgspec.structs.replace(state.agent.limits, tokens=None, cost_microusd=math.floor(1e12))
         agent = msgspec.structs.replace(state.agent, limits=limits)
         decision.state = msgspec.structs.replace(state, agent=agent)
-        original(decision, call)
+        original(decision, call, verdict)
         decision.state = msgspec.structs.replace(decision.state, agent=state.agent)
 
     return _replaced(deciding, "_ask_model_within_budget", ask_within_budget)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from ostler.domain.gate import digest_of
+from ostler.domain.gate import digest_of, digest_of_arguments
 from ostler.domain.session import events as event
 from ostler.domain.session.events import SESSION_CODEC, SessionEvent
 from ostler.domain.session.state import ENDED, due_us
@@ -79,7 +79,10 @@ def one_writer_at_a_time(history: History) -> Found:
 
 
 def calls_have_one_result(history: History) -> Found:
-    """I3: a call has at most one result, and exactly one once its session has ended; a session has at most one end."""
+    """I3: a call has at most one result, and exactly one once its session has ended; a session has at most one end.
+
+    What people decide too late is recorded after it, and is nothing else.
+    """
     for tale in history.tales:
         name = tale.stream.name
         begun = Counter(one.call for one in tale.events if isinstance(one, event.ToolRequested | event.ModelRequested))
@@ -88,7 +91,8 @@ def calls_have_one_result(history: History) -> Found:
         asked = Counter(one.call for one in tale.events if isinstance(one, event.ApprovalRequested))
         answers = Counter(one.call for one in tale.events if isinstance(one, _ANSWERS))
         ends = [seq for seq, one in enumerate(tale.events, 1) if isinstance(one, _ENDS)]
-        if len(ends) > 1 or (ends and ends[0] != len(tale.events)):
+        late = tale.events[ends[0] :] if ends else []
+        if len(ends) > 1 or not all(isinstance(one, event.ApprovalRejected) for one in late):
             yield f"{name}/{ends[0]}: the end, and yet it goes on"
         for call, count in begun.items():
             if count > 1 or results[call] > 1 or (ends and results[call] != 1):
@@ -166,7 +170,7 @@ def _was_allowed(tale: Tale, call: str, effect: Effect) -> Found:
     intents = [one for one in known if isinstance(one, event.ToolRequested) and one.call == call]
     if not intents:
         yield f"{name}: call {call} of {effect.tool} began before its intent was in the log"
-    elif digest_of(intents[0].arguments) != effect.digest:
+    elif digest_of_arguments(intents[0].arguments) != effect.digest:
         yield f"{name}: call {call} of {effect.tool} began with other arguments than the log has"
     elif effect.attempt > _attempts(known)[call]:
         yield f"{name}: attempt {effect.attempt} of call {call} began before it was in the log"
@@ -176,16 +180,20 @@ def _was_judged(tale: Tale) -> Found:
     """A call that had to be approved was, before it was begun, with the arguments that it was begun with."""
     asked: dict[str, str] = {}
     granted: dict[str, str] = {}
+    if tale.state is None:
+        return
     for seq, one in enumerate(tale.events, 1):
         if isinstance(one, event.ApprovalRequested):
             asked[one.call] = one.digest
-            if digest_of(one.arguments) != one.digest:
+            if digest_of(tale.state, one.tool, one.arguments) != one.digest:
                 yield f"{tale.stream.name}/{seq}: the digest of the question is not that of its arguments"
         elif isinstance(one, event.ApprovalGranted):
             granted[one.call] = one.digest
         elif isinstance(one, event.ToolRequested):
             must = _must_be_approved(tale, one)
-            if (must or one.call in asked) and granted.get(one.call) != digest_of(one.arguments):
+            if (must or one.call in asked) and granted.get(one.call) != digest_of(
+                tale.state, one.tool, one.arguments
+            ):
                 yield f"{tale.stream.name}/{seq}: call {one.call} of {one.tool} was begun without its approval"
 
 

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 import msgspec
 
 from ostler.adapters.tools.functions import Failure, FunctionTools, tool
-from ostler.domain.gate import digest_of
+from ostler.domain.gate import digest_of_arguments
 from ostler.domain.model import AskedCall, ModelRef, ModelRequest, Price, Reply, StopReason, Usage
 from ostler.domain.tool import ToolRequest
 from ostler.kernel.errors import (
@@ -59,7 +59,7 @@ class Outside:
             effect,
             request.key,
             request.attempt,
-            digest_of(request.arguments),
+            digest_of_arguments(request.arguments),
         )
         self._history.effects.append(done)
         mood = self._chance.random() if self._faults.is_on else 1.0

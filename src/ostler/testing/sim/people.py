@@ -3,7 +3,7 @@
 import asyncio
 import random
 
-from ostler.domain.gate import digest_of
+from ostler.domain.gate import digest_of_arguments
 from ostler.domain.identity import LOCAL_USER
 from ostler.domain.session import commands as command
 from ostler.domain.session.commands import SessionCommand
@@ -117,7 +117,7 @@ class Person:
         if current is None:
             return self._chance.choice(self._seen)
         if self._chance.random() < self._faults.stale_people:
-            return current[0], digest_of({"amount": self._chance.randrange(AMOUNTS)})
+            return current[0], digest_of_arguments({"amount": self._chance.randrange(AMOUNTS)})
         return current[0], current[1] if self._chance.random() < 0.7 else None
 
     def _command(self, kind: str, wish: Wish) -> SessionCommand:
