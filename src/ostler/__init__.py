@@ -11,18 +11,39 @@ if TYPE_CHECKING:
     from ostler.adapters.tools.functions import Tool, tool
     from ostler.adapters.tools.lending import credential
     from ostler.app.agents import Agent
-    from ostler.app.service import Happening, Result, Runtime, Session
+    from ostler.app.service import Runtime
+    from ostler.app.session import Happening, Result, Session
     from ostler.domain.agent import Limits
     from ostler.domain.constraint.policy import Policy, Rule
+    from ostler.domain.hook import (
+        Ask,
+        Continue,
+        Deny,
+        Ending,
+        ModelAnswered,
+        ModelAsked,
+        Rewrite,
+        ToolAnswered,
+        ToolAsked,
+    )
     from ostler.domain.identity import Principal
     from ostler.domain.model import ModelRef, ModelSettings, Price
+    from ostler.domain.screening.detectors import Detectors
     from ostler.domain.tool import ToolOutcome, ToolRequest
     from ostler.kernel.errors import OstlerError
+    from ostler.runtime.hooks import hook
 
 __all__ = [
     "Agent",
+    "Ask",
+    "Continue",
+    "Deny",
+    "Detectors",
+    "Ending",
     "Happening",
     "Limits",
+    "ModelAnswered",
+    "ModelAsked",
     "ModelRef",
     "ModelSettings",
     "OstlerError",
@@ -30,34 +51,49 @@ __all__ = [
     "Price",
     "Principal",
     "Result",
+    "Rewrite",
     "Rule",
     "Runtime",
     "Session",
     "Tool",
+    "ToolAnswered",
+    "ToolAsked",
     "ToolOutcome",
     "ToolRequest",
     "credential",
+    "hook",
     "tool",
 ]
 
 _HOMES = {
     "Agent": "ostler.app.agents",
-    "Happening": "ostler.app.service",
+    "Ask": "ostler.domain.hook",
+    "Continue": "ostler.domain.hook",
+    "Deny": "ostler.domain.hook",
+    "Detectors": "ostler.domain.screening.detectors",
+    "Ending": "ostler.domain.hook",
+    "Happening": "ostler.app.session",
     "Limits": "ostler.domain.agent",
+    "ModelAnswered": "ostler.domain.hook",
+    "ModelAsked": "ostler.domain.hook",
     "ModelRef": "ostler.domain.model",
     "ModelSettings": "ostler.domain.model",
     "OstlerError": "ostler.kernel.errors",
     "Policy": "ostler.domain.constraint.policy",
     "Price": "ostler.domain.model",
     "Principal": "ostler.domain.identity",
-    "Result": "ostler.app.service",
+    "Result": "ostler.app.session",
+    "Rewrite": "ostler.domain.hook",
     "Rule": "ostler.domain.constraint.policy",
     "Runtime": "ostler.app.service",
-    "Session": "ostler.app.service",
+    "Session": "ostler.app.session",
     "Tool": "ostler.adapters.tools.functions",
+    "ToolAnswered": "ostler.domain.hook",
+    "ToolAsked": "ostler.domain.hook",
     "ToolOutcome": "ostler.domain.tool",
     "ToolRequest": "ostler.domain.tool",
     "credential": "ostler.adapters.tools.lending",
+    "hook": "ostler.runtime.hooks",
     "tool": "ostler.adapters.tools.functions",
 }
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from ostler.app.service import Happening
+from ostler.app.session import Happening
 from ostler.cli.live import Live
 from ostler.cli.words import age, arguments, duration, short, until, usd, whole
 from ostler.domain.constraint.policy import Rule

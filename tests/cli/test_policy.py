@@ -63,6 +63,31 @@ def test_a_rule_that_does_nothing_is_a_warning_with_a_call_that_shows_it(ostler:
     assert "deny by odd#1" in done.stdout
 
 
+def test_a_misspelt_detector_is_a_warning_and_one_of_the_project_is_none(ostler: Ostler) -> None:
+    with Path("ostler.toml").open("a") as file:
+        file.write('\n[detectors]\n"acme.ticket" = "TCK-[0-9]+"\n')
+    rules = "ALLOW model\nREDACT output OF tool.* MATCHING pii.emial\nREDACT output OF tool.* MATCHING acme.ticket"
+    done = ostler("policy", "check", wrote("out.rules", rules), "--json")
+    assert done.exit_code == 1
+    ((checked),) = json.loads(done.stdout)
+    (found,) = [finding for finding in checked["findings"] if finding["kind"] == "no detector"]
+    assert (found["line"], found["rule"]) == (2, "out#2")
+    assert "did you mean 'pii.email'?" in found["message"]
+
+
+def test_an_empty_file_of_rules_is_a_mistake(ostler: Ostler) -> None:
+    done = ostler("policy", "check", wrote("empty.rules", "\n"))
+    assert done.exit_code == 2
+    assert "the file is empty" in done.stdout
+
+
+def test_the_tools_of_ostler_are_known_to_the_rules_of_an_agent(ostler: Ostler) -> None:
+    agent = wrote("filer.toml", 'name = "filer"\ntools = ["files.*", "pay"]')
+    done = ostler("policy", "check", wrote("files.rules", "ALLOW tool.files.raed"), "--agent", agent)
+    assert done.exit_code != 7, done.stderr
+    assert "files.read" in done.stdout
+
+
 def test_without_the_solver_text_and_types_are_checked_all_the_same(
     ostler: Ostler, monkeypatch: pytest.MonkeyPatch
 ) -> None:

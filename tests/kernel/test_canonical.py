@@ -34,5 +34,5 @@ def test_the_order_in_which_keys_were_put_makes_no_difference() -> None:
     "value", [math.nan, math.inf, -math.inf, 2**53 + 1, b"bytes", {1: "key"}, {"deep": [object()]}, "\ud800"]
 )
 def test_what_has_no_exact_json_is_refused(value) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"\w"):
         canonical(value)

@@ -30,7 +30,7 @@ from ostler.domain.session.events import (
     ToolCompleted,
     ToolRequested,
 )
-from ostler.domain.session.state import evolve
+from ostler.domain.session.evolve import evolve
 from ostler.domain.tool import ToolSpec
 from ostler.kernel.errors import NotFound, RateLimited, StoreBusy, StoreCorrupt
 from ostler.kernel.event import StreamId

@@ -3,6 +3,17 @@
 import pytest
 
 from ostler.domain.constraint.policy import Rule
+from ostler.domain.hook import Deny, Ruling
+from ostler.domain.model import AskedCall
+from ostler.domain.session.events import (
+    ApprovalGranted,
+    ApprovalRequested,
+    CallExamined,
+    ConstraintFailed,
+    ModelCompleted,
+    ToolRequested,
+)
+from ostler.domain.session.fork import Fact
 from ostler.kernel.errors import NotFound
 from ostler.views.calls import calls
 from ostler.views.why import why_call, why_state
@@ -10,6 +21,7 @@ from tests.domain.session.story import Story
 
 ASK = Rule("require", "pay", because="money is leaving", name="ask", within_s=60)
 NEVER = Rule("deny", "save", because="read only", name="never")
+DENIED = Ruling("manners", "pre_tool", Deny("too loud"))
 
 
 def told(story: Story, call: str | None = None) -> dict[str, str]:
@@ -68,6 +80,38 @@ def test_a_denied_call_names_who_denied() -> None:
     story.deny("1.1", "too dear")
     answer = told(story, "1.1")
     assert (answer["verdict"], answer["denied by"]) == ("needed an approval", "local: too dear")
+
+
+def test_a_call_that_people_change_into_one_that_is_refused_was_approved_and_not_allowed() -> None:
+    asked = ApprovalRequested("1.1", "pay", {"n": 1}, "ab", "careful", evidence=("'1': user",), policy="p@1/00")
+    facts: list[Fact] = [
+        (1, ModelCompleted("1", calls=(AskedCall("1.1", "pay", '{"n":1}'),))),
+        (2, CallExamined("1.1", warnings=("80 % of a day's money is used",), hooks=(DENIED,), calls_left=2)),
+        (3, asked),
+        (4, ApprovalGranted("1.1", "ada", "cd", arguments={"n": "x"})),
+        (5, ConstraintFailed("1.1", "pay", "invalid", "n: expected integer")),
+    ]
+    answer = why_call(Story().start().now, facts, "1.1").answer
+    assert (answer["verdict"], answer["approved by"]) == ("refused: nothing was performed", "ada")
+    assert "denied by" not in answer
+    assert answer["evidence"] == "'1': user"
+    assert answer["examined"].splitlines() == [
+        "80 % of a day's money is used",
+        "hook manners (pre_tool): deny: too loud",
+        "the tightest budget leaves 2 calls",
+    ]
+
+
+def test_the_policy_that_decided_and_what_others_would_have_said_are_told() -> None:
+    allowed = ToolRequested("1.1", "pay", {}, "p#1", "p@1/00", 0.25, ("deny new@2 new#1",))
+    facts: list[Fact] = [(1, ModelCompleted("1", calls=(AskedCall("1.1", "pay", "{}"),))), (2, allowed)]
+    answer = why_call(Story().start().now, facts, "1.1").answer
+    assert [answer[name] for name in ("rule", "policy", "risk", "only tried")] == [
+        "p#1",
+        "p@1/00",
+        "0.25",
+        "deny new@2 new#1",
+    ]
 
 
 def test_an_expired_question_is_neither_approved_nor_denied() -> None:

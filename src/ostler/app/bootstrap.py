@@ -68,8 +68,7 @@ class Parts:
     @cached_property
     def detectors(self) -> Detectors:
         """What looks for secrets and personal data: those of Ostler, and those that the settings declare."""
-        patterns = self._settings.detectors
-        return Detectors(part(TOOLS["detectors"], extra="regex")(patterns)) if patterns else BUILTIN
+        return detectors_of(self._settings)
 
     @cached_property
     def hooks(self) -> Hooks:
@@ -165,6 +164,15 @@ class Parts:
         if "tools" in self.__dict__:
             await self.tools.close()
         await self.store.close()
+
+
+def detectors_of(settings: Settings) -> Detectors:
+    """What can be found in outputs: the detectors of Ostler and the patterns of the project.
+
+    Raises `DefinitionInvalid` for a pattern that cannot be used.
+    """
+    patterns = settings.detectors
+    return Detectors(part(TOOLS["detectors"], extra="regex")(patterns)) if patterns else BUILTIN
 
 
 async def connect(settings: Settings, *, create: bool = True) -> Parts:

@@ -63,6 +63,12 @@ class Governing:
         return await self._register.write(decide, at_us=self._clock.now_us())
 
 
+def layers_of_today(held: Governance, layers: Sequence[Policy]) -> tuple[Policy, ...]:
+    """The policies of a tenant as of now, above those of these `layers` that a session itself was started under."""
+    ever = [one.policy for one in held.proposals.values() if one.stage == "applied"]
+    return (*held.layers, *(policy for policy in layers if policy not in ever))
+
+
 async def in_force(parts: Parts, tenant: str) -> Governance:
     """What holds for sessions that start in this tenant now, of the whole store and of the tenant together.
 

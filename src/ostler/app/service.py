@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
@@ -16,82 +16,41 @@ from ostler.app.identity import Identity, grant_problems, identity_of
 from ostler.app.lists import session_views
 from ostler.app.models import Choice
 from ostler.app.policy.files import load_policy
+from ostler.app.session import Session
 from ostler.app.settings import Settings, resolve
 from ostler.domain.agent import AgentSpec
 from ostler.domain.constraint.policy import Policy
-from ostler.domain.governance import GOVERN
 from ostler.domain.grant import Grant
 from ostler.domain.guard import Guard
-from ostler.domain.housekeeping import ERASED
 from ostler.domain.identity import LOCAL_USER, Principal
 from ostler.domain.model import ModelRef
 from ostler.domain.scheduling import EVERYONE
 from ostler.domain.screening.screen import screen_goal
 from ostler.domain.session import commands as command
-from ostler.domain.session.commands import SessionCommand
-from ostler.domain.session.events import (
-    SESSION_CODEC,
-    AgentCancelled,
-    AgentCompleted,
-    AgentFailed,
-    ApprovalRejected,
-    Lasts,
-    SessionEvent,
-    ToolCompleted,
-)
-from ostler.domain.session.fork import Fact
-from ostler.domain.session.state import ENDED, State
 from ostler.kernel.errors import (
     Conflict,
     DefinitionInvalid,
-    NotAllowed,
     NotFound,
     OstlerError,
     UsageError,
 )
-from ostler.kernel.event import Record, StreamId
+from ostler.kernel.event import StreamId
 from ostler.kernel.ids import CHANCE_BYTES, make_id
-from ostler.ports import Append, Entropy, StreamInfo
-from ostler.runtime.journal import QUARANTINED, Journal, check_content, standing_of
+from ostler.ports import Entropy, StreamInfo
 from ostler.runtime.worker import Worker, WorkerSettings
-from ostler.views.sessions import SessionView, view
+from ostler.views.sessions import SessionView
 
 if TYPE_CHECKING:
     from ostler.app.agents import Agent
 
 PRIORITY_MAX = 1_000
 """Priorities go from minus this to this; each that is in use is a lane of its own in the queue."""
-WAIT_S = 5.0
 COLLECT_AFTER = 50_000
 """Allocations between two looks for garbage in cycles while a worker runs. It makes many values and no cycles; at the
 interpreter's default a sixth of its CPU would go into looking.
 """
 HURRIED_GRACE_S = 1.0
 """How long calls under way may go on when the runtime is left by an exception, such as Ctrl-C."""
-
-
-class Happening(msgspec.Struct, frozen=True):
-    """One event of a session as it is watched: its number, its moment (microseconds since 1970), itself."""
-
-    seq: int
-    at_us: int
-    event: SessionEvent
-
-
-class Result(msgspec.Struct, frozen=True):
-    """How a session ended. `text` is the answer of a completed one, the explanation of any other."""
-
-    session: str
-    status: str
-    reason: str
-    text: str
-
-    @property
-    def is_success(self) -> bool:
-        return self.status == "completed"
-
-    def __str__(self) -> str:
-        return self.text if self.is_success else f"{self.status} ({self.reason}): {self.text}"
 
 
 class Runtime:
@@ -253,7 +212,7 @@ class Runtime:
                 holds,
             ),
         )
-        self._wake()
+        self.wake()
         return Session(self, StreamId(by.tenant, name))
 
     async def halt(
@@ -362,244 +321,13 @@ class Runtime:
             self._directories[tenant] = identity_of(self._open_parts(), tenant)
         return await self._directories[tenant].fault(grant)
 
-    def _wake(self, stream: StreamId | None = None) -> None:
+    def wake(self, stream: StreamId | None = None) -> None:
+        """Something was appended in this process: the worker looks at once."""
         if self._worker is not None:
             self._worker.wake(stream)
 
     def _troubled(self, stream: StreamId | None, error: OstlerError) -> None:
         self.on_trouble(stream.name if stream is not None else "", error)
-
-
-class Session:
-    """A handle on one session; it holds nothing, everything is asked of the log."""
-
-    def __init__(self, runtime: Runtime, stream: StreamId) -> None:
-        self._runtime = runtime
-        self._stream = stream
-
-    @property
-    def id(self) -> str:
-        return self._stream.name
-
-    @property
-    def stream(self) -> StreamId:
-        return self._stream
-
-    async def events(self, *, after: int = 0, follow: bool = True) -> AsyncIterator[Happening]:
-        """Every event with `seq > after`, in order, each once; then, while `follow`, as they happen until the end."""
-        async for record in self.records(after=after, follow=follow):
-            yield Happening(record.seq, record.at_us, SESSION_CODEC.decode(record.data))
-
-    async def records(self, *, after: int = 0, follow: bool = True) -> AsyncGenerator[Record, None]:
-        """As `events`, as they are stored."""
-        store = self._journal.store
-        while True:
-            position = await store.head()
-            is_over = not follow or (await self._info()).standing.status in (*ENDED, QUARANTINED, ERASED)
-            records = await store.read(self._stream, after=after)
-            check_content(records)
-            for record in records:
-                after = record.seq
-                yield record
-            if is_over or (records and isinstance(SESSION_CODEC.decode(records[-1].data), _ENDS)):
-                return
-            if not records:
-                await store.wait(after=position, timeout_s=WAIT_S, stream=self._stream)
-
-    async def facts(self) -> list[Fact]:
-        """Every event so far with its moment in microseconds since 1970, from number 1 on. Raises `StoreCorrupt`."""
-        await self._journal.load(self._stream)
-        return await self._journal.facts(self._stream)
-
-    async def result(self, *, timeout_s: float | None = None) -> Result:
-        """Wait for the end. Raises `TimeoutError` after `timeout_s`; the session goes on regardless. Raises
-        `StoreCorrupt` if its log turns out to be damaged.
-        """
-        async with asyncio.timeout(timeout_s):
-            end = await self._end(await self._until_ended())
-        match end:
-            case AgentCompleted(answer=text, reason=reason):
-                return Result(self.id, "completed", reason, text)
-            case AgentFailed(reason=reason, message=text):
-                return Result(self.id, "failed", reason, text)
-            case AgentCancelled(reason=reason, by=by):
-                return Result(self.id, "cancelled", reason, f"by {by}")
-
-    async def _end(self, version: int) -> AgentCompleted | AgentFailed | AgentCancelled:
-        """The end of an ended session; after it there is nothing but decisions of people that came too late."""
-        while True:
-            (record,) = await self._journal.store.read(self._stream, after=version - 1, limit=1)
-            event = SESSION_CODEC.decode(record.data)
-            if isinstance(event, AgentCompleted | AgentFailed | AgentCancelled):
-                return event
-            version -= 1
-
-    async def _until_ended(self) -> int:
-        """Wait for the end; returns the number of the last event."""
-        store = self._journal.store
-        while True:
-            position = await store.head()
-            info = await self._info()
-            if info.standing.status in ENDED:
-                return info.version
-            if info.standing.status in (QUARANTINED, ERASED):
-                await self._journal.load(self._stream)
-            if not await self._runtime.let_go(self._stream):
-                await self._runtime.check_served(info)
-                await store.wait(after=position, timeout_s=WAIT_S, stream=self._stream)
-
-    async def version(self) -> int:
-        """The number of its last event."""
-        return (await self._info()).version
-
-    async def head(self) -> int:
-        """The position of the store, to wait from with `changed`."""
-        return await self._journal.store.head()
-
-    async def changed(self, *, after: int, timeout_s: float = WAIT_S) -> None:
-        """Return when the store has moved on from position `after`, or at timeout; then look again."""
-        await self._journal.store.wait(after=after, timeout_s=timeout_s)
-
-    async def _info(self) -> StreamInfo:
-        (info,) = await self._journal.store.streams(self._stream.tenant, prefix=self.id, limit=1)
-        return info
-
-    async def state(self) -> State:
-        loaded = await self._journal.load(self._stream)
-        assert loaded.state is not None
-        return loaded.state
-
-    async def view(self) -> SessionView:
-        return view(await self.state())
-
-    async def approve(
-        self,
-        call: str | None = None,
-        *,
-        by: Principal = LOCAL_USER,
-        reason: str = "",
-        digest: str | None = None,
-        arguments: dict[str, Any] | None = None,
-        lasts: Lasts = "once",
-        until_us: int | None = None,
-    ) -> str:
-        """Let the call that waits go on; returns its id.
-
-        `digest` binds the approval to exactly the call that was looked at; `arguments` are put in place of those that
-        the model asked for, and judged like them. `lasts` beyond this once, the same call is not asked about again in
-        this session, or until a moment. Raises `Conflict`, with the reason, for a decision that does not count: it is
-        recorded nevertheless.
-        """
-        if (lasts == "until") != (until_us is not None):
-            raise UsageError("`lasts` must be 'until' if, and only if, there is a moment until which it lasts.")
-        question = await self._question(call)
-        wish = command.Approve(self.now_us(), question, by, reason, digest, arguments, lasts, until_us)
-        await self._decide(wish)
-        return question
-
-    async def deny(self, call: str | None = None, *, by: Principal = LOCAL_USER, reason: str = "") -> str:
-        """Refuse the call that waits; returns its id. Raises as `approve` does."""
-        question = await self._question(call)
-        await self._decide(command.Deny(self.now_us(), question, by, reason))
-        return question
-
-    async def ask_back(self, text: str, call: str | None = None, *, by: Principal = LOCAL_USER) -> str:
-        """Ask something before deciding: the call is not begun, and the model is told. Raises as `approve` does."""
-        question = await self._question(call)
-        await self._decide(command.AskBack(self.now_us(), question, by, text))
-        return question
-
-    async def move_policy(self, policy: Policy | None = None, *, by: Principal = LOCAL_USER, reason: str = "") -> None:
-        """Put the session under the tenant's policies of today, and `policy` in place of its agent's; recorded.
-
-        Until then a session keeps the policies that it started with. Raises `NotAllowed`, `Halted`, `PolicyInvalid`,
-        and `DefinitionInvalid` if the policies declare inputs that the session was not given.
-        """
-        if not by.may(GOVERN):
-            raise NotAllowed(f"{by.id} lacks the scope {GOVERN!r}.")
-        state = await self.state()
-        held = await in_force(self._runtime.parts, self._stream.tenant)
-        own = state.agent.policy if policy is None else policy
-        problems = Guard(own, held.layers, held.shadow).problems_with(state.inputs)
-        if problems:
-            raise DefinitionInvalid(f"the policies for {self.id}", problems)
-        await self._tell(command.MovePolicy(self.now_us(), by, own, held.layers, held.shadow, reason))
-
-    async def _decide(self, wish: command.Approve | command.Deny | command.AskBack) -> None:
-        for event in await self._tell(wish):
-            if isinstance(event, ApprovalRejected):
-                raise Conflict(
-                    f"The decision of {wish.by.id} about call {wish.call} does not count: {event.reason}.",
-                    hint="`ostler approvals` lists what waits for a decision, and for whose.",
-                )
-
-    async def send(self, text: str, *, by: Principal = LOCAL_USER) -> None:
-        """Say something to the running agent; it sees it with its next request."""
-        await self._tell(command.Send(self.now_us(), text, by))
-
-    async def pause(self, *, by: Principal = LOCAL_USER, reason: str = "") -> None:
-        await self._tell(command.Pause(self.now_us(), by, reason))
-
-    async def resume(self, *, by: Principal = LOCAL_USER) -> None:
-        """End a pause. A session that is not paused is put back into the queue, if it is not there as it should be."""
-        await self._tell(command.Resume(self.now_us(), by))
-        loaded, info = await self._journal.load(self._stream), await self._info()
-        assert loaded.state is not None
-        standing = standing_of(loaded.state, at_us=self.now_us(), before=info.standing)
-        if info.version == loaded.seq and standing != info.standing:
-            await self._journal.store.append(Append(self._stream, loaded.seq, (), standing))
-            self._runtime._wake(self._stream)
-
-    async def cancel(self, *, by: Principal = LOCAL_USER, reason: str = "") -> None:
-        """Begin nothing more, stop what is under way, then end."""
-        await self._tell(command.Cancel(self.now_us(), by, reason))
-
-    async def kill(self, *, by: Principal = LOCAL_USER) -> None:
-        """End at once; what is under way is recorded as unknown and stopped by its worker."""
-        await self._tell(command.Kill(self.now_us(), by))
-
-    async def fork(self, *, seq: int | None = None, say: str | None = None, by: Principal = LOCAL_USER) -> "Session":
-        """A new session with this one's past up to `seq`, and `say` as the next thing that it hears."""
-        parts = self._runtime.parts
-        now = self.now_us()
-        name = make_id("ses", now // 1000, _chance(parts.entropy))
-        bodies = [event.blob for _, event in await self.facts() if isinstance(event, ToolCompleted) and event.blob]
-        own = StreamId(self._stream.tenant, name)
-        await parts.blobs.share(own, bodies)
-        try:
-            forked = await parts.journal.fork(self._stream, name, by=by, at_us=now, seq=seq)
-        except OstlerError:
-            await parts.blobs.drop([own])
-            raise
-        if say is not None:
-            await parts.journal.execute(forked, command.Send(now, say, by))
-        self._runtime._wake()
-        return Session(self._runtime, forked.stream)
-
-    async def _question(self, call: str | None) -> str:
-        if call is not None:
-            return call
-        question = (await self.state()).question
-        if question is None:
-            raise Conflict(f"{self.id} waits for no approval.", hint="`ostler approvals` lists what does.")
-        return question.call
-
-    async def _tell(self, wish: SessionCommand) -> list[SessionEvent]:
-        loaded = await self._journal.load(self._stream)
-        events = await self._journal.execute(loaded, wish)
-        self._runtime._wake(self._stream)
-        return events
-
-    @property
-    def _journal(self) -> Journal:
-        return self._runtime.parts.journal
-
-    def now_us(self) -> int:
-        """The time by the store's clock, in microseconds since 1970."""
-        return self._runtime.parts.clock.now_us()
-
-
-_ENDS = (AgentCompleted, AgentFailed, AgentCancelled)
 
 
 def _chance(entropy: Entropy) -> bytes:

@@ -10,7 +10,8 @@ import click
 import msgspec
 
 from ostler.app.identity import resolve_principal
-from ostler.app.service import Runtime, Session
+from ostler.app.service import Runtime
+from ostler.app.session import Session
 from ostler.app.settings import ProjectFile, Settings, resolve
 from ostler.domain.identity import DEFAULT_TENANT, LOCAL_USER, Principal
 from ostler.kernel.errors import NotFound, UsageError

@@ -8,7 +8,8 @@ from contextlib import aclosing, suppress
 from typing import NamedTuple
 
 import ostler
-from ostler.app.service import Runtime, Session
+from ostler.app.service import Runtime
+from ostler.app.session import Session
 from ostler.cli.live import happening
 from ostler.cli.look import question
 from ostler.cli.output import blocks, console, say
@@ -16,7 +17,8 @@ from ostler.cli.signals import tell_troubles
 from ostler.cli.words import short
 from ostler.domain.identity import Principal
 from ostler.domain.session.approvals import objection, objection_to_grant
-from ostler.domain.session.state import State, evolve, waits_for_capacity
+from ostler.domain.session.evolve import evolve
+from ostler.domain.session.state import State, under_way, waits_for_capacity
 from ostler.kernel.event import Record
 from ostler.runtime.worker import WorkerSettings
 from ostler.views.sessions import Approval, SessionView, approval
@@ -71,7 +73,7 @@ async def _is_moved_on(session: Session, answer: Answer) -> bool:
 def _needs_person(state: State) -> bool:
     """Nothing is under way, and nothing begins before a person says something."""
     is_blocked = state.pause is not None or state.question is not None
-    is_idle = not state.open or waits_for_capacity(state)
+    is_idle = not under_way(state) or waits_for_capacity(state)
     return is_blocked and is_idle and state.end is None and state.cancelling_by is None
 
 

@@ -9,7 +9,7 @@ import msgspec
 from rich.console import Console
 from rich.padding import Padding
 
-from ostler.app.service import Session
+from ostler.app.session import Session
 from ostler.cli.base import using_session
 from ostler.cli.look import status
 from ostler.cli.output import Format, Rows, blocks, console, output_options, put
@@ -18,8 +18,9 @@ from ostler.domain import context
 from ostler.domain.constraint.policy import Rule
 from ostler.domain.grant import Grant
 from ostler.domain.model import AssistantMessage, Message, ModelRequest, ToolMessage, UserMessage
+from ostler.domain.session.evolve import evolve
 from ostler.domain.session.fork import Fact
-from ostler.domain.session.state import OpenCall, State, evolve
+from ostler.domain.session.state import OpenCall, State
 from ostler.kernel.errors import NotFound
 from ostler.runtime.replay import snapshot
 from ostler.views.calls import CallView, calls

@@ -6,7 +6,7 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
-from ostler.app.service import Happening
+from ostler.app.session import Happening
 from ostler.cli.words import CHARS_MAX, arguments, duration, short
 from ostler.domain.hook import Ruling
 from ostler.domain.session.events import (

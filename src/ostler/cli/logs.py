@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 import click
 import msgspec
 
-from ostler.app.service import Runtime, Session
+from ostler.app.service import Runtime
+from ostler.app.session import Session
 from ostler.cli.base import is_worker, using_runtime, using_session
 from ostler.cli.live import Live, happening
 from ostler.cli.output import Format, Rows, console, emit, emit_lines, output_options, put

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ostler.app.bootstrap import detectors_of
 from ostler.app.plugins import part
 from ostler.app.policy.case import Case, facts_named
 from ostler.app.policy.checking import DIFFERENCE, Checked, check_file
@@ -86,7 +87,8 @@ def check(files: tuple[str, ...], tools: str | None, agent: str | None, output: 
     """
     with printing_aside():
         specs = known_tools(tools, agent, settings())
-        checked = [check_file(file, specs) for file in files]
+        detectors = detectors_of(settings())
+        checked = [check_file(file, specs, detectors) for file in files]
     emit(checked, output, lambda: blocks([record for one in checked for record in _records_of(one)]))
     for one in checked:
         say(f"{one.file}: {_summary(one)}.")

@@ -2,15 +2,17 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
 import click
+import msgspec
 
 from ostler.app.project import find_agent, load_code
-from ostler.app.service import PRIORITY_MAX, Runtime, Session
+from ostler.app.service import PRIORITY_MAX, Runtime
+from ostler.app.session import Session
 from ostler.app.settings import Settings
 from ostler.cli.base import acting_option, acting_principal, find_session, settings, settings_of_existing
 from ostler.cli.exits import Exit, of_session
@@ -20,6 +22,7 @@ from ostler.cli.output import Format, console, emit_lines, output_options, print
 from ostler.cli.signals import ignore_troubles, on_signals
 from ostler.cli.words import arguments, count, duration, short, usd
 from ostler.domain.identity import Principal
+from ostler.kernel.errors import UsageError
 from ostler.kernel.event import Record
 from ostler.views.entries import entry
 from ostler.views.sessions import SessionView
@@ -53,6 +56,14 @@ def foreground_options(command: F) -> F:
 )
 @click.option("--model", "-m", metavar="PROVIDER:NAME", help="The model, such as ollama:llama3.2 or strategy:coder.")
 @click.option("--sandbox", type=click.Choice(["bwrap", "none"]), help="How commands are isolated.")
+@click.option("--policy", metavar="NAME|RULES", help="A policy above the agent's own: a file, or one that comes along.")
+@click.option(
+    "--input",
+    "inputs",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="An input that a policy declares; VALUE is JSON, or else text. May be repeated.",
+)
 @click.option(
     "--priority",
     default=0,
@@ -68,6 +79,8 @@ def run(
     workspace: Path,
     model: str | None,
     sandbox: str | None,
+    policy: str | None,
+    inputs: tuple[str, ...],
     priority: int,
     detach: bool,
     timeout: float | None,
@@ -81,6 +94,7 @@ def run(
     process; interrupting it (Ctrl-C) stops in order, and `ostler resume` goes on where it was. Progress goes to
     standard error, the answer to standard output.
     """
+    given = _inputs(inputs)
 
     async def start(runtime: Runtime, known: Settings, by: Principal) -> tuple[Session, int]:
         found = find_agent(agent, known, runtime.parts.tools.specs())
@@ -93,12 +107,30 @@ def run(
             workspace=workspace,
             sandbox=sandbox or known.sandbox,
             priority=priority,
+            policy=policy,
+            inputs=given,
         )
         say(f"agent {found.spec} ({found.source}), model {choice.model}: {choice.because}")
         say(f"session {session.id} in {workspace.resolve()}, sandbox {sandbox or known.sandbox}")
         return session, 0
 
     _in_foreground(settings(), start, detach=detach, timeout_s=timeout, yes=yes, acting=acting, output=output)
+
+
+def _inputs(written: Sequence[str]) -> dict[str, Any]:
+    """The values of `NAME=VALUE`: what is JSON as that, anything else as text. Raises `UsageError`."""
+    given: dict[str, Any] = {}
+    for one in written:
+        name, equals, value = one.partition("=")
+        if not equals or not name:
+            raise UsageError(f"{one!r} is no input.", hint="Write --input NAME=VALUE, such as --input frozen=true.")
+        if name in given:
+            raise UsageError(f"The input {name!r} is given twice.", hint="Leave one of them away.")
+        try:
+            given[name] = msgspec.json.decode(value)
+        except msgspec.DecodeError:
+            given[name] = value
+    return given
 
 
 @click.command()

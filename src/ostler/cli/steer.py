@@ -6,7 +6,8 @@ from typing import Any
 import click
 import msgspec
 
-from ostler.app.service import Runtime, Session
+from ostler.app.service import Runtime
+from ostler.app.session import Session
 from ostler.cli.base import acting_option, acting_principal, find_session, using_runtime
 from ostler.cli.output import Format, output_options, put, say
 from ostler.cli.words import span_us

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from ostler.app.demo.play import GOAL, MODEL, Asked, Beat, Begun, Prepared, Proved
 from ostler.app.demo.report import Killed, read_tests, what
-from ostler.app.service import Happening
+from ostler.app.session import Happening
 from ostler.cli.live import Live, happening
 from ostler.cli.words import count, duration, short
 from ostler.domain.session.events import (

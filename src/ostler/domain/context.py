@@ -20,11 +20,12 @@ def request(state: State, call: OpenCall) -> ModelRequest:
         settings = msgspec.structs.replace(
             settings, stop=(*settings.stop, *stop), max_tokens=call.max_tokens or settings.max_tokens
         )
+    tools = state.guard.visible(state.agent.tools, state.inputs)
     return ModelRequest(
         model=state.model,
-        system=call.system or react.system(state.agent, state.model),
+        system=call.system or react.system(state.agent, state.model, tools),
         messages=state.transcript,
-        tools=state.guard.visible(state.agent.tools, state.inputs),
+        tools=tools,
         settings=settings,
         key=f"{state.session}/{call.id}",
     )

@@ -22,7 +22,7 @@ from ostler.domain.hook import (
     ToolAsked,
     combine,
 )
-from ostler.domain.model import Reply
+from ostler.domain.model import Reply, UserMessage
 from ostler.domain.session.events import CallExamined, SessionEvent
 from ostler.domain.session.pending import ExamineWork
 from ostler.domain.session.state import OpenCall, State
@@ -65,6 +65,8 @@ class Examiner:
             return await self._examine(state, work)
         except OstlerError as error:
             return CallExamined(work.name, refused=f"it could not be examined: {error.message}")
+        except Exception as error:
+            return CallExamined(work.name, refused=f"it could not be examined: {type(error).__name__}")
 
     async def _examine(self, state: State, work: ExamineWork) -> CallExamined:
         if state.grant is not None and work.asked is not None and (fault := await self._fault_of(state.grant)):
@@ -217,7 +219,7 @@ class Examiner:
                 call=work.name,
                 model=state.model.name,
                 system=request.system,
-                messages=request.messages,
+                messages=(*request.messages, *map(UserMessage, state.inbox)),
             )
             return "pre_model", shown, "system"
         arguments = gate.arguments_of(state, work.asked)

@@ -1,6 +1,6 @@
 """Sessions as the log has them: loading, and executing commands against them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -8,8 +8,9 @@ from ostler.domain.identity import Principal
 from ostler.domain.session.commands import SessionCommand, Start
 from ostler.domain.session.decide import decide
 from ostler.domain.session.events import SESSION_CODEC, AgentPaused, SessionEvent
+from ostler.domain.session.evolve import evolve
 from ostler.domain.session.fork import Fact, fork
-from ostler.domain.session.state import State, due_us, evolve, is_under_way
+from ostler.domain.session.state import State, due_us, is_under_way
 from ostler.kernel.errors import Erased, LeaseLost, NotFound, StaleWrite, StoreCorrupt
 from ostler.kernel.event import ERASED, GENESIS, Record, StreamId, first_broken, link
 from ostler.ports import Append, Claim, EventStore, Standing
@@ -130,16 +131,32 @@ class Journal:
             raise NotFound(f"There is no session {stream.name}.", hint="`ostler ps --all` lists them.")
         return records
 
-    async def fork(self, stream: StreamId, name: str, *, by: Principal, at_us: int, seq: int | None) -> Folded:
-        """A new session `name` that shares the past of `stream` up to `seq`."""
+    async def fork(
+        self,
+        stream: StreamId,
+        name: str,
+        *,
+        by: Principal,
+        at_us: int,
+        seq: int | None,
+        then: Callable[[State], Sequence[SessionEvent]] = lambda state: (),
+    ) -> Folded:
+        """A new session `name` that shares the past of `stream` up to `seq`; `then` says how it goes on at once."""
         await self.load(stream)  # what is damaged is not passed on, with good hashes of its own
         forked = Folded(StreamId(stream.tenant, name))
         records = []
-        for at, event in fork(await self.facts(stream), session=name, by=by.id, at_us=at_us, seq=seq):
+        facts = fork(await self.facts(stream), session=name, by=by.id, at_us=at_us, seq=seq)
+        state: State | None = None
+        for at, event in facts:
+            state = evolve(state, event, at)
+        assert state is not None
+        for event in then(state):
+            facts.append((at_us, event))
+            state = evolve(state, event, at_us)
+        forked.state = state
+        for at, event in facts:
             records += chain(forked.stream, forked.seq, forked.hash, at, [event])
-            forked.state = evolve(forked.state, event, at)
             forked.seq, forked.hash = records[-1].seq, records[-1].hash
-        assert forked.state is not None
         forked.standing = standing_of(forked.state, at_us=at_us, before=None)
         await self.store.append(Append(forked.stream, 0, records, forked.standing))
         return forked

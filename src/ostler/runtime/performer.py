@@ -22,6 +22,9 @@ from ostler.runtime.examiner import Examiner
 PREVIEW_BYTES = 4096
 """How much of an output that went to the blob store stays in the event, and before the model's eyes."""
 
+SNAPSHOT_BYTES_MAX = 256 * 1024
+"""A program that is more than this while it waits is ended: what it is stands in the log at each of its calls."""
+
 Providers = Callable[[ModelRef], ModelProvider]
 """Finds the provider that reaches a model. Raises an `OstlerError` if none is configured."""
 
@@ -64,7 +67,7 @@ class Performer:
 
     async def _return_tool(self, state: State, work: ToolWork) -> ToolReturned:
         """What came of a call, screened before it is recorded: what a rule takes out of it is written nowhere."""
-        outcome = await self._use_tool(state, work)
+        outcome = _storable(await self._use_tool(state, work))
         redacted: dict[str, int] = {}
         hooks: tuple[Ruling, ...] = ()
         if outcome.suspension is None:
@@ -157,6 +160,16 @@ class Performer:
             note = f"[{lost} of {len(body)} bytes could not be kept: {error.message}]"
             return ToolOutcome(outcome.ok, f"{preview}\n{note}", outcome.kind)
         return ToolOutcome(outcome.ok, preview, outcome.kind, False, digest, len(body))
+
+
+def _storable(outcome: ToolOutcome) -> ToolOutcome:
+    """The outcome, or the end of a program that is too large to be kept while it waits."""
+    waiting = outcome.suspension
+    if waiting is None or len(waiting.snapshot) <= SNAPSHOT_BYTES_MAX:
+        return outcome
+    size, tool = len(waiting.snapshot), waiting.tool
+    held = f"the program held {size} bytes when it called {tool}, and may hold {SNAPSHOT_BYTES_MAX} at a call"
+    return failed("permanent", f"{held}: let go of what is not needed before")
 
 
 def _callable(state: State, spec: ToolSpec) -> tuple[ToolSpec, ...]:

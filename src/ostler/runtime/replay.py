@@ -20,8 +20,9 @@ from ostler.domain.session import events as event
 from ostler.domain.session.commands import SessionCommand
 from ostler.domain.session.decide import decide
 from ostler.domain.session.events import SESSION_CODEC, SessionEvent
+from ostler.domain.session.evolve import evolve
 from ostler.domain.session.fork import Fact
-from ostler.domain.session.state import State, evolve
+from ostler.domain.session.state import State
 from ostler.domain.tool import Suspension, ToolOutcome
 from ostler.kernel.decider import fold
 from ostler.kernel.errors import OstlerError, ReplayDiverged

@@ -362,6 +362,8 @@ class Runner:
                 self._settle(call, call.stopping)
             elif call is self._next:
                 self._time(call)  # the driver is about to begin it, as soon as what came in meanwhile is recorded
+            elif call.task is None and self._draining:
+                call.moment = math.inf  # nothing begins any more; the driver is about to forget it
             elif call.task is None:
                 self._time(call)
                 self._begin_task(session, call)

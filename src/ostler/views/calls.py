@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from ostler.domain.hook import Ask, Continue, Deny, Rewrite, Ruling
 from ostler.domain.session.events import (
     AgentCancelled,
     AgentCompleted,
@@ -89,7 +90,9 @@ class CallView(msgspec.Struct, omit_defaults=True):
     `tool` is empty for a call of the model. `asked` is the JSON text that the model wrote, `arguments` what the gate
     made of it. `decided_by` is who approved or denied it; `kind` why it has no good outcome; `waits_for` the limit
     under which there is no capacity for it yet. `policy` is the one that decided, `shadow` what others would have said
-    that are only tried; `rejected` are decisions of people that did not count. Times are RFC 3339.
+    that are only tried; `evidence` is who said each of the values, as people were shown it; `examined` what was found
+    out about the call before it was judged, and what hooks said of it; `rejected` are decisions of people that did not
+    count. Times are RFC 3339.
     """
 
     call: str
@@ -101,6 +104,8 @@ class CallView(msgspec.Struct, omit_defaults=True):
     policy: str = ""
     risk: float | None = None
     shadow: tuple[str, ...] = ()
+    evidence: tuple[str, ...] = ()
+    examined: list[str] = []
     reason: str = ""
     rejected: list[str] = []
     redacted: dict[str, int] = {}
@@ -144,12 +149,13 @@ def _note(found: dict[str, CallView], seq: int, event: _OfCall) -> None:
         view.policy, view.risk, view.shadow = event.policy, event.risk, event.shadow
     match event:
         case CallExamined():
-            pass
+            view.examined += _found_out(event)
         case ModelRequested():
             view.stage, view.attempts = "under way", 1
         case ModelCompleted():
             view.stage, view.outcome, view.redacted = "done", event.text, event.redacted
             view.tokens, view.cost_microusd = event.usage.total_tokens, event.cost_microusd
+            view.examined += map(_ruled, event.hooks)
             view.reason = event.defect or ""
             for call in event.calls:
                 found[call.id] = CallView(call.id, call.name, asked=call.arguments, seqs=[seq])
@@ -166,6 +172,7 @@ def _note(found: dict[str, CallView], seq: int, event: _OfCall) -> None:
             view.stage = "done" if event.ok else "failed"
             view.kind, view.outcome = event.kind or "", event.output
             view.blob, view.redacted = event.blob or "", event.redacted
+            view.examined += map(_ruled, event.hooks)
         case ToolSuspended():
             found[event.asked.id] = CallView(event.asked.id, event.asked.name, asked=event.asked.arguments, seqs=[seq])
         case ToolResumed():
@@ -175,7 +182,7 @@ def _note(found: dict[str, CallView], seq: int, event: _OfCall) -> None:
             view.tool = event.tool
         case ApprovalRequested():
             view.stage, view.tool, view.arguments = "waiting", event.tool, event.arguments
-            view.rule, view.reason = event.rule, event.reason
+            view.rule, view.reason, view.evidence = event.rule, event.reason, event.evidence
         case ApprovalGranted():
             view.stage = "approved" if event.is_enough else view.stage
             view.decided_by = f"{view.decided_by}, {event.by}" if view.decided_by else event.by
@@ -191,3 +198,37 @@ def _note(found: dict[str, CallView], seq: int, event: _OfCall) -> None:
             view.rejected.append(f"{event.by} ({event.decision}): {event.reason}")
         case ApprovalExpired():
             view.stage, view.kind = "refused", "expired"
+
+
+def _found_out(event: CallExamined) -> list[str]:
+    """What an examination found out, but for numbers that nobody could read: `ostler policy explain` has those."""
+    refused = f"{event.refused}{' (a person may let it pass)' if event.asks else ''}"
+    left = [
+        f"{amount:,} {what}"
+        for amount, what in (
+            (event.tokens_left, "tokens"),
+            (event.cost_left_microusd, "micro-dollars"),
+            (event.calls_left, "calls"),
+        )
+        if amount is not None
+    ]
+    return [
+        *([refused] if event.refused is not None else []),
+        *event.warnings,
+        *map(_ruled, event.hooks),
+        *([f"the tightest budget leaves {', '.join(left)}"] if left else []),
+    ]
+
+
+def _ruled(ruling: Ruling) -> str:
+    """What a hook said, on one line."""
+    match ruling.answer:
+        case Continue():
+            said = "nothing against it"
+        case Deny(reason):
+            said = f"deny: {reason}"
+        case Ask(reason):
+            said = f"ask a person: {reason}"
+        case Rewrite(_, reason):
+            said = f"rewrite: {reason}" if reason else "rewrite"
+    return f"hook {ruling.hook} ({ruling.point}): {said}"

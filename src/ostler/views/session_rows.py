@@ -9,8 +9,8 @@ from ostler.domain.agent import AgentSpec
 from ostler.domain.guard import NOBODYS
 from ostler.domain.identity import Principal
 from ostler.domain.model import ModelRef, Usage
+from ostler.domain.session.evolve import evolve as evolve_state
 from ostler.domain.session.state import End, OpenCall, Question, State
-from ostler.domain.session.state import evolve as evolve_state
 from ostler.domain.transcript import Transcript
 from ostler.kernel.event import GENESIS, Record, link
 from ostler.views.fold import NO_SUMS, Format, NoSum, Step, View, no_sum, read

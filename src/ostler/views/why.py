@@ -87,20 +87,26 @@ def _lines(call: CallView) -> list[tuple[str, str]]:
     """The life of a call in the order in which the gate looks at it."""
     if not call.tool:
         lines = [("asked", f"the model, turn {call.call}")]
-        verdict = "within the limits, so it was asked"
     else:
         given = call.asked if call.arguments is None else msgspec.json.encode(call.arguments).decode()
         lines = [("asked", f"{call.tool} {given}")]
-        verdict = _VERDICTS[call.stage]
-        if call.stage == "refused" and call.kind in ("denied", "expired"):
-            verdict = "needed an approval"
-        elif call.decided_by:
-            verdict = "allowed after an approval"
-    lines.append(("verdict", verdict))
-    lines += [(what, text) for what, text in (("rule", call.rule), ("reason", call.reason)) if text]
+    lines.append(("verdict", _verdict(call)))
+    judged = (
+        ("rule", call.rule),
+        ("reason", call.reason),
+        ("policy", call.policy),
+        ("risk", f"{call.risk:.2f}" if call.risk is not None else ""),
+        ("only tried", "; ".join(call.shadow)),
+        ("examined", "\n".join(call.examined)),
+        ("evidence", "\n".join(call.evidence)),
+    )
+    lines += [(what, text) for what, text in judged if text]
     if call.decided_by:
-        word = "denied by" if call.stage == "refused" else "approved by"
-        lines.append((word, call.decided_by + (f": {call.decision}" if call.decision else "")))
+        lines.append((_decided(call), call.decided_by + (f": {call.decision}" if call.decision else "")))
+    if call.rejected:
+        lines.append(("did not count", "\n".join(call.rejected)))
+    if call.redacted:
+        lines.append(("taken out", ", ".join(f"{number} x {what}" for what, number in call.redacted.items())))
     if call.kind == "expired":
         lines.append(("approval", "nobody answered in time, which is neither a yes nor a no"))
     if call.attempts:
@@ -108,6 +114,23 @@ def _lines(call: CallView) -> list[tuple[str, str]]:
     if call.stage in ("done", "failed"):
         lines.append(("outcome", f"{call.kind}: {call.outcome}" if call.kind else call.outcome or "ok"))
     return lines
+
+
+def _verdict(call: CallView) -> str:
+    if call.kind in ("denied", "asked back", "expired"):
+        return "needed an approval"
+    if call.stage in ("waiting", "refused"):
+        return _VERDICTS[call.stage]
+    if call.decided_by:
+        return "allowed after an approval"
+    return _VERDICTS[call.stage] if call.tool else "within the limits, so it was asked"
+
+
+def _decided(call: CallView) -> str:
+    """Whether people approved, refused or asked back; what they approved may still be refused, if rules say so then."""
+    if call.kind == "asked back":
+        return "asked by"
+    return "denied by" if call.kind == "denied" else "approved by"
 
 
 _VERDICTS = {

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ostler.adapters.tools.code import CodeLimits, CodeTools, Failed, Finished, Interpreter, Suspended, outcome_of
+from ostler.adapters.tools.code import CodeLimits, CodeTools, Failed, Finished, Interpreter, Suspended
 from ostler.domain.tool import ToolRequest, failed, succeeded
 
 FILES = {"files_read": ["path", "encoding"], "shell_run": ["argv"]}

@@ -141,11 +141,11 @@ class Reference:
                             self.need(risk.condition, set())
                 self.fetch(e, is_optional=isinstance(e, s.Name) and e.path in present)
             case s.Arithmetic():
-                if not self.uses(e, present):
-                    self.need(e.left, present)
-                    self.need(e.right, present)
-                    self.value(e)
-                elif self.fetch(s.Name(path=("args", "m")), is_optional=True) is not None:
+                leaves = [one for one in s.walk(e) if isinstance(one, s.Name | s.History)]
+                for one in leaves:
+                    self.need(one, present)
+                optional = [one for one in leaves if isinstance(one, s.Name) and one.path in present]
+                if all(self.fetch(one, is_optional=True) is not None for one in optional):
                     self.value(e)
             case s.Call():
                 pass
@@ -157,9 +157,6 @@ class Reference:
                 for part in s.parts_of(e):
                     self.need(part, present)
         return set()
-
-    def uses(self, e: s.Expression, paths: set[Any]) -> bool:
-        return any(isinstance(one, s.Name) and one.path in paths for one in s.walk(e))
 
     def there(self, e: s.Expression, *, holds: bool) -> set[Any]:
         match e:
@@ -210,6 +207,8 @@ class Reference:
                 raise Wrong
             default: Any = declared.default
             return literals(default) if isinstance(default, s.SetOf) else literals(s.ListOf(items=(default,)))[0]
+        if path[0] == "role":
+            return path[1] in facts.roles
         if path == ("risk_score",):
             parts = [
                 literals(s.ListOf(items=(risk.amount,)))[0]  # type: ignore[arg-type]
@@ -227,7 +226,6 @@ class Reference:
             "context.private": "private" in facts.labels,
             "context.labels": facts.labels,
             "destinations": facts.destinations,
-            "role.sends_out": "sends_out" in facts.roles,
         }[".".join(path)]
 
     def typed(self, value: Any, kind: str) -> Any:

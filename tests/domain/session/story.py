@@ -9,7 +9,8 @@ from ostler.domain.model import ModelRef, Price, Reply, Usage
 from ostler.domain.session import commands as command
 from ostler.domain.session.decide import decide
 from ostler.domain.session.events import SESSION_CODEC, SessionEvent
-from ostler.domain.session.state import State, evolve
+from ostler.domain.session.evolve import evolve
+from ostler.domain.session.state import State
 from ostler.domain.tool import ToolSpec, failed, succeeded
 from ostler.testing import calls
 

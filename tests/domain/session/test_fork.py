@@ -6,8 +6,9 @@ from ostler.domain.agent import Limits
 from ostler.domain.constraint.policy import Rule
 from ostler.domain.session import commands as command
 from ostler.domain.session.events import AgentForked, AgentStarted
+from ostler.domain.session.evolve import evolve
 from ostler.domain.session.fork import Fact, fork
-from ostler.domain.session.state import State, deadline_us, due_us, evolve
+from ostler.domain.session.state import State, deadline_us, due_us
 from ostler.kernel.errors import Conflict
 from tests.domain.session.story import SECOND, Story, kinds
 

@@ -2,24 +2,29 @@
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ostler.domain import gate
 from ostler.domain.constraint.policy import Policy, Rule
 from ostler.domain.governance import Governance, PolicyApplied, PolicyProposed, apply, evolve
-from ostler.domain.hook import Rewrite, Ruling
+from ostler.domain.hook import Ask, Deny, Rewrite, Ruling
 from ostler.domain.identity import Principal
+from ostler.domain.model import AskedCall, Reply
 from ostler.domain.session import commands as command
 from ostler.domain.session.events import (
+    ApprovalGranted,
     ApprovalRequested,
     CallExamined,
     ConstraintFailed,
+    PolicyMoved,
     ToolRequested,
 )
+from ostler.domain.session.evolve import evolve as folded
 from ostler.domain.session.fork import fork
-from ostler.domain.session.pending import ExamineWork, pending
+from ostler.domain.session.pending import ExamineWork, Work, pending
 from ostler.domain.session.state import State
-from ostler.domain.session.state import evolve as folded
-from ostler.domain.tool import CODE, Suspension, ToolOutcome
+from ostler.domain.tool import CODE, Suspension, ToolOutcome, failed, succeeded
 from ostler.kernel.errors import Conflict
 from ostler.runtime.replay import replay, snapshot
 from tests.domain.session.story import TOOLS, Story, kinds, spec
@@ -31,16 +36,16 @@ OWNER = Principal("owner", scopes=("*",))
 PAY = spec("pay", "once", amount={"type": "number"}, note={"type": "string", "default": "none"})
 
 
-def governed(text: str, **agent: object) -> Story:
+def governed(text: str) -> Story:
     """A session under this policy, whose model has been asked once."""
-    story = Story(by=OWNER, specs=(*TOOLS[:2], PAY), **agent)  # type: ignore[arg-type]
+    story = Story(by=OWNER, specs=(*TOOLS[:2], PAY))
     story.spec = msgspec.structs.replace(story.spec, policy=Policy("house", text=text))
     return story.start()
 
 
-def examine(story: Story, found: CallExamined, *, before: State | None = None, **options: object) -> list[str]:
+def examine(story: Story, found: CallExamined, *, before: State | None = None, may_begin: bool = True) -> list[str]:
     asked = command.Examined(story.us, found, before=before or story.now)
-    return kinds(story.do(asked, **options))  # type: ignore[arg-type]
+    return kinds(story.do(asked, may_begin=may_begin))
 
 
 def move(story: Story, text: str) -> None:
@@ -108,17 +113,13 @@ def test_what_a_person_has_changed_stays_changed_if_it_is_asked_about_once_more(
     story.do(command.Approve(story.us, "1.2", ANNA, arguments={"amount": 50}))
     move(story, "ALLOW tool.*\nALLOW model.*\nREQUIRE 2 approvals FOR tool.pay IF HAPPENED(tool.look) WITHIN 1m")
     story.proceed()
-    if story.now.question is None:
-        examine(story, CallExamined("1.2", answers=(1.0,)))
-    question = story.now.question
-    assert question is not None
-    assert question.arguments["amount"] == 50
+    examine(story, CallExamined("1.2", answers=(1.0,)))
+    assert [event.arguments["amount"] for _, event in story.log if isinstance(event, ApprovalRequested)] == [5000, 50]
     story.do(command.Approve(story.us, "1.2", ANNA))
     story.do(command.Approve(story.us, "1.2", BERT))
     story.at += 120
     story.proceed()
-    if not any(isinstance(event, ToolRequested) and event.tool == "pay" for _, event in story.log):
-        examine(story, CallExamined("1.2", answers=(0.0,)))
+    examine(story, CallExamined("1.2", answers=(0.0,)))
     (paid,) = [event for _, event in story.log if isinstance(event, ToolRequested) and event.tool == "pay"]
     assert paid.arguments["amount"] == 50
     assert snapshot(replay(recorded(story.log)).state) == snapshot(story.now)
@@ -249,3 +250,141 @@ def test_what_a_program_makes_of_untrusted_text_is_untrusted() -> None:
     story.returned("1.1", "bWFsbG9yeQ==")
     story.returned("1.2", "mallory-account-1")
     assert story.now.provenance.dictated({"to": "mallory-account-1"}) == ("mallory-account-1",)
+
+
+# Any session, with everything that the gate can do
+
+POLICIES = (
+    "default allow",
+    "default allow\nREQUIRE approval FOR tool.pay",
+    'default allow\nREQUIRE 2 approvals BY role "risk" WITHIN 5s FOR tool.pay\nREQUIRE approval FOR tool.look',
+    "default allow\nDENY tool.pay IF COUNT(tool.look) WITHIN 1m > 1",
+    "default allow\nREQUIRE approval FOR model.* IF COUNT(tool.look) WITHIN 1m PER tenant > 1",
+    "default allow\nDENY tool.pay UNLESS args.note FROM user",
+)
+RULINGS: tuple[tuple[Ruling, ...], ...] = (
+    (),
+    (),
+    (Ruling("h", "pre_tool", Deny("no")),),
+    (Ruling("h", "pre_tool", Ask("sure?")),),
+    (Ruling("h", "pre_tool", Rewrite(None, "less"), "a", "b"),),
+)
+
+
+def found_out(story: Story, work: ExamineWork, data: st.DataObject) -> CallExamined:
+    is_easy = work.asked is None and data.draw(st.integers(0, 9)) > 0
+    hooks = () if is_easy else data.draw(st.sampled_from(RULINGS))
+    arguments: dict[str, object] | None = None
+    if hooks and isinstance(hooks[0].answer, Rewrite):
+        said: list[dict[str, object]] = [{"n": 3}, {"amount": 1}, {}]
+        if work.asked is None:
+            said = [{"answer": "better"} if work.name == gate.END else {"system": "Be good."}]
+        arguments = data.draw(st.sampled_from(said))
+    wanted = len(story.now.guard.questions) + len(story.now.guard.own_questions) * story.now.has_moved
+    refused = None if is_easy else data.draw(st.sampled_from((None, None, None, "used up")))
+    return CallExamined(
+        work.name,
+        answers=tuple(data.draw(st.sampled_from((0.0, 0.0, 5.0))) for _ in range(wanted)),
+        refused=refused,
+        asks=refused is not None and data.draw(st.booleans()),
+        budgets=("day",),
+        hooks=hooks,
+        arguments=arguments,
+    )
+
+
+def worked(story: Story, work: Work, data: st.DataObject) -> object:
+    if isinstance(work, ExamineWork):
+        return command.Examined(story.us, found_out(story, work, data), before=story.now)
+    if work.call.arguments is None:
+        asked = data.draw(
+            st.lists(
+                st.sampled_from((("look", "{}"), ("pay", '{"amount":1}'), (CODE, '{"code":"x"}'), ("pay", "{"))),
+                min_size=data.draw(st.integers(0, 9)) > 0,
+                max_size=3,
+            )
+        )
+        reply = Reply("done", tuple(AskedCall("same", *one) for one in asked))
+        return command.ReplyReceived(story.us, work.call.id, reply)
+    outcome = data.draw(st.sampled_from((succeeded("ok"), failed("permanent", "no"), failed("unknown", "lost"))))
+    if work.call.tool == CODE and data.draw(st.integers(0, 3)):
+        tool = data.draw(st.sampled_from(("look", "pay", "nothing")))
+        outcome = ToolOutcome(True, "", suspension=Suspension(tool, {"amount": 2}, b"saved"))
+    return command.ToolReturned(story.us, work.call.id, outcome)
+
+
+def wished(story: Story, data: st.DataObject) -> object:
+    by = data.draw(st.sampled_from((ANNA, BERT, OWNER)))
+    question = story.now.question
+    if question is not None and data.draw(st.integers(0, 5)):
+        return data.draw(
+            st.sampled_from(
+                (
+                    command.Approve(story.us, question.call, by),
+                    command.Approve(story.us, question.call, by, lasts="session"),
+                    command.Approve(story.us, question.call, by, lasts="until", until_us=story.us + 5_000_000),
+                    command.Approve(story.us, question.call, by, arguments={"amount": 7}),
+                    command.Deny(story.us, question.call, by),
+                    command.AskBack(story.us, question.call, by, "why?"),
+                )
+            )
+        )
+    text = data.draw(st.sampled_from(POLICIES))
+    return data.draw(
+        st.sampled_from(
+            (
+                command.Proceed(story.us),
+                command.Send(story.us, "More.", by),
+                command.Pause(story.us, by),
+                command.Resume(story.us, by),
+                command.Resume(story.us, by),
+                command.TakeOver(story.us),
+                command.MovePolicy(story.us, by, Policy("house", 2, text=text)),
+                command.Resume(story.us, by),
+                data.draw(st.sampled_from((command.Proceed, command.TakeOver)))(story.us),
+                data.draw(st.sampled_from((command.Cancel, command.Kill, command.Resume)))(story.us, by),
+            )
+        )
+    )
+
+
+@settings(max_examples=300)
+@given(st.sampled_from(POLICIES), st.sampled_from(((), ("h",))), st.booleans(), st.data())
+def test_any_session_that_uses_the_whole_gate_is_decided_again_alike(
+    text: str, hooks: tuple[str, ...], is_budgeted: bool, data: st.DataObject
+) -> None:
+    specs = (*TOOLS[:1], PAY, spec(CODE, code={"type": "string"}))
+    story = Story(by=OWNER, specs=specs, hooks=hooks)
+    agent = msgspec.structs.replace(story.spec, policy=Policy("house", text=text))
+    start = command.Start(story.us, "ses_1", agent, story.model, "Do it.", OWNER, is_budgeted=is_budgeted)
+    story.do(start)
+    for _ in range(data.draw(st.integers(1, 40))):
+        if story.now.end is not None:
+            break
+        story.at += data.draw(st.sampled_from((0, 0, 0.5, 6)))
+        works = pending(story.now)
+        is_person = not works or data.draw(st.integers(0, 5)) == 0
+        asked = wished(story, data) if is_person else worked(story, data.draw(st.sampled_from(works)), data)
+        try:
+            story.do(asked, may_begin=data.draw(st.integers(0, 9)) > 0)
+        except Conflict:
+            continue
+    assert snapshot(replay(recorded(story.log)).state) == snapshot(story.now)
+    judged_and_bound(story)
+
+
+def judged_and_bound(story: Story) -> None:
+    """Every call that waited for people was begun as they saw it, or was put in question once more."""
+    seen: dict[str, dict[str, object]] = {}
+    for _, event in story.log:
+        match event:
+            case PolicyMoved():
+                seen.clear()
+            case ApprovalRequested(tool=tool) if tool:
+                seen[event.call] = event.arguments
+            case ApprovalGranted(arguments=dict(changed)):
+                seen[event.call] = changed
+            case ToolRequested() if event.call in seen and not story.spec.hooks:
+                assert event.arguments == seen[event.call]
+            case _:
+                pass

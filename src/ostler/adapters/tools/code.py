@@ -166,7 +166,8 @@ class Interpreter:
         if saved.calls >= self._limits.calls:
             return Failed("permanent", f"the program has made {saved.calls} calls, which is all it may", printed)
         kept = _Saved(saved.version, saved.functions, saved.calls + 1, printed, now.dump())
-        return Suspended(name, _as_json(arguments), msgspec.msgpack.encode(kept), printed)
+        given = {key: _as_json(value) for key, value in arguments.items()}
+        return Suspended(name, given, msgspec.msgpack.encode(kept), printed)
 
     def _bounds(self) -> monty.ResourceLimits:
         limits = self._limits

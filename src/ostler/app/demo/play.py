@@ -12,7 +12,8 @@ from ostler.app import agents
 from ostler.app.demo.process import replay_offline, worker
 from ostler.app.demo.report import Killed, Offline, Report, Seen, diff_in, is_test_run, report, what
 from ostler.app.demo.stage import HELD_RUN, Stage, Witness, check_sandbox
-from ostler.app.service import Runtime, Session
+from ostler.app.service import Runtime
+from ostler.app.session import Session
 from ostler.app.verify import Verified, stream_ids, verify
 from ostler.domain.boot import WORKER_CODEC, WorkerStarted
 from ostler.domain.identity import DEFAULT_TENANT, Principal

@@ -7,9 +7,11 @@ import msgspec
 
 from ostler.app.plugins import part
 from ostler.app.policies import rules_of
-from ostler.app.policy.files import policy_from
+from ostler.app.policy.files import parsed_of, policy_from
 from ostler.app.policy.findings import Finding
 from ostler.domain.constraint.policy import Policy
+from ostler.domain.constraint.syntax import Redact
+from ostler.domain.screening.detectors import BUILTIN, Detectors
 from ostler.domain.tool import ToolSpec
 from ostler.kernel.errors import PolicyInvalid
 
@@ -38,15 +40,27 @@ def has_solver() -> bool:
     return importlib.util.find_spec("z3") is not None
 
 
-def check_file(place: str, tools: Sequence[ToolSpec] | None = None) -> Checked:
+def check_file(
+    place: str, tools: Sequence[ToolSpec] | None = None, detectors: Detectors = BUILTIN
+) -> Checked:
     """Check a file of rules or a policy that comes with Ostler, for these tools if any are named. Raises `NotFound`."""
     text, name = rules_of(place)
     try:
         policy = policy_from(text, name, source=place, tools=tools)
-        findings = analyse(policy, tools) if has_solver() else []
+        findings = _without_detector(policy, detectors) + (analyse(policy, tools) if has_solver() else [])
     except PolicyInvalid as error:
         return Checked(place, tuple(Mistake(at, problem) for at, problem in error.problems))
     return Checked(place, (), tuple(findings), is_analysed=has_solver())
+
+
+def _without_detector(policy: Policy, detectors: Detectors) -> list[Finding]:
+    """What a policy names as detectors and is none."""
+    return [
+        Finding("no detector", missing, "warning", name, rule.at.line, rule.at.column)
+        for name, rule in parsed_of(policy).named_rules()
+        if isinstance(rule, Redact)
+        for missing in detectors.missing(rule.detectors)
+    ]
 
 
 def analyse(policy: Policy, tools: Sequence[ToolSpec] | None = None) -> list[Finding]:

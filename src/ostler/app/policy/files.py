@@ -10,7 +10,7 @@ from ostler.domain.constraint.prepare import with_risk
 from ostler.domain.constraint.problems import refusal
 from ostler.domain.constraint.syntax import Parsed
 from ostler.domain.tool import ToolSpec
-from ostler.kernel.errors import UsageError
+from ostler.kernel.errors import PolicyInvalid, UsageError
 
 
 def load_policy(place: str) -> Policy:
@@ -28,6 +28,10 @@ def policy_from(text: str, name: str, *, source: str = "", tools: Sequence[ToolS
     problems = check(parsed, tools)
     if problems:
         raise refusal(source or name, text, problems)
+    if not text.strip():
+        raise PolicyInvalid(
+            source or name, [("line 1, column 1", "the file is empty (write rules, or a `policy` line)")]
+        )
     return Policy(name=parsed.name, version=parsed.version, default=parsed.default, text=text)
 
 

@@ -22,8 +22,9 @@ from ostler.domain.session.events import (
     SessionEvent,
     ToolRequested,
 )
+from ostler.domain.session.evolve import evolve
 from ostler.domain.session.past import OF_CALLS, grown
-from ostler.domain.session.state import State, evolve
+from ostler.domain.session.state import State
 from ostler.domain.tool import ToolSpec
 from ostler.kernel.errors import UnknownEvent
 from ostler.kernel.event import ERASED, Record, StreamId

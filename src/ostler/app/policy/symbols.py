@@ -195,7 +195,24 @@ class Symbols:
             if known == value and _is_covered(others, wanted):
                 self.axioms.append(z3.Implies(other, term))
         self._sources.append((value, wanted, term))
+        self._says_nothing(value, term)
         return term
+
+    def _says_nothing(self, value: str, term: Any) -> None:
+        """What is empty, blank or a truth value, everybody has said; see `ostler.domain.provenance`."""
+        is_given = value.startswith(("args.", "inputs."))
+        tag = self.tag(value) if is_given else None
+        if tag is not None:
+            self.axioms.append(z3.Implies(z3.Or(tag == BOOLEAN, tag == EMPTY), term))
+        if tag is not None or KNOWN.get(tuple(value.split("."))) == "texts":
+            is_list = True if tag is None else z3.Or(tag == TEXTS, tag == NUMBERS)
+            self.axioms.append(z3.Implies(z3.And(is_list, self.length(value) == 0), term))
+        if tag is not None or KNOWN.get(tuple(value.split("."))) == "text":
+            is_text = True if tag is None else tag == TEXT
+            for number, word in enumerate(self.words(value)):
+                if not word.example.strip():
+                    fits = z3.Implies(z3.And(is_text, self.text(value) == number), term)
+                    (self.axioms if word.is_single else self.pins).append(fits)
 
     def answer(self, question: History) -> Any:
         """The number that answers a question about the past; whether anything happened is a number above 0."""

@@ -9,13 +9,14 @@ from ostler.domain.model import AskedCall, ModelRef, Reply
 from ostler.domain.protocols import grammar
 from ostler.domain.protocols.moves import Answer, AskModel, Move, Understood
 from ostler.domain.session.state import State
+from ostler.domain.tool import ToolSpec
 
 
-def system(agent: AgentSpec, model: ModelRef) -> str:
-    """The system prompt: the agent's instructions and, for the text grammar, its tools with their schemas."""
+def system(agent: AgentSpec, model: ModelRef, tools: tuple[ToolSpec, ...]) -> str:
+    """The system prompt: the agent's instructions and, for the text grammar, these tools with their schemas."""
     if model.tools == "native":
         return agent.instructions
-    return f"{agent.instructions}\n\n{grammar.describe(agent.tools)}"
+    return f"{agent.instructions}\n\n{grammar.describe(tools)}"
 
 
 def stop(model: ModelRef) -> tuple[str, ...]:

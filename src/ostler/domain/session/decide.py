@@ -41,7 +41,8 @@ from ostler.domain.session.events import (
     ToolResumed,
     ToolSuspended,
 )
-from ostler.domain.session.state import LOST, OpenCall, Question, State, deadline_us, evolve, under_way
+from ostler.domain.session.evolve import evolve
+from ostler.domain.session.state import LOST, OpenCall, Question, State, deadline_us, under_way
 from ostler.domain.tool import FailureKind, Suspension
 from ostler.kernel.errors import ConfigurationError, Conflict, DefinitionInvalid, NotAllowed, NotFound
 

@@ -55,8 +55,9 @@ class CallExamined(Event, tag="call.examined"):
 
     `answers` are those to the questions of the policies about other sessions, in their order. `refused` says which
     budget or limit has no room for it, and `asks` that a person may let it pass all the same, beyond these `budgets`;
-    `warnings` are budgets that are nearly used up. `hooks` is what the agent's hooks said, but for those that had nothing against it; with
-    `arguments`, they have rewritten them (`system`: the system prompt of a model call; `answer`: the answer).
+    `warnings` are budgets that are nearly used up. `hooks` is what the agent's hooks said, but for those that had
+    nothing against it; with `arguments`, they have rewritten them (`system`: the system prompt of a model call;
+    `answer`: the answer).
     `tokens_left`, `cost_left_microusd` and `calls_left` are what the tightest budget leaves.
     """
 

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import msgspec
 
 from ostler.domain.session.events import AgentForked, AgentStarted, SessionEvent
-from ostler.domain.session.state import State, evolve
+from ostler.domain.session.evolve import evolve
+from ostler.domain.session.state import State
 from ostler.kernel.errors import Conflict
 
 Fact = tuple[int, SessionEvent]

@@ -15,7 +15,7 @@ import msgspec
 from ostler.adapters.store.memory import MemoryStore
 from ostler.adapters.tools.functions import FunctionTools
 from ostler.domain.session import decide as deciding
-from ostler.domain.session import state as states
+from ostler.domain.session import evolve as evolving
 from ostler.domain.session.commands import Approve, AskBack, Deny, SessionCommand
 from ostler.domain.session.decide import Decision, decide
 from ostler.domain.session.events import ApprovalGranted, ModelCompleted, SessionEvent, ToolRequested
@@ -83,7 +83,7 @@ def approval_not_bound_to_its_arguments() -> AbstractContextManager[None]:
 
 def spending_settled_twice_on_recovery() -> AbstractContextManager[None]:
     """The reply to a model call that was repeated is paid for twice. (There are no budgets of trees to do it with.)"""
-    original = states._model_completed
+    original = evolving._model_completed
 
     def model_completed(state: State, event: ModelCompleted) -> State:
         after = original(state, event)
@@ -91,7 +91,7 @@ def spending_settled_twice_on_recovery() -> AbstractContextManager[None]:
             return after
         return msgspec.structs.replace(after, cost_microusd=after.cost_microusd + event.cost_microusd + 1)
 
-    return _replaced(states, "_model_completed", model_completed)
+    return _replaced(evolving, "_model_completed", model_completed)
 
 
 def intent_not_flushed_before_the_effect() -> AbstractContextManager[None]:

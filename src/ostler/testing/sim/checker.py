@@ -191,9 +191,7 @@ def _was_judged(tale: Tale) -> Found:
             granted[one.call] = one.digest
         elif isinstance(one, event.ToolRequested):
             must = _must_be_approved(tale, one)
-            if (must or one.call in asked) and granted.get(one.call) != digest_of(
-                tale.state, one.tool, one.arguments
-            ):
+            if (must or one.call in asked) and granted.get(one.call) != digest_of(tale.state, one.tool, one.arguments):
                 yield f"{tale.stream.name}/{seq}: call {one.call} of {one.tool} was begun without its approval"
 
 

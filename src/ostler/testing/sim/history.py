@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from ostler.domain.session.events import SESSION_CODEC, SessionEvent
-from ostler.domain.session.state import State, evolve
+from ostler.domain.session.evolve import evolve
+from ostler.domain.session.state import State
 from ostler.kernel.event import Record, StreamId
 
 
