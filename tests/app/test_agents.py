@@ -138,9 +138,7 @@ async def look(where: str) -> str:
 
 
 def test_an_agent_in_python_has_its_functions_as_tools() -> None:
-    agent = Agent(
-        "scout", "Look around.", tools=[look], rules=[Rule("deny", "look")], limits=Limits(steps=2), version=4
-    )
+    agent = Agent("scout@4", "Look around.", tools=[look], rules=[Rule("deny", "look")], limits=Limits(steps=2))
     assert str(agent.spec) == "scout@4"
     assert (agent.tools, agent.spec.tools) == ((look,), (look.spec,))
     assert (agent.spec.policy.name, agent.spec.policy.version, agent.spec.policy.default) == ("scout", 4, "allow")

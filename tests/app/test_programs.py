@@ -44,7 +44,7 @@ async def test_every_call_of_a_program_passes_the_gate_and_stands_in_the_log(sto
     agent = Agent(
         "teller",
         tools=bank.tools,
-        policy=Policy("teller", text='default allow DENY tool.pay IF args.amount > 1000 BECAUSE "too much"'),
+        rules=Policy("teller", text='default allow DENY tool.pay IF args.amount > 1000 BECAUSE "too much"'),
         model=(model := Scripted(calls(("code.run", {"code": PROGRAM})), "done")),
     )
     spec = msgspec.structs.replace(agent.spec, tools=(*agent.spec.tools, run))

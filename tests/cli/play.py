@@ -101,6 +101,7 @@ PARTS: dict[str, list[Reply | str]] = {
     "chat": [calls(("chat", {})), "chatted"],
     "hang": [calls(("hang", {})), "hung and went on"],
     "look for ever": [calls(("look", {}))] * 9,
+    "compute": [calls(("code.run", {"code": "pay(amount=5)"})), "computed"],
     "spend": [calls(("look", {}), usage=Usage(input_tokens=99_990))] * 9,
 }
 

@@ -49,6 +49,15 @@ def paid() -> str:
     return Path("paid").read_text() if Path("paid").exists() else ""
 
 
+def test_a_run_does_not_wait_for_a_person_whom_a_program_of_the_agent_waits_for(ostler: Ostler, project: Path) -> None:
+    (project / "agents/desk.toml").write_text(DESK.replace('["pay"]', '["pay", "code.run"]'))
+    (project / "agents/desk.rules").write_text(f"{RULES['anybody']}\nALLOW tool.code.run\nALLOW model")
+    done = ostler("run", "desk", "compute", "--timeout", "30")
+    assert done.exit_code == Exit.WAITING, done.stderr
+    assert ostler("approve", json.loads(ostler("ps", "--json").stdout)[0]["id"], "--as", "cara").exit_code == 0
+    assert paid() == ""
+
+
 def test_the_session_is_of_whoever_started_it(ostler: Ostler, project: Path) -> None:
     session = asking(ostler, project, "finance")
     assert json.loads(ostler("inspect", session, "--json").stdout)["by"]["id"] == "uma"

@@ -36,6 +36,48 @@ def test_a_run_as_json_lines_prints_each_event_and_then_the_session(ostler: Ostl
     assert lines[-1]["status"] == "completed"
 
 
+FROZEN = """
+input frozen: boolean = false
+input ceiling: number = 3
+input place: text = ""
+ALLOW model
+DENY tool.* IF frozen
+"""
+
+
+def test_a_run_can_be_put_under_a_policy_with_inputs(ostler: Ostler, project: Path) -> None:
+    (project / "frozen.rules").write_text(f"policy frozen version 2\n{FROZEN}ALLOW tool.*")
+    free = ostler("run", "clerk", "chat", "--policy", "frozen.rules", "--input", "ceiling=4.5", "--input", "place=a b")
+    assert free.exit_code == 0, free.stderr
+    assert "→ call" in free.stderr
+    frozen = ostler("run", "clerk", "chat", "--policy", "frozen.rules", "--input", "frozen=true")
+    assert "refused" in frozen.stderr
+    assert "→ call" not in frozen.stderr
+    shown = ostler("inspect", json.loads(ostler("ps", "--all", "--json").stdout)[0]["id"]).stdout
+    assert "frozen@2" in shown
+
+
+@pytest.mark.parametrize(
+    ("given", "exit_code", "said"),
+    [
+        (["--policy", "standrd"], 7, "Did you mean standard?"),
+        (["--policy", "nowhere.rules"], 7, "nowhere.rules cannot be read"),
+        (["--policy", "frozen.rules", "--input", "frozen"], 2, "is no input"),
+        (["--policy", "frozen.rules", "--input", "frozn=true"], 2, "did you mean 'frozen'?"),
+        (["--policy", "frozen.rules", "--input", "frozen=1"], 2, "inputs.frozen"),
+        (["--policy", "frozen.rules", "--input", "frozen=true", "--input", "frozen=true"], 2, "given twice"),
+        (["--input", "frozen=true"], 2, "is declared by no policy"),
+    ],
+)
+def test_a_policy_or_an_input_that_will_not_do_is_told(
+    ostler: Ostler, project: Path, given: list[str], exit_code: int, said: str
+) -> None:
+    (project / "frozen.rules").write_text(FROZEN)
+    done = ostler("run", "clerk", "answer", *given)
+    assert (done.exit_code, said in done.stderr) == (exit_code, True), done.stderr
+    assert not json.loads(ostler("ps", "--all", "--json").stdout)
+
+
 def test_a_run_that_fails_exits_with_1_and_says_why(ostler: Ostler) -> None:
     result = ostler("run", "clerk", "no such part")
     assert result.exit_code == 1

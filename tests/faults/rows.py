@@ -200,7 +200,7 @@ ROWS = (
         "a policy that fails, or changes between decision and act",
         "the decision and the intent are one write under one version of the policy",
         (
-            "tests/domain/test_constraint.py::test_a_missing_argument_never_allows_and_always_denies_or_asks",
+            "tests/domain/constraint/test_policy.py::test_a_missing_argument_never_allows_and_always_denies_or_asks",
             f"{_DECIDE}test_a_deny_wins_over_a_granted_approval",
         ),
         "Policies are data within the session's log, judged by a pure function: there is no engine that could"

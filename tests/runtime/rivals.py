@@ -32,7 +32,7 @@ AGENT = Agent(
     "payer",
     tools=[pay],
     model=Scripted(calls(("pay", {})), "done"),
-    policy=Policy("house", text=f"REQUIRE approval WITHIN {WITHIN_S}s FOR tool.pay"),
+    rules=Policy("house", text=f"REQUIRE approval WITHIN {WITHIN_S}s FOR tool.pay"),
 )
 
 

@@ -1,5 +1,7 @@
 """What an adversarial reading of the gate's runtime has found, and must stay closed."""
 
+import asyncio
+
 import msgspec
 import pytest
 
@@ -15,6 +17,7 @@ from ostler.domain.session import commands as command
 from ostler.domain.session.events import ToolCompleted, ToolSuspended
 from ostler.domain.session.pending import ExamineWork, pending
 from ostler.kernel.errors import Halted
+from ostler.ports import Append
 from ostler.runtime.examiner import Examiner
 from ostler.runtime.hooks import Hooks, hook
 from ostler.runtime.pasts import Pasts
@@ -154,7 +157,7 @@ async def test_a_model_in_the_text_grammar_is_not_told_of_tools_that_no_call_cou
         return "paid"
 
     model = Scripted("Final Answer: done", tools="text")
-    agent = Agent("payer", tools=[look_up, pay], model=model, policy=Policy("p", text="default allow DENY tool.pay"))
+    agent = Agent("payer", tools=[look_up, pay], model=model, rules=Policy("p", text="default allow DENY tool.pay"))
     async with Runtime.open("memory:", agents=[agent]) as runtime:
         await (await runtime.start(agent, "go")).result(timeout_s=20)
     assert "look_up: Find." in model.requests[0].system
@@ -171,7 +174,7 @@ async def test_limits_of_policies_that_share_no_more_than_a_name_are_kept_apart(
             return "sold"
 
         model = Scripted(calls((name, {})), "done", name=name)
-        return Agent(name, tools=[sell], model=model, policy=Policy("default", text=text))
+        return Agent(name, tools=[sell], model=model, rules=Policy("default", text=text))
 
     first, second = seller("hats"), seller("ties")
     async with Runtime.open("memory:", agents=[first, second]) as runtime:
@@ -179,3 +182,54 @@ async def test_limits_of_policies_that_share_no_more_than_a_name_are_kept_apart(
             session = await runtime.start(agent, "sell")
             await session.result(timeout_s=20)
             assert any(isinstance(event, ToolCompleted) and event.ok for _, event in await session.facts())
+
+
+async def test_a_limit_that_stands_in_two_layers_is_drawn_on_once() -> None:
+    twice = Policy("twice", text="default allow\nLIMIT tool.look_up TO 2 PER 1h PER tenant")
+    model = Scripted(*[calls(("look_up", {}))] * 3, "done", name="twice")
+    agent = Agent("looker", tools=[look_up], model=model, rules=twice)
+    async with Runtime.open("memory:", agents=[agent]) as runtime:
+        session = await runtime.start(agent, "go", policy=twice)
+        await session.result(timeout_s=20)
+        outcomes = [event.ok for _, event in await session.facts() if isinstance(event, ToolCompleted)]
+    assert outcomes == [True, True]
+
+
+async def test_a_call_whose_intent_was_being_written_when_all_was_halted_is_performed() -> None:
+    """It was let pass a moment before; left alone, nobody would know later whether it happened."""
+    paid = []
+
+    @tool(effect="once")
+    def pay() -> str:
+        """Pay."""
+        paid.append(1)
+        return "paid"
+
+    agent = Agent("payer", tools=[pay], model=Scripted(calls(("pay", {})), "done", name="halted"))
+    async with Runtime.open("memory:", agents=[agent]) as runtime:
+        append = runtime.parts.store.append
+
+        async def halting(wanted: Append) -> object:
+            done = await append(wanted)
+            if any(b'"tool.requested"' in record.data for record in wanted.records):
+                await runtime.halt("at this very moment")
+            return done
+
+        runtime.parts.store.append = halting  # type: ignore[method-assign,assignment]
+        session = await runtime.start(agent, "pay")
+        while not runtime.parts.governor.is_halted("default"):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        await runtime.let_go(session.stream)
+        assert (paid, (await session.state()).open) == ([1], ())
+        await runtime.release()
+        await session.result(timeout_s=20)
+        outcomes = [event.kind for _, event in await session.facts() if isinstance(event, ToolCompleted)]
+    assert (paid, outcomes) == ([1], [None])
+
+
+async def test_what_no_rule_speaks_of_is_let_pass_whatever_inputs_other_rules_need() -> None:
+    text = "default allow\ninput ceiling: number\nDENY tool.pay IF args.amount > ceiling"
+    agent = Agent("looker", tools=[look_up], model=Scripted(calls(("look_up", {})), "done", name="inputs"))
+    async with Runtime.open("memory:", agents=[agent]) as runtime:
+        session = await runtime.start(agent, "go", policy=Policy("p", text=text), inputs={"ceiling": 5})
+        assert (await session.result(timeout_s=20)).is_success

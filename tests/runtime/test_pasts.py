@@ -31,7 +31,7 @@ class Post:
         self.agent = Agent(
             name,
             tools=[send, read_secret],
-            policy=Policy("post", text=f"policy post version 1 default allow {rules}"),
+            rules=Policy("post", text=f"policy post version 1 default allow {rules}"),
             model=Scripted(*script, "done"),
             limits=Limits(steps=100),
         )

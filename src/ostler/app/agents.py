@@ -28,10 +28,10 @@ from ostler.runtime.hooks import Hook
 class Agent:
     """An agent and its code: what it is told, the functions it may call, the model that drives it.
 
-    `model` is a name (`anthropic:claude-…`, see `ostler.app.models`), a `ModelRef`, or an object that answers itself
-    (such as `ostler.testing.Scripted`); None takes what the environment offers. `policy` is one, or a file of rules, or
-    the name of one that comes with Ostler; `rules` is short for a policy that allows what no rule speaks of. `hooks`
-    are asked in their order; `scopes` are what the agent may do at most, whoever it acts for.
+    `name` may say the version (`clerk@3`). `model` is a name (`anthropic:claude-…`, see `ostler.app.models`), a
+    `ModelRef`, or an object that answers itself (such as `ostler.testing.Scripted`); None takes what the environment
+    offers. `rules` are a policy, the path of a file of rules, the name of a policy that comes with Ostler, or a few
+    rules on their own, which allow what none of them speaks of. `hooks` are asked in their order.
     """
 
     def __init__(
@@ -41,14 +41,12 @@ class Agent:
         *,
         tools: Sequence[Tool[..., Any]] = (),
         model: str | ModelRef | ModelObject | None = None,
-        rules: Sequence[Rule] = (),
-        policy: Policy | Path | str | None = None,
+        rules: Sequence[Rule] | Policy | Path | str = (),
         hooks: Sequence[Hook] = (),
-        scopes: Sequence[str] = ("*",),
         limits: Limits | None = None,
         settings: ModelSettings | None = None,
-        version: int = 1,
     ) -> None:
+        name, version = _name_and_version(name)
         source = f"agent {name!r}"
         self.tools = _functions(tools, source)
         self.model = _model(model, source)
@@ -58,10 +56,9 @@ class Agent:
             version=version,
             instructions=instructions,
             tools=tuple(tool.spec for tool in self.tools),
-            policy=_policy(policy, rules, name, version, source),
+            policy=_policy(rules, name, version),
             limits=limits or Limits(),
             settings=settings or ModelSettings(),
-            scopes=tuple(scopes),
             hooks=tuple(dict.fromkeys(hook.name for hook in hooks)),
         )
         # Read like a file: what is stored is what was meant (1 s is 1.0 s), and mistakes are told with their paths.
@@ -69,12 +66,18 @@ class Agent:
         check(self.spec, source)
 
 
-def _policy(policy: Policy | Path | str | None, rules: Sequence[Rule], name: str, version: int, source: str) -> Policy:
-    if policy is None:
-        return Policy(name=name, version=version, rules=tuple(rules))
-    if rules:
-        raise DefinitionInvalid(source, [("rules", "are there beside a policy: write them into it")])
-    return policy if isinstance(policy, Policy) else load_policy(str(policy))
+def _name_and_version(name: str) -> tuple[str, int]:
+    """`clerk@3` is version 3 of `clerk`; without it, it is the first."""
+    bare, _, version = name.partition("@")
+    return (bare, int(version)) if version.isdecimal() else (name, 1)
+
+
+def _policy(rules: Sequence[Rule] | Policy | Path | str, name: str, version: int) -> Policy:
+    if isinstance(rules, Policy):
+        return rules
+    if isinstance(rules, Path | str):
+        return load_policy(str(rules))
+    return Policy(name=name, version=version, rules=tuple(rules))
 
 
 class ToolTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

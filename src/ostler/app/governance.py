@@ -15,12 +15,10 @@ class Governing:
     """The governance of one tenant, or (`*`) of the whole store, in the hands of `by`."""
 
     def __init__(self, parts: Parts, tenant: str, by: Principal) -> None:
-        """Raises `NotAllowed`: those of the tenant `default`, who own the store, govern all, and others their own."""
-        if by.tenant not in (DEFAULT_TENANT, tenant):
-            raise NotAllowed(f"{by.id} is of the tenant {by.tenant}, and governs nothing else.")
         self._register = parts.governor.register(tenant)
         self._clock = parts.clock
         self._by = by
+        self._tenant = tenant
 
     async def state(self) -> Governance:
         """How things stand now."""
@@ -60,6 +58,9 @@ class Governing:
         return any(isinstance(event, PolicyWithdrawn) for event in events)
 
     async def _write(self, decide: governance.Decide) -> Sequence[GovernanceEvent]:
+        """Those of the tenant `default`, who own the store, govern everything, and others their own tenant."""
+        if self._by.tenant not in (DEFAULT_TENANT, self._tenant):
+            raise NotAllowed(f"{self._by.id} is of the tenant {self._by.tenant}, and governs nothing beyond it.")
         return await self._register.write(decide, at_us=self._clock.now_us())
 
 

@@ -58,6 +58,12 @@ def vault_path(environ: Mapping[str, str], settings: Settings) -> Path:
     return settings.folder / ".ostler" / "vault"
 
 
+def closed_vault(environ: Mapping[str, str], settings: Settings) -> Path | None:
+    """The encrypted file if there is one, and nothing says what opens it."""
+    path = vault_path(environ, settings)
+    return path if not environ.get(KEY_FILE) and not environ.get(PASSPHRASE) and path.exists() else None
+
+
 def make_key_file(path: Path) -> None:
     """Write a new key to a new file. Raises `Conflict` if it is there, `VaultError`."""
     part(f"{PLACE}.file:make_key_file", extra=EXTRA)(path)

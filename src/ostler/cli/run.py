@@ -232,7 +232,7 @@ def _conclude(view: SessionView, span_us: int, output: Format) -> None:
     elif view.status == "completed":
         click.echo(view.text)
     if view.approval is not None and view.status == "waiting":
-        what = short(f"{view.approval.tool} {arguments(view.approval.arguments)}", 160)
+        what = short(f"{view.approval.tool or 'the model itself'} {arguments(view.approval.arguments)}", 160).rstrip()
         say(f"Waiting for an approval of call {view.approval.call}: {what}")
         say(f"Go on with: ostler approve {view.id} (or deny), then: ostler resume {view.id}")
     elif view.status == "paused":

@@ -10,7 +10,17 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-from ostler.app.vault import file_vault, make_key_file, passphrase_key, read_key_file, vault, vault_path
+from ostler.app.vault import (
+    KEY_FILE,
+    PASSPHRASE,
+    closed_vault,
+    file_vault,
+    make_key_file,
+    passphrase_key,
+    read_key_file,
+    vault,
+    vault_path,
+)
 from ostler.cli.base import settings
 from ostler.cli.output import Format, Rows, emit, output_options, say
 from ostler.domain.identity import DEFAULT_TENANT
@@ -76,6 +86,8 @@ def set_(name: str, tenant: str) -> None:
 def list_(tenant: str, output: Format) -> None:
     """List the names of what tools can be lent here. Values are never shown."""
     names = asyncio.run(_names(tenant))
+    if (file := closed_vault(os.environ, settings())) is not None:
+        say(f"{file} was not looked into: set {KEY_FILE} or {PASSPHRASE} to open it.")
     if not names and output == "table":
         say(f"There are no secrets of the tenant {tenant}. `ostler vault set NAME` adds one.")
         return

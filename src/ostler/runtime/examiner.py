@@ -115,7 +115,7 @@ class Examiner:
         """Reserve what the call may use of budgets, and what it takes of limits that sessions share."""
         rates = [
             rate(
-                f"{policy.name}/{limit.rule}/{limit.per}/{_correlated(state, limit.per)}",
+                f"{policy.name}@{policy.digest[:8]}/{limit.rule}/{limit.per}/{_correlated(state, limit.per)}",
                 state.by.tenant,
                 amount=_amount(limit.argument, arguments),
                 most=limit.ceiling,
@@ -123,6 +123,7 @@ class Examiner:
             )
             for policy, limit in state.guard.limits_on(called(spec, state.model.name))
         ]
+        rates = list({one.account: one for one in rates}.values())  # two layers may be the same policy
         if not state.is_budgeted and not rates:
             return Booking()
         if self._spending is None:

@@ -226,10 +226,9 @@ class Runner:
             return False
         if state.cancelling_by is not None:
             self._stop_all("cancelled", "the session was cancelled during this call")
-        elif not self._draining:
+        else:
             for work in pending(state):
-                is_ours = isinstance(work, ExamineWork) or work.call.id in self._own
-                if is_ours and work.call.id not in self._calls:
+                if self._may_begin(work) and work.call.id not in self._calls:
                     self._begin_call(session, state, work)
         if not self._calls and not self._inbox:
             return False
@@ -237,6 +236,15 @@ class Runner:
         if deadline is not None:
             self._wake_at(self._moment_of(deadline))
         return True
+
+    def _may_begin(self, work: Work) -> bool:
+        """Whether this runner is to begin it: of what waits when it is to begin no more, only what was let pass while
+        it was told so. Left alone, nobody would know later whether that happened.
+        """
+        if isinstance(work, ExamineWork):
+            return not self._draining
+        is_new = work.call.attempt == 1 and not work.call.not_before_us
+        return work.call.id in self._own and (is_new or not self._draining)
 
     def _deadline_us(self, state: State) -> int | None:
         """When time ends the session here; None also where nothing can follow from it any more."""

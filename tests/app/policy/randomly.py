@@ -145,7 +145,7 @@ def cases(draw: Any) -> Case:
     return Case(
         operation=operation,
         tool=draw(st.sampled_from(["pay", "mail.send", "mail.any", "read"])),
-        roles=tuple(draw(_ROLES)) if operation != "model" else (),
+        roles=tuple(draw(_ROLES)) if operation == "tool" else (),
         effect=draw(st.sampled_from(["read", "once"])),
         args=draw(_ARGS),
         facts=draw(_FACTS),

@@ -16,7 +16,7 @@ from ostler.domain.session.events import (
     SessionEvent,
     ToolRequested,
 )
-from ostler.kernel.errors import Conflict
+from ostler.kernel.errors import Conflict, NotAllowed
 from tests.domain.session.story import SECOND, Story, kinds
 
 USER = Principal("uma", scopes=("*",), roles=("finance",))
@@ -87,7 +87,8 @@ def test_without_a_role_it_takes_the_scope() -> None:
 
 def test_nobody_decides_in_another_tenant() -> None:
     stranger = Principal("sam", tenant="other", scopes=("*",), roles=("finance",))
-    assert objections(approve(asking(), stranger)) == ["it is a call of another tenant"]
+    with pytest.raises(NotAllowed, match="sam is of the tenant other"):
+        approve(asking(), stranger)
 
 
 def test_a_quorum_takes_different_people_and_nobody_counts_twice() -> None:

@@ -40,9 +40,7 @@ def has_solver() -> bool:
     return importlib.util.find_spec("z3") is not None
 
 
-def check_file(
-    place: str, tools: Sequence[ToolSpec] | None = None, detectors: Detectors = BUILTIN
-) -> Checked:
+def check_file(place: str, tools: Sequence[ToolSpec] | None = None, detectors: Detectors = BUILTIN) -> Checked:
     """Check a file of rules or a policy that comes with Ostler, for these tools if any are named. Raises `NotFound`."""
     text, name = rules_of(place)
     try:

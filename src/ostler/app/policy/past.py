@@ -33,7 +33,8 @@ from ostler.ports import EventStore
 PAGE = 1_000
 SESSIONS_MAX = 500
 """Sessions that are kept in memory; one that goes on after it was dropped is read again."""
-_NOT_BY_RULES = ("scopes", "budget")
+_NOT_BY_RULES = ("scopes", "hook", "budget")
+"""The first words of what stands in the place of a rule where none has decided; names may follow."""
 _FIRST_GATE = 1
 """It judged no calls of models."""
 
@@ -68,7 +69,7 @@ def judged_by(state: State, event: SessionEvent) -> Judged | None:
             return _judged(state, event.tool, event.arguments, "require" if is_held else "allow", event)
         case ApprovalRequested():
             return _judged(state, event.tool, event.arguments, "require", event)
-        case ConstraintFailed(kind="blocked") if not event.rule.startswith("hook ") and event.rule not in _NOT_BY_RULES:
+        case ConstraintFailed(kind="blocked") if _is_by_rule(event.rule):
             return _judged(state, event.tool, _arguments_of(state, event), "deny", event)
         case ModelRequested() if state.gate > _FIRST_GATE:
             return Judged(None, {}, "allow", event.rule, event.policy)
@@ -84,9 +85,13 @@ def _judged(
     event: ToolRequested | ApprovalRequested | ConstraintFailed,
 ) -> Judged | None:
     spec = state.agent.tool(tool)
-    if (spec is None and tool) or arguments is None or event.rule.startswith("hook ") or event.rule in _NOT_BY_RULES:
+    if (spec is None and tool) or arguments is None or not _is_by_rule(event.rule):
         return None
     return Judged(spec, arguments, decision, event.rule, event.policy)
+
+
+def _is_by_rule(rule: str) -> bool:
+    return rule.split(" ", 1)[0] not in _NOT_BY_RULES
 
 
 def _arguments_of(state: State, event: ConstraintFailed) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ from ostler.domain.constraint.kinds import KNOWN, ROLES
 from ostler.domain.constraint.printer import show_expression
 from ostler.domain.constraint.syntax import History
 from ostler.domain.glob import is_within
+from ostler.domain.provenance import LENGTH_MIN
 from ostler.domain.tool import Effect, Role, ToolSpec
 
 MISSING, NUMBER, TEXT, BOOLEAN, TEXTS, NUMBERS, EMPTY, OTHER = range(8)
@@ -135,8 +136,8 @@ class Symbols:
         return self._words.setdefault(name, [Word("other", frozenset(), False)])
 
     def role(self, role: str) -> Any:
-        """Whether the tool has a role. Models have none."""
-        if self.sort.operation == "model":
+        """Whether the tool has a role. Nothing but tools has any."""
+        if self.sort.operation != "tool":
             return z3.BoolVal(False)
         return z3.BoolVal(role in self.sort.spec.roles) if self.sort.spec is not None else self.boolean(f"role.{role}")
 
@@ -204,6 +205,7 @@ class Symbols:
         tag = self.tag(value) if is_given else None
         if tag is not None:
             self.axioms.append(z3.Implies(z3.Or(tag == BOOLEAN, tag == EMPTY), term))
+            self.pins.append(z3.Implies(tag == OTHER, term))
         if tag is not None or KNOWN.get(tuple(value.split("."))) == "texts":
             is_list = True if tag is None else z3.Or(tag == TEXTS, tag == NUMBERS)
             self.axioms.append(z3.Implies(z3.And(is_list, self.length(value) == 0), term))
@@ -412,7 +414,7 @@ class _Reading:
                 *(others for known, others, other in sources if known == value and not self.is_true(other))
             )
             speaker = next((one for one in sorted(wanted) if not _is_covered({one}, refuted)), min(wanted))
-            found += [_saying(speaker, text) for text in self._texts_of(value)]
+            found += [_saying(speaker, _set_apart(text)) for text in self._texts_of(value)]
         return tuple(dict.fromkeys(found))
 
     def _texts_of(self, value: str) -> list[str]:
@@ -431,6 +433,11 @@ class _Reading:
             for asked in sorted(self._symbols._asked[name]) if number else ():
                 found[asked] = number if question.asks in ("COUNT", "SUM") else 1
         return found
+
+
+def _set_apart(text: str) -> str:
+    """A text as it must be written to be recognised: what is short, in quotes; see `ostler.domain.provenance`."""
+    return f"'{text}'" if len(text) < LENGTH_MIN and any(char.isalnum() for char in text) else text
 
 
 def _saying(source: str, text: str) -> Saying:

@@ -53,6 +53,10 @@ from ostler.domain.session.state import (
 from ostler.domain.tool import CODE, ToolOutcome, failed, observation
 from ostler.domain.transcript import Transcript
 
+_OfApproval = (
+    ApprovalRequested | ApprovalGranted | ApprovalDenied | ApprovalReturned | ApprovalRejected | ApprovalExpired
+)
+
 
 def evolve(state: State | None, event: SessionEvent, at_us: int) -> State:
     """What is true after `event`, which happened at `at_us`. Constant time, however long the session is."""
@@ -123,12 +127,7 @@ def _evolve_calls(state: State, event: SessionEvent, at_us: int) -> State:
 def _evolve_people(
     state: State,
     event: AgentStarted
-    | ApprovalRequested
-    | ApprovalGranted
-    | ApprovalDenied
-    | ApprovalReturned
-    | ApprovalRejected
-    | ApprovalExpired
+    | _OfApproval
     | PolicyMoved
     | InputReceived
     | AgentPaused
@@ -142,37 +141,11 @@ def _evolve_people(
     at_us: int,
 ) -> State:
     """The rarer events: what people decide, and the end."""
+    if isinstance(event, _OfApproval):
+        return _evolve_approval(state, event, at_us)
     match event:
-        case ApprovalRequested():
-            return _clocked(_asked_for_approval(state, event), at_us)
-        case ApprovalGranted():
-            return _clocked(_granted(state, event), at_us)
-        case ApprovalDenied():
-            text = f"{event.by} denied it: {event.reason}" if event.reason else f"{event.by} denied it"
-            return _clocked(_answered(state, event.call, failed("blocked", text)), at_us)
-        case ApprovalReturned():
-            text = f"{event.by} asks before deciding: {event.question}"
-            return _clocked(_answered(state, event.call, failed("blocked", text)), at_us)
-        case ApprovalExpired():
-            text = "nobody answered the request for approval in time; it was neither granted nor denied"
-            return _clocked(_answered(state, event.call, failed("timeout", text)), at_us)
-        case ApprovalRejected():
-            return state
         case PolicyMoved():
-            agent = msgspec.structs.replace(state.agent, policy=event.policy)
-            guard = Guard(event.policy, event.layers, event.shadow)
-            return _replace(
-                state,
-                agent=agent,
-                guard=guard,
-                layers=event.layers,
-                shadow=event.shadow,
-                has_moved=True,
-                examined=None,
-                # A rule of other policies may have the name of one that was met, and ask for something else.
-                granted=None if state.granted is None else _replace(state.granted, demands=()),
-                lasting=(),
-            )
+            return _moved(state, event)
         case InputReceived():
             heard = state.provenance.plus(Said("user", event.text))
             return _replace(state, inbox=(*state.inbox, event.text), answer=None, provenance=heard)
@@ -208,6 +181,46 @@ def _evolve_people(
             raise AssertionError("a session starts once")
         case _:
             assert_never(event)
+
+
+def _evolve_approval(state: State, event: _OfApproval, at_us: int) -> State:
+    """What people decide about a call that waits."""
+    match event:
+        case ApprovalRequested():
+            return _clocked(_asked_for_approval(state, event), at_us)
+        case ApprovalGranted():
+            return _clocked(_granted(state, event), at_us)
+        case ApprovalDenied():
+            text = f"{event.by} denied it: {event.reason}" if event.reason else f"{event.by} denied it"
+            return _clocked(_answered(state, event.call, failed("blocked", text)), at_us)
+        case ApprovalReturned():
+            text = f"{event.by} asks before deciding: {event.question}"
+            return _clocked(_answered(state, event.call, failed("blocked", text)), at_us)
+        case ApprovalExpired():
+            text = "nobody answered the request for approval in time; it was neither granted nor denied"
+            return _clocked(_answered(state, event.call, failed("timeout", text)), at_us)
+        case ApprovalRejected():
+            return state
+        case _:
+            assert_never(event)
+
+
+def _moved(state: State, event: PolicyMoved) -> State:
+    """Other policies hold from here on."""
+    agent = msgspec.structs.replace(state.agent, policy=event.policy)
+    guard = Guard(event.policy, event.layers, event.shadow)
+    return _replace(
+        state,
+        agent=agent,
+        guard=guard,
+        layers=event.layers,
+        shadow=event.shadow,
+        has_moved=True,
+        examined=None,
+        # A rule of other policies may have the name of one that was met, and ask for something else.
+        granted=None if state.granted is None else _replace(state.granted, demands=()),
+        lasting=(),
+    )
 
 
 _replace = msgspec.structs.replace

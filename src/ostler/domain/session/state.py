@@ -57,7 +57,8 @@ class OpenCall(msgspec.Struct, frozen=True, gc=False):
 class Question(msgspec.Struct, frozen=True, gc=False):
     """A call that waits for the decisions of people, and who has approved it so far, with their roles.
 
-    `is_changed`: a person has changed its arguments before, and it had to be asked about once more.
+    `is_changed`: a person has changed its arguments before, and it had to be asked about once more. `is_outdated`: the
+    policies that asked are not those of the session any more, and so what these want is not met by any answer.
     What is there for their eyes only is as in `ApprovalRequested`.
     """
 
@@ -76,6 +77,7 @@ class Question(msgspec.Struct, frozen=True, gc=False):
     cost_microusd: int = 0
     evidence: tuple[str, ...] = ()
     is_changed: bool = False
+    is_outdated: bool = False
 
 
 class Approval(msgspec.Struct, frozen=True, gc=False):
