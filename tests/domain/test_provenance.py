@@ -231,3 +231,8 @@ def test_time_is_linear_in_what_was_said(unit: str) -> None:
         return time.process_time() - start
 
     assert seconds(80_000) < 0.02 + 40 * min(seconds(10_000) for _ in range(3))
+
+
+def test_as_text_it_names_who_has_spoken_and_not_what_was_said() -> None:
+    said = Provenance().plus(Said("user", "s3cret"), Said("tool.mail", "hello"), Said("user", "again"))
+    assert (str(said), str(Provenance())) == ("user, tool.mail", "nobody")

@@ -121,6 +121,10 @@ class Provenance:
     def __repr__(self) -> str:
         return f"Provenance({list(self)!r})"
 
+    def __str__(self) -> str:
+        """The sources, each once, as rules name them; not what they said."""
+        return ", ".join(dict.fromkeys(said.source for said in self)) or "nobody"
+
     def said(self, value: object, sources: Sequence[str]) -> bool:
         """Whether `value` occurs in what one of `sources` said; of a list or mapping, every value within it.
 

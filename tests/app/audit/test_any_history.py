@@ -20,7 +20,7 @@ STEPS = st.one_of(
 @given(st.lists(STEPS, max_size=25), st.integers(0, 25), st.integers(0, 25))
 @settings(max_examples=150, deadline=None)
 def test_every_part_of_every_history_is_proved(steps, start, length):
-    asyncio.run(lived_through(steps, start, length))
+    assert asyncio.run(lived_through(steps, start, length)) > 0
 
 
 async def lived_through(steps, start, length):
@@ -52,3 +52,4 @@ async def lived_through(steps, start, length):
             assert failed(lines, Verifier(keys=[ACME], outside=outside)) == set()
     for info in await stable.store.streams("acme", prefix="ses_"):
         assert failed(await stable.lines(sessions=[info.stream.name])) == set()
+    return len(checks)

@@ -97,5 +97,7 @@ def test_who_said_what_is_shown_as_the_gate_hears_it(rule: str):
 @pytest.mark.parametrize("condition", ["args.amount + 0.1 == 0.3", "args.amount * args.amount == 2"])
 def test_what_only_exact_numbers_can_do_is_not_claimed(condition: str):
     """The proof is about exact numbers; calls are judged with those that a computer has."""
-    (witness,) = difference(policy_from("default deny", "old"), policy_from(f"ALLOW * IF {condition}", "new")).allows[:1]
+    (witness,) = difference(policy_from("default deny", "old"), policy_from(f"ALLOW * IF {condition}", "new")).allows[
+        :1
+    ]
     assert not witness.is_confirmed

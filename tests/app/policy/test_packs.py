@@ -18,6 +18,7 @@ def test_a_policy_that_comes_with_ostler_says_what_its_examples_say(name: str):
     (path,) = example_files(FOLDER / f"{name}.rules")
     report = try_examples(path)
     assert [one for one in report.tried if not one.is_met] == []
+    assert report.untouched == (), "a rule that no example matches may say anything"
 
 
 @pytest.mark.parametrize("name", pack_names())

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import verdicts
+from ostler.domain.constraint import nodes
 from ostler.domain.constraint import syntax as s
 from ostler.domain.constraint.check import check
 from ostler.domain.constraint.compile import Compiled, policy_of
@@ -15,6 +16,7 @@ from ostler.domain.constraint.parser import parse
 from ostler.domain.constraint.printer import show
 from ostler.domain.constraint.program import Program
 from ostler.domain.constraint.targets import Called
+from ostler.domain.tool import Effect, ToolSpec
 from tests.domain.constraint.generate import calls, dense, plain_calls, policies, trees
 from tests.domain.constraint.reference import Reference
 
@@ -60,6 +62,20 @@ def test_of_many_bounds_each_refuses_just_what_it_should(operators: tuple[str, s
                 assert policy.judge(facts) == policy.program(called_in(facts)).judge_in_order(facts)
 
 
+@pytest.mark.parametrize("roles", [(), ("sends_out",), ("deletes", "shares", "sends_out", "moves_money")])
+@pytest.mark.parametrize("labels", [(), ("untrusted",), ("untrusted", "private")])
+@pytest.mark.parametrize("effect", ["read", "once"])
+def test_without_risk_lines_the_usual_parts_count(
+    roles: tuple[str, ...], labels: tuple[str, ...], effect: Effect
+) -> None:
+    facts = Facts(tool="pay", roles=frozenset(roles), labels=frozenset(labels), effect=effect)
+    for tenth in range(11):
+        for comparison in ("<", "==", ">"):
+            parsed = parse(f"default allow\nDENY * IF risk_score {comparison} {tenth / 10}", "house")
+            found = Compiled(policy_of(show(parsed))).judge(facts)
+            assert (found.effect, found.rule) == Reference(parsed, (), facts).verdict(), (tenth, comparison)
+
+
 def test_calls_that_pass_are_judged_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the sieve would be right and useless."""
     asked: list[int] = []
@@ -73,3 +89,32 @@ def test_calls_that_pass_are_judged_at_once(monkeypatch: pytest.MonkeyPatch) -> 
 
 def called_in(facts: Facts) -> Called:
     return Called(facts.operation, facts.tool, facts.roles, facts.effect)
+
+
+def test_kinds_of_calls_that_no_rule_tells_apart_share_their_code() -> None:
+    text = "default allow\nDENY * IF role.deletes AND args.n > 1\nDENY effect.read IF args.m == 1\nDENY * IF args.n > 9"
+    compiled = Compiled(policy_of(text))
+
+    def program(tool: str, effect: Effect, *roles: str) -> Program:
+        return compiled.program(Called("tool", tool, frozenset(roles), effect))
+
+    assert program("a", "once") is program("b", "idempotent", "shares")
+    assert program("a", "once", "deletes") is program("b", "once", "deletes", "shares")
+    assert len({program("a", "once"), program("a", "once", "deletes"), program("a", "read")}) == 3
+
+
+def test_code_is_written_when_a_call_is_first_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What decides about the tools that a model is shown is no reason to compile."""
+    made: list[object] = []
+    monkeypatch.setattr(nodes, "function", lambda *given: made.append(given))
+    compiled = Compiled(policy_of("DENY tool.pay IF args.amount > 3\nDENY tool.rm\nALLOW tool.pay"))
+    specs = [ToolSpec(name, "Does.", {}) for name in ("pay", "rm")]
+    assert [compiled.could_allow(spec, {}) for spec in specs] == [True, False]
+    assert made == []
+
+
+def test_what_cannot_be_compiled_denies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nodes, "function", None)
+    compiled = Compiled(policy_of("default allow\nDENY tool.pay IF args.amount > 3"))
+    verdict = compiled.judge(Facts(tool="pay", args={"amount": 1}))
+    assert (verdict.effect, verdict.rule) == ("deny", "policy#error")

@@ -173,6 +173,17 @@ def test_a_lasting_approval_does_not_outlive_the_policies_that_asked_for_it() ->
     assert kinds(story.reply(("pay", {"amount": 50})))[-1] == "approval.requested"
 
 
+def test_an_approval_of_what_other_policies_asked_is_none_of_what_those_of_today_ask() -> None:
+    text = "ALLOW model.*\nALLOW tool.*\nREQUIRE approval FOR tool.pay IF args.amount > {}"
+    story = governed(text.format(10))
+    story.reply(("pay", {"amount": 50}))
+    move(story, text.format(20))
+    story.do(command.Approve(story.us, "1.1", ANNA))
+    assert kinds(story.proceed()) == ["approval.requested"]
+    story.do(command.Approve(story.us, "1.1", ANNA))
+    assert kinds(story.proceed()) == ["tool.requested"]
+
+
 def test_a_call_of_a_program_does_not_take_the_approval_of_a_call_beside_it() -> None:
     story = Story(Rule("require", "look"), specs=(*TOOLS, spec(CODE, code={"type": "string"}))).start()
     story.reply((CODE, {"code": "save(1)"}), ("look", {"n": 1}))
@@ -273,7 +284,7 @@ RULINGS: tuple[tuple[Ruling, ...], ...] = (
 
 def found_out(story: Story, work: ExamineWork, data: st.DataObject) -> CallExamined:
     is_easy = work.asked is None and data.draw(st.integers(0, 9)) > 0
-    hooks = () if is_easy else data.draw(st.sampled_from(RULINGS))
+    hooks = () if is_easy or not story.spec.hooks else data.draw(st.sampled_from(RULINGS))
     arguments: dict[str, object] | None = None
     if hooks and isinstance(hooks[0].answer, Rewrite):
         said: list[dict[str, object]] = [{"n": 3}, {"amount": 1}, {}]
@@ -348,7 +359,7 @@ def wished(story: Story, data: st.DataObject) -> object:
     )
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(st.sampled_from(POLICIES), st.sampled_from(((), ("h",))), st.booleans(), st.data())
 def test_any_session_that_uses_the_whole_gate_is_decided_again_alike(
     text: str, hooks: tuple[str, ...], is_budgeted: bool, data: st.DataObject

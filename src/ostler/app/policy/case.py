@@ -163,10 +163,16 @@ def facts_of_case(case: Case, questions: tuple[str, ...] = ()) -> Facts:
 def facts_named(case: Case) -> list[tuple[str, str]]:
     """What a case says beyond the call, as lines with names."""
     lines: list[tuple[str, str]] = [("effect", case.effect)] if case.effect != "once" else []
-    lines += [(name, _shown(value)) for name, value in case.facts.items()]
+    lines += [(name, _shown(value)) for name, value in case.facts.items() if not _is_empty(value)]
+    if empty := [name for name, value in case.facts.items() if _is_empty(value)]:
+        lines.append(("empty", ", ".join(empty)))
     lines += [(f"input {name}", _shown(value)) for name, value in case.inputs.items()]
     lines += [(f"{one.source} said", one.text) for one in case.said]
     return lines + [(question, f"{answer:g}") for question, answer in case.history.items()]
+
+
+def _is_empty(value: object) -> bool:
+    return isinstance(value, list | tuple) and not value
 
 
 def _shown(value: Any) -> str:

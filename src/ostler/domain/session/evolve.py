@@ -218,6 +218,7 @@ def _moved(state: State, event: PolicyMoved) -> State:
         has_moved=True,
         examined=None,
         # A rule of other policies may have the name of one that was met, and ask for something else.
+        question=None if state.question is None else _replace(state.question, is_outdated=True),
         granted=None if state.granted is None else _replace(state.granted, demands=()),
         lasting=(),
     )
@@ -350,11 +351,11 @@ def _granted(state: State, event: ApprovalGranted) -> State:
     if not event.is_enough:
         approved = (*question.approved_by, (event.by, event.roles))
         return _replace(state, question=msgspec.structs.replace(question, approved_by=approved))
-    lasting = state.lasting
+    lasting, met = state.lasting, () if question.is_outdated else question.demands
     if event.lasts != "once":
-        lasting = (*lasting, Lasting(event.digest, question.demands, event.until_us))
+        lasting = (*lasting, Lasting(event.digest, met, event.until_us))
     changed = question.arguments if event.arguments is None and question.is_changed else event.arguments
-    granted = Approval(event.call, event.digest, question.demands, changed)
+    granted = Approval(event.call, event.digest, met, changed)
     return _replace(state, question=None, granted=granted, lasting=lasting, examined=None)
 
 
