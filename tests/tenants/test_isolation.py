@@ -199,7 +199,13 @@ def test_a_port_that_does_not_tell_tenants_apart_is_found_out(port: str) -> None
         async with in_memory(folder) as house:
             yield msgspec.structs.replace(house, **{port: Merged(getattr(house, port))})
 
-    assert crossing(leaky, EVERYTHING) != []
+    def is_found_out() -> bool:
+        try:
+            return crossing(leaky, EVERYTHING) != []
+        except AssertionError:  # what the port itself promises does not hold any more
+            return True
+
+    assert is_found_out()
 
 
 def test_every_method_of_a_port_that_knows_tenants_is_among_the_steps() -> None:

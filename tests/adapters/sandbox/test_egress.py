@@ -222,8 +222,10 @@ async def test_what_is_remembered_is_bounded_and_counted():
 
 # In the sandbox
 
+real = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
 
-@pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
+
+@real
 async def test_a_command_reaches_a_listed_host_and_no_other_by_its_ordinary_means(tmp_path):
     program = """
 import sys, urllib.request
@@ -264,7 +266,7 @@ for address in sys.argv[1:]:
     )
 
 
-@pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
+@real
 async def test_with_hosts_the_exit_code_is_that_of_the_command_and_a_missing_program_is_said(tmp_path):
     for argv, code in ((["sh", "-c", "exit 7"], 7), (["no-such-program"], 127)):
         done = await Bubblewrap().run(
