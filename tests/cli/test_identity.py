@@ -104,6 +104,28 @@ def test_a_grant_is_lent_listed_and_revoked(ostler: Ostler) -> None:
     assert ostler("token", "list").stdout.count("was revoked (done)") == 2
 
 
+def test_a_session_is_bound_by_a_grant_that_is_to_its_agent(ostler: Ostler) -> None:
+    def grant(actor: str) -> str:
+        return ostler("token", "mint", "--to", actor, "--tool", "look").stdout.strip()
+
+    done = ostler("run", "clerk", "chat", "--grant", grant("agent:clerk@1"))
+    assert "is not for chat" in done.stderr
+    assert "→ call" not in done.stderr
+    sessions = len(json.loads(ostler("ps", "--all", "--json").stdout))
+    others = ostler("run", "clerk", "chat", "--grant", grant("agent:other@1"))
+    assert (others.exit_code, "is to agent:other@1, not to agent:clerk@1" in others.stderr) == (Exit.USAGE, True)
+    assert ostler("run", "clerk", "chat", "--grant", "gra_nowhere").exit_code == Exit.CONFLICT
+    assert len(json.loads(ostler("ps", "--all", "--json").stdout)) == sessions
+
+
+def test_a_vault_that_nothing_opens_is_told_of(ostler: Ostler, key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ostler("vault", "set", "TOKEN", input=CANARY)
+    monkeypatch.delenv("OSTLER_VAULT_KEY_FILE")
+    told = ostler("vault", "list").stderr
+    assert "was not looked into: set OSTLER_VAULT_KEY_FILE or OSTLER_VAULT_PASSPHRASE" in told
+    assert CANARY not in told
+
+
 def test_a_token_is_minted_verified_and_refused_once_it_is_revoked(ostler: Ostler, key: Path, tmp_path: Path) -> None:
     assert ostler("token", "rotate").exit_code == 0
     minted = json.loads(ostler("token", "mint", "--to", "agent:a@1", "--audience", "mill", "--json").stdout)

@@ -199,10 +199,17 @@ def _is_wider(one: Grant, other: Grant) -> bool:
     return not is_same or is_longer or one.depth > other.depth or bool(more)
 
 
-async def grant_problems(parts: Parts, grant: Grant, by: Principal) -> list[str]:
-    """Why `by` cannot start a session under this grant; nothing if it is theirs, and in force."""
+async def grant_of(parts: Parts, tenant: str, name: str) -> Grant:
+    """The grant of this id. Raises `NotFound`."""
+    return (await identity_of(parts, tenant).directory()).chain(name)[-1]
+
+
+async def grant_problems(parts: Parts, grant: Grant, by: Principal, actor: str) -> list[str]:
+    """Why `by` cannot have `actor` (`agent:coder@3`) work under this grant; nothing if it is theirs, and in force."""
     if (grant.tenant, grant.subject) != (by.tenant, by.id):
         return [f"{grant.id} is not a grant of {by.id}"]
+    if grant.actor != actor:
+        return [f"{grant.id} is to {grant.actor}, not to {actor}"]
     directory = await identity_of(parts, by.tenant).directory()
     if directory.grants.get(grant.id) != grant:
         return [f"{grant.id} was not issued here: `ostler token list` shows those that were"]

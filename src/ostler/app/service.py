@@ -22,7 +22,7 @@ from ostler.domain.agent import AgentSpec
 from ostler.domain.constraint.policy import Policy
 from ostler.domain.grant import Grant
 from ostler.domain.guard import Guard
-from ostler.domain.identity import LOCAL_USER, Principal
+from ostler.domain.identity import LOCAL_USER, Principal, agent_id
 from ostler.domain.model import ModelRef
 from ostler.domain.scheduling import EVERYONE
 from ostler.domain.screening.screen import screen_goal
@@ -186,7 +186,8 @@ class Runtime:
         detectors = guard.detectors(spec.tools, chosen.model.name)
         problems += [("policy", missing) for missing in parts.detectors.missing(detectors)]
         if grant is not None:
-            problems += [("grant", problem) for problem in await grant_problems(parts, grant, by)]
+            actor = agent_id(spec.name, spec.version)
+            problems += [("grant", problem) for problem in await grant_problems(parts, grant, by, actor)]
         if problems:
             raise DefinitionInvalid("the start", problems)
         now = parts.clock.now_us()

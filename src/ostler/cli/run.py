@@ -10,6 +10,7 @@ from typing import Any, TextIO, TypeVar
 import click
 import msgspec
 
+from ostler.app.identity import grant_of
 from ostler.app.project import find_agent, load_code
 from ostler.app.service import PRIORITY_MAX, Runtime
 from ostler.app.session import Session
@@ -64,6 +65,7 @@ def foreground_options(command: F) -> F:
     multiple=True,
     help="An input that a policy declares; VALUE is JSON, or else text. May be repeated.",
 )
+@click.option("--grant", metavar="ID", help="What bounds its rights, as `ostler token list` shows it.")
 @click.option(
     "--priority",
     default=0,
@@ -81,6 +83,7 @@ def run(
     sandbox: str | None,
     policy: str | None,
     inputs: tuple[str, ...],
+    grant: str | None,
     priority: int,
     detach: bool,
     timeout: float | None,
@@ -109,6 +112,7 @@ def run(
             priority=priority,
             policy=policy,
             inputs=given,
+            grant=await grant_of(runtime.parts, by.tenant, grant) if grant is not None else None,
         )
         say(f"agent {found.spec} ({found.source}), model {choice.model}: {choice.because}")
         say(f"session {session.id} in {workspace.resolve()}, sandbox {sandbox or known.sandbox}")

@@ -206,22 +206,21 @@ def _evolve_approval(state: State, event: _OfApproval, at_us: int) -> State:
 
 
 def _moved(state: State, event: PolicyMoved) -> State:
-    """Other policies hold from here on."""
+    """Other policies hold from here on.
+
+    A rule of another policy may have the name of one that people have met, and ask for something else: what they have
+    approved only meets what is demanded from now on if all policies are still there that they were asked by.
+    """
     agent = msgspec.structs.replace(state.agent, policy=event.policy)
     guard = Guard(event.policy, event.layers, event.shadow)
-    return _replace(
-        state,
-        agent=agent,
-        guard=guard,
-        layers=event.layers,
-        shadow=event.shadow,
-        has_moved=True,
-        examined=None,
-        # A rule of other policies may have the name of one that was met, and ask for something else.
-        question=None if state.question is None else _replace(state.question, is_outdated=True),
-        granted=None if state.granted is None else _replace(state.granted, demands=()),
-        lasting=(),
+    moved = _replace(
+        state, agent=agent, guard=guard, layers=event.layers, shadow=event.shadow, has_moved=True, examined=None
     )
+    if all(policy in guard.policies for policy in state.guard.policies):
+        return moved
+    question = None if state.question is None else _replace(state.question, is_outdated=True)
+    granted = None if state.granted is None else _replace(state.granted, demands=())
+    return _replace(moved, question=question, granted=granted, lasting=())
 
 
 _replace = msgspec.structs.replace
