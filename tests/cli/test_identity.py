@@ -118,6 +118,16 @@ def test_a_session_is_bound_by_a_grant_that_is_to_its_agent(ostler: Ostler) -> N
     assert len(json.loads(ostler("ps", "--all", "--json").stdout)) == sessions
 
 
+def test_a_session_of_another_tenant_is_looked_at_as_somebody_of_it(ostler: Ostler) -> None:
+    ostler("run", "clerk", "chat", "--as", "acme/local")
+    (session,) = json.loads(ostler("ps", "--all", "--json", "--as", "acme/local").stdout)
+    for words in (("logs", session["id"]), ("inspect", session["id"]), ("why", session["id"], "1.1")):
+        assert ostler(*words).exit_code == Exit.CONFLICT, words
+        shown = ostler(*words, "--as", "acme/local")
+        assert (shown.exit_code, "chat" in shown.stdout) == (0, True), words
+    assert ostler("policy", "explain", f"{session['id']}/4", "--as", "acme/local").exit_code == 0
+
+
 def test_a_vault_that_nothing_opens_is_told_of(ostler: Ostler, key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ostler("vault", "set", "TOKEN", input=CANARY)
     monkeypatch.delenv("OSTLER_VAULT_KEY_FILE")

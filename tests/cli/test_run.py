@@ -78,6 +78,28 @@ def test_a_policy_or_an_input_that_will_not_do_is_told(
     assert not json.loads(ostler("ps", "--all", "--json").stdout)
 
 
+def test_a_hook_that_is_not_there_is_told_before_a_session_starts(ostler: Ostler, project: Path) -> None:
+    hooks = """
+from ostler import Continue, hook
+
+
+@hook("pre_tool", name="manners")
+def manners(asked) -> Continue:
+    return Continue()
+"""
+    with (project / "tools.py").open("a") as file:
+        file.write(hooks)
+    agent = project / "polite.toml"
+    agent.write_text('name = "polite"\nmodel = "strategy:clerk"\ntools = ["chat"]\nhooks = ["maners"]')
+    done = ostler("run", str(agent), "chat")
+    assert (done.exit_code, "hooks[0]: no hook is called 'maners' (did you mean 'manners'?)" in done.stderr) == (
+        2,
+        True,
+    )
+    agent.write_text(agent.read_text().replace("maners", "manners"))
+    assert ostler("run", str(agent), "chat").exit_code == 0
+
+
 def test_a_run_that_fails_exits_with_1_and_says_why(ostler: Ostler) -> None:
     result = ostler("run", "clerk", "no such part")
     assert result.exit_code == 1

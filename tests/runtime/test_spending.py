@@ -124,7 +124,8 @@ async def test_a_used_up_budget_refuses_and_says_what_is_left():
     world = World(own(budget("tokens", 100)))
     await world.reserve("1")
     assert await world.reserve("2") == Booking(
-        "the budget tenants.acme.tokens has 40 tokens left of 100 tokens, and this call may use 60 tokens"
+        "the budget tenants.acme.tokens has 40 tokens left of 100 tokens, and this call may use 60 tokens",
+        beyond=("tenants.acme.tokens",),
     )
     await world.happens(ConstraintFailed("2", "", "blocked", "the budget"))
     assert await world.total("tenants.acme.tokens", "acme") == Total(60, 60)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 AGENT = 'name = "clerk"\ntools = ["look", "pay"]\n'
-TABLES = '\n[[policy.rules]]\neffect = "require"\ntool = "rob"\n'
+TABLES = '\n[[policy.rules]]\neffect = "deny"\ntool = "look"\n'
 TEXT = '\n[policy]\ntext = "ALLOW operation"\n'
 
 RUN = """
@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from tests.cli import play
 play.make_project(Path.cwd())
+play.play()
 Path("agents", "clerk.toml").write_text(sys.argv[1])
 sys.argv = ["ostler", "run", "clerk", "pay"]
 status = 0

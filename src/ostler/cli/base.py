@@ -87,10 +87,11 @@ def is_worker(name: str) -> bool:
     return name.startswith("wrk_")
 
 
-def using_session(name: str, work: Callable[[Session], Coroutine[Any, Any, T]]) -> T:
-    """As `using_runtime`, for work on one session."""
+def using_session(name: str, work: Callable[[Session], Coroutine[Any, Any, T]], acting: str | None = None) -> T:
+    """As `using_runtime`, for work on one session of the tenant of whoever acts."""
 
     async def find(runtime: Runtime) -> T:
-        return await work(await find_session(runtime, name))
+        tenant = (await acting_principal(runtime, acting)).tenant
+        return await work(await find_session(runtime, name, tenant=tenant))
 
     return using_runtime(find)

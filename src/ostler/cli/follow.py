@@ -73,7 +73,7 @@ async def _is_moved_on(session: Session, answer: Answer) -> bool:
 def _needs_person(state: State) -> bool:
     """Nothing is under way, and nothing begins before a person says something."""
     is_blocked = state.pause is not None or state.question is not None
-    is_idle = not state.open or waits_for_capacity(state)
+    is_idle = not under_way(state) or waits_for_capacity(state)
     return is_blocked and is_idle and state.end is None and state.cancelling_by is None
 
 

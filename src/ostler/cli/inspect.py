@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.padding import Padding
 
 from ostler.app.session import Session
-from ostler.cli.base import using_session
+from ostler.cli.base import acting_option, using_session
 from ostler.cli.look import status
 from ostler.cli.output import Format, Rows, blocks, console, output_options, put
 from ostler.cli.words import arguments, count, duration, short, until, usd, whole
@@ -43,14 +43,15 @@ PAGE_CHARS = 2000
     metavar="[SEQ]",
     help="What the model would be sent after event SEQ (without a number: after the last).",
 )
+@acting_option
 @output_options
-def inspect(session: str, shows_state: bool, context_at: int | None, output: Format) -> None:
+def inspect(session: str, shows_state: bool, context_at: int | None, acting: str | None, output: Format) -> None:
     """Show everything about a session: usage, limits, policy, every call and what came of it."""
 
     async def ask(found: Session) -> list[Fact]:
         return await found.facts()
 
-    facts = using_session(session, ask)
+    facts = using_session(session, ask, acting)
     state = _state_at(facts, len(facts))
     if shows_state:
         click.echo(snapshot(state))
@@ -66,8 +67,9 @@ def inspect(session: str, shows_state: bool, context_at: int | None, output: For
 @click.command()
 @click.argument("session")
 @click.argument("subject", metavar="[CALL|SEQ]", required=False)
+@acting_option
 @output_options
-def why(session: str, subject: str | None, output: Format) -> None:
+def why(session: str, subject: str | None, acting: str | None, output: Format) -> None:
     """Explain one decision, or why a session is in the state it is in.
 
     CALL is the id of a call (3.1 is the first one of turn 3), SEQ the number of an event, as `ostler logs` shows them.
@@ -76,7 +78,7 @@ def why(session: str, subject: str | None, output: Format) -> None:
     async def ask(found: Session) -> list[Fact]:
         return await found.facts()
 
-    facts = using_session(session, ask)
+    facts = using_session(session, ask, acting)
     state = _state_at(facts, len(facts))
     explained = why_state(state, facts) if subject is None else why_call(state, facts, subject)
     if output != "table":

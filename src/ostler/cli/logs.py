@@ -7,7 +7,7 @@ import msgspec
 
 from ostler.app.service import Runtime
 from ostler.app.session import Session
-from ostler.cli.base import is_worker, using_runtime, using_session
+from ostler.cli.base import acting_option, is_worker, using_runtime, using_session
 from ostler.cli.live import Live, happening
 from ostler.cli.output import Format, Rows, console, emit, emit_lines, output_options, put
 from ostler.cli.words import arguments
@@ -23,8 +23,11 @@ from ostler.views.entries import entry
 @click.option("--after", default=0, metavar="N", type=click.IntRange(0), help="Only events with a higher number.")
 @click.option("--raw", is_flag=True, help="Events byte for byte as they are stored, one a line.")
 @click.option("--cloudevents", is_flag=True, help="CloudEvents 1.0 JSON, one a line.")
+@acting_option
 @output_options
-def logs(session: str, follow: bool, after: int, raw: bool, cloudevents: bool, output: Format) -> None:
+def logs(
+    session: str, follow: bool, after: int, raw: bool, cloudevents: bool, acting: str | None, output: Format
+) -> None:
     """Show the events of a session (or of a worker), in order."""
     if raw and cloudevents:
         raise click.UsageError("--raw and --cloudevents exclude each other.")
@@ -51,7 +54,7 @@ def logs(session: str, follow: bool, after: int, raw: bool, cloudevents: bool, o
             async for record in found.records(after=after, follow=follow):
                 emit_lines([entry(record)], output)
 
-    using_session(session, show)
+    using_session(session, show, acting)
 
 
 def _as_stored(record: Record, raw: bool) -> bytes:

@@ -13,7 +13,7 @@ from ostler.app.policy.examples import read_table
 from ostler.app.policy.explain import explain_case, explain_event
 from ostler.app.policy.files import load_policy
 from ostler.app.service import Runtime
-from ostler.cli.base import find_session, using_runtime
+from ostler.cli.base import acting_option, acting_principal, find_session, using_runtime
 from ostler.cli.output import Format, Rows, blocks, emit, output_options, say
 from ostler.cli.policy import verdict_said
 from ostler.cli.words import count, span_us
@@ -27,8 +27,9 @@ _MATCHED = {True: "matches", False: "no", None: "cannot be evaluated"}
 @click.command()
 @click.argument("call", metavar="CALL|EVENT")
 @click.option("--rules", metavar="RULES", help="Judge by these rules instead of those that were in force.")
+@acting_option
 @output_options
-def explain(call: str, rules: str | None, output: Format) -> None:
+def explain(call: str, rules: str | None, acting: str | None, output: Format) -> None:
     """Say which rules match a call, which do not and why, and what its risk score is made of.
 
     CALL is a file of TOML or JSON that describes one (as in a file of examples); it needs --rules. EVENT is
@@ -42,12 +43,13 @@ def explain(call: str, rules: str | None, output: Format) -> None:
         name, slash, seq = call.rpartition("/")
         if not slash or not seq.isdecimal():
             raise UsageError(f"{call!r} is no event.", hint="Write SESSION/SEQ; `ostler logs SESSION` shows them.")
-        found = using_runtime(lambda runtime: _explained(runtime, name, int(seq), rules))
+        found = using_runtime(lambda runtime: _explained(runtime, name, int(seq), rules, acting))
     emit(found, output, lambda: blocks([record for one in found for record in _records(one)]))
 
 
-async def _explained(runtime: Runtime, name: str, seq: int, rules: str | None) -> list[Explanation]:
-    session = await find_session(runtime, name)
+async def _explained(runtime: Runtime, name: str, seq: int, rules: str | None, acting: str | None) -> list[Explanation]:
+    tenant = (await acting_principal(runtime, acting)).tenant
+    session = await find_session(runtime, name, tenant=tenant)
     return await explain_event(runtime.parts.store, session.stream, seq, load_policy(rules) if rules else None)
 
 

@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from ostler.app.identity import grant_of
-from ostler.app.project import find_agent, load_code
+from ostler.app.project import Found, find_agent, load_code
 from ostler.app.service import PRIORITY_MAX, Runtime
 from ostler.app.session import Session
 from ostler.app.settings import Settings
@@ -23,7 +23,8 @@ from ostler.cli.output import Format, console, emit_lines, output_options, print
 from ostler.cli.signals import ignore_troubles, on_signals
 from ostler.cli.words import arguments, count, duration, short, usd
 from ostler.domain.identity import Principal
-from ostler.kernel.errors import UsageError
+from ostler.domain.suggest import did_you_mean
+from ostler.kernel.errors import DefinitionInvalid, UsageError
 from ostler.kernel.event import Record
 from ostler.views.entries import entry
 from ostler.views.sessions import SessionView
@@ -101,6 +102,7 @@ def run(
 
     async def start(runtime: Runtime, known: Settings, by: Principal) -> tuple[Session, int]:
         found = find_agent(agent, known, runtime.parts.tools.specs())
+        _check_hooks(found, runtime.parts.hooks.names)
         choice = await runtime.parts.models.choose(model, found.spec.name, found.model)
         session = await runtime.start(
             found.spec,
@@ -119,6 +121,18 @@ def run(
         return session, 0
 
     _in_foreground(settings(), start, detach=detach, timeout_s=timeout, yes=yes, acting=acting, output=output)
+
+
+def _check_hooks(found: Found, known: Sequence[str]) -> None:
+    """Raises `DefinitionInvalid` if nobody could ask a hook of the agent, for then each of its calls would be denied."""
+    problems = []
+    for number, name in enumerate(found.spec.hooks):
+        if name not in known:
+            near = did_you_mean(name, known)
+            hint = f"did you mean {near!r}?" if near else f"there are: {', '.join(known) or 'none'}"
+            problems.append((f"hooks[{number}]", f"no hook is called {name!r} ({hint})"))
+    if problems:
+        raise DefinitionInvalid(found.source, problems)
 
 
 def _inputs(written: Sequence[str]) -> dict[str, Any]:

@@ -285,7 +285,8 @@ def _examined_verdict(state: State, verdict: Verdict) -> Verdict:
     if hooks.effect == "ask":
         demands.append(Demand(by_hooks, reason=hooks.reason))
     if found.refused is not None and not found.asks:
-        return msgspec.structs.replace(verdict, effect="deny", rule="budget", reason=found.refused)
+        rule = "budget" if found.budgets else "examination"
+        return msgspec.structs.replace(verdict, effect="deny", rule=rule, reason=found.refused)
     if found.refused is not None:
         demands.append(Demand(" ".join(("budget", *found.budgets)), reason=found.refused))
     if len(demands) == len(verdict.demands):

@@ -68,19 +68,20 @@ class Pasts:
         return fold.answers(state, at_us)
 
     async def _position_at(self, at_us: int) -> int:
-        """A position before which nothing happened later than `at_us`, or nearly: clocks of workers differ a little."""
+        """A position before which nothing began that had its outcome after `at_us`."""
         low, high = 0, await self._store.head()
         while low < high:
             middle = (low + high) // 2
             records = await self._store.tail(after=middle, limit=1)
-            if records and records[0].at_us < at_us - CLOCKS_DIFFER_US:
+            if records and records[0].at_us < at_us - LOOK_BACK_US:
                 low = middle + 1
             else:
                 high = middle
         return low
 
 
-CLOCKS_DIFFER_US = 60_000_000
+LOOK_BACK_US = 3_600_000_000
+"""A call whose outcome counts may have begun so much earlier; the clocks of workers differ by much less."""
 
 
 class _Fold:

@@ -71,17 +71,25 @@ class Performer:
         redacted: dict[str, int] = {}
         hooks: tuple[Ruling, ...] = ()
         if outcome.suspension is None:
-            screened = screen_output(
-                work.spec.name,
-                outcome,
-                names=state.guard.redactions(called(work.spec, "")),
-                returns=work.spec.returns,
-                detectors=self._detectors,
-            )
-            outcome, redacted = screened.outcome, screened.redacted
+            outcome, redacted = self._screened(state, work, outcome)
+            seen = outcome
             outcome, hooks = await self._examiner.screen_outcome(state, work.call, outcome)
+            if outcome is not seen:  # what hooks have put in its place is screened as well
+                outcome, more = self._screened(state, work, outcome)
+                redacted = {kind: redacted.get(kind, 0) + more.get(kind, 0) for kind in redacted | more}
             outcome = await self._bounded(state, outcome, work.spec.output_bytes_max)
         return ToolReturned(self._clock.now_us(), work.call.id, outcome, redacted, hooks)
+
+    def _screened(self, state: State, work: ToolWork, outcome: ToolOutcome) -> tuple[ToolOutcome, dict[str, int]]:
+        """What is left of an outcome, and what was taken out of it, by kind."""
+        screened = screen_output(
+            work.spec.name,
+            outcome,
+            names=state.guard.redactions(called(work.spec, "")),
+            returns=work.spec.returns,
+            detectors=self._detectors,
+        )
+        return screened.outcome, screened.redacted
 
     async def _ask_model(self, state: State, work: ModelWork) -> ReplyReceived | ReplyFailed:
         call = work.call

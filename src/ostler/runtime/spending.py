@@ -220,7 +220,7 @@ class Spending:
         asking = list(self._budgets.gaps(who, worst, now_us))
         for gap in asking:
             if gap.budget.then == "stop":
-                return Booking(str(gap))
+                return Booking(str(gap), beyond=(gap.account,))
         while wanted := (*draws(accounts, worst, lifted={gap.account for gap in asking}), *rates):
             course.has_reserved = True
             verdict = await self._reserve(holder, wanted, now_us, now_us + int(hold_s * 1_000_000))
@@ -228,10 +228,10 @@ class Spending:
                 return _booked(asking, tuple(_warning(one) for one in accounts if one.name in verdict.warnings))
             budget = next((one.budget for one in accounts if one.name == verdict.account), None)
             if budget is None:
-                return Booking(_beyond_rate(verdict))
+                return Booking(_beyond_rate(verdict), beyond=(verdict.account,))
             lacking = Gap(verdict.account, budget, verdict.amount, verdict.used)
             if budget.then == "stop":
-                return Booking(str(lacking))
+                return Booking(str(lacking), beyond=(lacking.account,))
             asking.append(lacking)
         return _booked(asking, ())
 

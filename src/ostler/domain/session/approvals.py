@@ -30,6 +30,8 @@ def objection(state: State, call: str, by: Principal, at_us: int, digest: str | 
 def objection_to_grant(state: State, by: Principal) -> str | None:
     """Why `by` may refuse the call that waits, but not approve it: nobody approves twice, or for themselves.
 
+    Whoever has told the session what to do has asked for what it does, too.
+
     But for the person at the keyboard of an embedded runtime, who is alone, where a rule just asks for an approval.
     """
     question = state.question
@@ -37,7 +39,7 @@ def objection_to_grant(state: State, by: Principal) -> str | None:
     if any(by.id == name for name, _ in question.approved_by):
         return f"{by.id} has approved it already"
     is_plain = len(question.demands) == 1 and question.demands[0].count == 1 and not question.demands[0].roles
-    if by.id == state.by.id and not (is_plain and by.id == LOCAL_USER.id):
+    if by.id in (state.by.id, *state.senders) and not (is_plain and by.id == LOCAL_USER.id):
         return f"{by.id} asked for it, and cannot be the one who approves it"
     return None
 

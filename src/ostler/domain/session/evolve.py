@@ -148,7 +148,8 @@ def _evolve_people(
             return _moved(state, event)
         case InputReceived():
             heard = state.provenance.plus(Said("user", event.text))
-            return _replace(state, inbox=(*state.inbox, event.text), answer=None, provenance=heard)
+            senders = state.senders if event.by in state.senders else (*state.senders, event.by)
+            return _replace(state, inbox=(*state.inbox, event.text), answer=None, provenance=heard, senders=senders)
         case AgentPaused():
             return _clocked(
                 _replace(state, pause=event.reason or f"paused by {event.by}", is_parked=event.is_parked), at_us

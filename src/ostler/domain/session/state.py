@@ -113,10 +113,11 @@ class State(msgspec.Struct, frozen=True, gc=False):
 
     `asked` are the calls of this turn that the gate has not let pass or refused yet, in order; `open` those under way.
     `granted` is the approval of the call that is judged next, `examined` what was found out about it.
-    `provenance` is who said what, `past` what policies want to know of the
-    session's own calls; once its policies were moved (`has_moved`), that must be looked up in the log.
-    `losses` counts how often a worker was lost in the middle of a call, since somebody last resumed it.
-    `waiting_since_us` is set while only a person can move the session on, `waited_us` is how long that was before.
+    `senders` are those who have told it something since it started. `provenance` is who said what, `past` what
+    policies want to know of the session's own calls; once its policies were moved (`has_moved`), that must be
+    looked up in the log. `losses` counts how often a worker was lost in the middle of a call, since somebody last
+    resumed it. `waiting_since_us` is set while only a person can move the session on, `waited_us` is how long that
+    was before.
     """
 
     session: str
@@ -147,6 +148,7 @@ class State(msgspec.Struct, frozen=True, gc=False):
     cost_microusd: int = 0
     defects: int = 0
     inbox: tuple[str, ...] = ()
+    senders: tuple[str, ...] = ()
     asked: tuple[AskedCall, ...] = ()
     open: tuple[OpenCall, ...] = ()
     answer: str | None = None
