@@ -25,6 +25,7 @@ from ostler.domain.guard import Guard
 from ostler.domain.identity import LOCAL_USER, Principal, agent_id
 from ostler.domain.model import ModelRef
 from ostler.domain.scheduling import EVERYONE
+from ostler.domain.screening.detectors import Detectors
 from ostler.domain.screening.screen import screen_goal
 from ostler.domain.session import commands as command
 from ostler.kernel.errors import (
@@ -60,8 +61,15 @@ class Runtime:
     is in the log, and goes on when a runtime is opened on the same store again.
     """
 
-    def __init__(self, settings: Settings, agents: "Sequence[Agent]", worker: WorkerSettings | None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        agents: "Sequence[Agent]",
+        worker: WorkerSettings | None,
+        detectors: Detectors | None = None,
+    ) -> None:
         """Use `Runtime.open`."""
+        self._detectors = detectors
         self.settings = settings
         self.troubles: list[tuple[str, OstlerError]] = []
         self._agents = agents
@@ -80,6 +88,7 @@ class Runtime:
         *,
         agents: "Sequence[Agent]" = (),
         worker: bool | WorkerSettings = True,
+        detectors: Detectors | None = None,
     ) -> Self:
         """A runtime on `store`: `sqlite:///relative.db`, `sqlite:////absolute.db`, `memory:`, or the path of a file.
 
@@ -87,16 +96,19 @@ class Runtime:
         settings themselves.
 
         `agents` are those whose sessions it may go on with after a restart; starting a session makes its agent known,
-        too. `worker` False only starts, watches and steers.
+        too. `worker` False only starts, watches and steers. `detectors` look for what rules redact, in place of
+        those of the settings.
         """
         if isinstance(store, Path):
             store = f"sqlite:///{store}"
         settings = store if isinstance(store, Settings) else resolve(os.environ, Path.cwd(), store=store)
         chosen = WorkerSettings(queues=()) if worker is True else worker or None
-        return cls(settings, agents, chosen)
+        return cls(settings, agents, chosen, detectors)
 
     async def __aenter__(self) -> Self:
         self._parts = await connect(self.settings)
+        if self._detectors is not None:
+            self._parts.detectors = self._detectors
         for agent in self._agents:
             self._know(agent)
         if self._worker_settings is not None:

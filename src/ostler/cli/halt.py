@@ -6,6 +6,7 @@ from ostler.app.service import Runtime
 from ostler.cli.base import using_runtime
 from ostler.cli.governing import Realm, realm_of, realm_options
 from ostler.cli.output import Format, output_options, put, say
+from ostler.kernel.errors import UsageError
 
 
 @click.command()
@@ -18,6 +19,9 @@ def halt(reason: str, tenant: str | None, everywhere: bool, acting: str | None, 
     What is under way finishes and is recorded. It holds for every worker of the store, is written to its log, and takes
     nothing from any session: released, each goes on where it stopped.
     """
+
+    if not reason.strip():
+        raise UsageError("The reason is empty.", hint="Say why: those whose sessions stop will ask.")
 
     async def work(runtime: Runtime) -> tuple[Realm, bool]:
         realm = await realm_of(runtime, acting, tenant, everywhere)

@@ -124,7 +124,7 @@ def run(
 
 
 def _check_hooks(found: Found, known: Sequence[str]) -> None:
-    """Raises `DefinitionInvalid` if nobody could ask a hook of the agent, for then each of its calls would be denied."""
+    """Raises `DefinitionInvalid` for hooks that nobody here could ask, so that each call would be denied."""
     problems = []
     for number, name in enumerate(found.spec.hooks):
         if name not in known:

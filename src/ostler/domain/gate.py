@@ -26,6 +26,7 @@ from ostler.domain.session.state import Approval, State, under_way
 from ostler.domain.suggest import did_you_mean
 from ostler.domain.tool import FailureKind, ToolSpec
 from ostler.kernel.canonical import digest
+from ostler.kernel.errors import Conflict
 
 END = "end"
 """Under this name the answer is examined that a session is about to end with."""
@@ -226,10 +227,14 @@ def _rewritten_after_people(found: CallExamined) -> Refused:
 
 
 def changed(state: State, tool: str, written: dict[str, Any]) -> dict[str, Any]:
-    """The arguments that a person puts in place of others, as they are judged: with defaults, if they fit at all."""
+    """The arguments that a person puts in place of others, with defaults. Raises `Conflict` if they do not fit."""
     spec = state.agent.tool(tool)
-    arguments, refused = ({}, None) if spec is None else _validated(spec, written)
-    return written if refused is not None else arguments
+    if spec is None:
+        return {}
+    arguments, refused = _validated(spec, written)
+    if refused is not None:
+        raise Conflict(f"Nothing is approved: {refused.reason}.", hint="Correct them, or approve the call as it is.")
+    return arguments
 
 
 def _judge_by_policies(

@@ -31,6 +31,7 @@ from ostler.domain.session.events import (
     AgentFailed,
     ApprovalDenied,
     ApprovalExpired,
+    ApprovalRequested,
     ApprovalReturned,
     CallExamined,
     CallRetried,
@@ -72,7 +73,8 @@ FAILED = ("not_found", "invalid", "blocked", "transient", "permanent")
 
 _ENDS = (AgentCompleted, AgentFailed, AgentCancelled)
 _OUTCOMES = (ModelCompleted, ModelFailed, ToolCompleted)
-_REFUSALS = (ConstraintFailed, ApprovalDenied, ApprovalExpired, ApprovalReturned)
+_REFUSALS = (ConstraintFailed, ApprovalRequested, ApprovalDenied, ApprovalExpired, ApprovalReturned)
+"""After these the call does not begin, or not before it is examined again: while people think, it holds nothing."""
 
 
 class Booking(msgspec.Struct, frozen=True):

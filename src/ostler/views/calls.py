@@ -1,7 +1,7 @@
 """The calls of a session: what was asked, what the gate said, who approved, and what came of it."""
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, Literal, assert_never
 
 import msgspec
 
@@ -231,4 +231,6 @@ def _ruled(ruling: Ruling) -> str:
             said = f"ask a person: {reason}"
         case Rewrite(_, reason):
             said = f"rewrite: {reason}" if reason else "rewrite"
+        case _:
+            assert_never(ruling.answer)
     return f"hook {ruling.hook} ({ruling.point}): {said}"

@@ -10,7 +10,7 @@ from ostler.app.policy.case import Case
 from ostler.app.policy.encode import Encoder
 from ostler.app.policy.sorts import Sort, conditions_of, inputs_of, sorts
 from ostler.app.policy.symbols import Symbols
-from ostler.app.policy.texts import questions_about_texts
+from ostler.app.policy.texts import questions_about_texts, texts_compared
 from ostler.app.policy.words import Kind, Pattern, kinds
 from ostler.domain.constraint.prepare import exceeded
 from ostler.domain.constraint.syntax import (
@@ -122,6 +122,12 @@ def fields(policies: Sequence[Parsed], tools: Sequence[ToolSpec] | None = None) 
             for condition in conditions_of(statement):
                 for name, pattern in questions_about_texts(condition, inputs):
                     asked.setdefault(name, set()).add(pattern)
+    for parsed in policies:
+        for statement in parsed.statements:
+            for condition in conditions_of(statement):
+                for one, other in texts_compared(condition):
+                    shared = asked.get(one, set()) | asked.get(other, set())
+                    asked |= {one: shared, other: shared}
     words = {name: kinds(patterns) or [_ANYTHING] for name, patterns in asked.items()}
     for sort in sorts(policies, asked.get("tool.name", ()), tools):
         yield Field(sort, policies, words)

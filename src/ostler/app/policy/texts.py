@@ -116,3 +116,10 @@ def _day_beside(text: str, days: int) -> str | None:
         return (date.fromisoformat(text) + timedelta(days=days)).isoformat()
     except (ValueError, OverflowError):
         return None
+
+
+def texts_compared(condition: Expression) -> Iterator[tuple[str, str]]:
+    """The arguments and facts that a condition compares with one another: what tells one apart tells the other."""
+    for part in walk(condition):
+        if isinstance(part, Compare) and isinstance(part.left, Name) and isinstance(part.right, Name):
+            yield key_of(part.left), key_of(part.right)
