@@ -6,6 +6,7 @@ import pytest
 
 from ostler import Agent, Policy, Principal, Runtime, tool
 from ostler.app.governance import Governing, in_force
+from ostler.domain.governance import Change
 from ostler.domain.identity import LOCAL_USER
 from ostler.kernel.errors import Conflict, Halted, NotAllowed, NotFound
 from ostler.testing import Scripted, calls
@@ -112,7 +113,8 @@ async def test_a_wider_policy_takes_the_approval_of_somebody_else(tmp_path) -> N
 async def test_a_narrower_policy_is_applied_by_itself_and_takes_the_place_of_the_one_before(tmp_path) -> None:
     async with Runtime.open(tmp_path / "store.db", worker=False) as runtime:
         anna = Governing(runtime.parts, LOCAL_USER.tenant, ANNA)
-        for version, change in ((1, "equal"), (2, "narrower")):
+        changes: list[tuple[int, Change]] = [(1, "equal"), (2, "narrower")]
+        for version, change in changes:
             await anna.propose(policy(version), str(version) * 64, change, "")
             await anna.apply(str(version))
         assert [one.version for one in (await in_force(runtime.parts, LOCAL_USER.tenant)).layers] == [2]

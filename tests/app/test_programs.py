@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from ostler import Agent, Policy, Runtime, tool
+from ostler import Agent, Policy, Runtime, Tool, tool
 from ostler.adapters.tools.code import CodeTools
 from ostler.domain.session.events import ToolRequested
 from ostler.testing import Scripted, calls
@@ -34,7 +34,7 @@ class Bank:
             self.paid.append((to, amount))
             return "paid"
 
-        self.tools = [look_up, pay]
+        self.tools: list[Tool] = [look_up, pay]
 
 
 @pytest.mark.parametrize("store", ["memory:", "sqlite"])

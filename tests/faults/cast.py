@@ -13,7 +13,7 @@ import msgspec
 from ostler.adapters.tools.functions import Tool, tool
 from ostler.domain.agent import AgentSpec, Limits
 from ostler.domain.constraint.policy import Policy, Rule
-from ostler.domain.gate import digest_of
+from ostler.domain.gate import digest_of_arguments
 from ostler.domain.model import ModelRef, ModelRequest, Reply
 from ostler.domain.tool import ToolRequest
 from ostler.kernel.errors import OstlerError, RateLimited
@@ -88,7 +88,7 @@ class Outside:
 
     async def do(self, request: ToolRequest, work: Callable[[], Any] | None = None) -> None:
         """Begin, take a while, and change the world."""
-        digest = digest_of(request.arguments)
+        digest = digest_of_arguments(request.arguments)
         self._ledger.note("begin", request.tool, request.key, request.attempt, digest, self._ledger.position)
         if self._pause_s:
             await asyncio.sleep(self._chance.random() * self._pause_s)

@@ -1,6 +1,7 @@
 """Rules about the past: of the session itself, and of all sessions of an agent, a principal or a tenant."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -49,8 +50,9 @@ def verdicts(events: list[SessionEvent]) -> list[str]:
 
 
 ASKED = (ToolRequested, ConstraintFailed)
-SEND = ("send", {})
-SECRET = ("read_secret", {})
+Asked = tuple[str, dict[str, Any]]
+SEND: Asked = ("send", {})
+SECRET: Asked = ("read_secret", {})
 
 
 @pytest.mark.parametrize("store", ["memory:", "sqlite"])
