@@ -86,6 +86,7 @@ def test_periods_are_those_of_the_calendar_in_utc(period, moment, name, end):
 def test_a_period_ends_where_the_next_one_begins(at_us, period):
     budgets = Budgets(fleet=(budget("x", scope="fleet", period=period),))
     (now,) = budgets.accounts(WHO, at_us)
+    assert now.ends_us is not None
     (last,) = budgets.accounts(WHO, now.ends_us - 1)
     (following,) = budgets.accounts(WHO, now.ends_us)
     assert at_us < now.ends_us
@@ -124,6 +125,7 @@ def test_no_call_costs_more_than_its_worst_case(usage, price):
     given_tokens = usage.input_tokens + usage.cache_read_tokens + usage.cache_write_tokens
     worst = worst_of_model(given_tokens, usage.output_tokens, price, 60.0)
     assert usage.total_tokens <= worst.tokens
+    assert worst.microusd is not None
     assert cost_microusd(usage, price) <= worst.microusd
 
 
@@ -197,6 +199,7 @@ def test_an_amount_of_a_rule_is_never_counted_as_less(amount, most):
     if 0 <= amount <= 1e6:
         assert found.amount == math.ceil(amount * 1e6)
     assert 0 <= found.amount <= AMOUNT_MAX
+    assert found.most is not None
     assert 0 <= found.most < AMOUNT_MAX
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,7 +14,7 @@ from ostler.adapters.store.memory_ledger import MemoryLedger
 from ostler.adapters.store.sqlite import SqliteStore
 from ostler.adapters.store.sqlite_ledger import SqliteLedger
 from ostler.domain.agent import AgentSpec
-from ostler.domain.budget import FLEET, Amounts, Budget, Budgets, Left, Total, Who, rate
+from ostler.domain.budget import FLEET, Amounts, Budget, Budgets, Left, Scope, Total, Unit, Who, rate
 from ostler.domain.identity import Principal
 from ostler.domain.model import ModelRef, ModelSettings, Price, Usage
 from ostler.domain.session.events import (
@@ -27,10 +28,12 @@ from ostler.domain.session.events import (
     ModelCompleted,
     ModelFailed,
     ModelRequested,
+    SessionEvent,
     ToolCompleted,
     ToolRequested,
 )
 from ostler.domain.session.evolve import evolve
+from ostler.domain.session.fork import Fact
 from ostler.domain.tool import ToolSpec
 from ostler.kernel.errors import NotFound, RateLimited, StoreBusy, StoreCorrupt
 from ostler.kernel.event import StreamId
@@ -41,8 +44,8 @@ STREAM = StreamId("acme", "ses_1")
 DAY_US = 86_400_000_000
 
 
-def budget(unit: str, most: int, **more) -> Budget:
-    return Budget(**({"name": unit, "scope": "fleet", "unit": unit, "most": most} | more))
+def budget(unit: Unit, most: int, *, scope: Scope = "fleet", **more: Any) -> Budget:
+    return Budget(**({"name": unit} | more), scope=scope, unit=unit, most=most)
 
 
 def own(*budgets: Budget) -> Budgets:
@@ -206,7 +209,7 @@ async def test_what_a_settlement_gives_back_is_there_for_the_next_call():
     world = World(fleet(budget("tokens", 100)))
     for step in range(1, 4):
         assert await world.reserve(str(step)) == Booking()
-        events = [ModelRequested(str(step)), replied(str(step), tokens=13)]
+        events: list[SessionEvent] = [ModelRequested(str(step)), replied(str(step), tokens=13)]
         world.record(*events)
         world.spending.follow(STREAM, world.at_us, events)
     await world.spending.close()
@@ -298,12 +301,12 @@ async def test_what_the_log_tells_no_more_stays_counted():
 
 
 async def test_a_log_that_cannot_be_read_settles_nothing_and_is_told():
-    async def read(stream):
-        raise StoreCorrupt("damaged")
+    class Damaged(World):
+        async def read(self, stream):
+            raise StoreCorrupt("damaged")
 
-    world = World(fleet(budget("tokens", 100)))
+    world = Damaged(fleet(budget("tokens", 100)))
     await world.reserve()
-    world.read = read
     world.at_us += DAY_US
     assert (await world.process().recover(), await world.total()) == (0, Total(60, 60))
     assert [type(error) for _, error in world.troubles] == [StoreCorrupt]
@@ -318,11 +321,12 @@ async def test_a_settlement_that_cannot_be_made_is_told_and_made_later():
                 raise StoreBusy()
             await super().settle(holder, used, now_us=now_us)
 
-    world = World(fleet(budget("tokens", 100)), ledger=Busy())
+    ledger = Busy()
+    world = World(fleet(budget("tokens", 100)), ledger=ledger)
     await world.reserve()
     await world.happens(ModelRequested("1"), replied())
     assert [type(error) for _, error in world.troubles] == [StoreBusy]
-    world.ledger.is_busy = False
+    ledger.is_busy = False
     world.at_us += DAY_US
     assert (await world.spending.recover(), await world.total()) == (1, Total(25, 0))
 
@@ -400,7 +404,7 @@ def test_the_log_says_what_became_of_a_call(events, outcome):
 
 
 def test_a_call_takes_as_long_as_its_last_attempt_from_where_it_could_begin():
-    facts = [
+    facts: list[Fact] = [
         (0, ModelRequested("1")),
         (10, CallRetried("1", 1, "waits for capacity", 500, "limit")),
         (600, CallRetried("1", 1, "there is capacity")),

@@ -41,7 +41,10 @@ def test_the_wheel_has_the_licence_and_the_command(wheel: zipfile.ZipFile) -> No
 
 def test_the_core_asks_for_two_dependencies(wheel: zipfile.ZipFile) -> None:
     wanted = [line for line in content(wheel, "/METADATA").splitlines() if line.startswith("Requires-Dist:")]
-    assert [line for line in wanted if "extra ==" not in line] == ["Requires-Dist: lark>=1.3", "Requires-Dist: msgspec>=0.20"]
+    assert [line for line in wanted if "extra ==" not in line] == [
+        "Requires-Dist: lark>=1.3",
+        "Requires-Dist: msgspec>=0.20",
+    ]
 
 
 def test_every_dependency_says_what_it_saves_us() -> None:

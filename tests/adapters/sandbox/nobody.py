@@ -24,7 +24,8 @@ mount --move /mnt {inner}
 def as_nobody(*arguments: str) -> list[str]:
     """The command, for root, that runs this Python with these arguments as somebody else."""
     prefixes = {sys.base_prefix, sys.prefix, os.path.realpath(sys.executable), str(Path(__file__).parents[3])}
-    opened = "".join(map(_opened, sorted({_closed(Path(prefix)) for prefix in prefixes} - {None})))
+    ways = {way for prefix in prefixes if (way := _closed(Path(prefix))) is not None}
+    opened = "".join(map(_opened, sorted(ways)))
     script = _SCRIPT.format(open=opened, uid=UID)
     return ["unshare", "--mount", "sh", "-c", script, "sh", sys.executable, *arguments]
 

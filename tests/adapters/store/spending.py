@@ -20,6 +20,8 @@ def say(line: str) -> None:
 
 
 async def main(url: str, name: str, count: int) -> None:
+    store: SqliteStore | PostgresStore
+    ledger: SqliteLedger | PostgresLedger
     if url.startswith("postgresql:"):
         server = await PostgresStore.open(url)
         store, ledger = server, PostgresLedger(server)

@@ -15,7 +15,8 @@ from ostler.adapters.store.postgres.ledger import PostgresLedger
 from ostler.adapters.store.postgres.store import PostgresStore
 from ostler.adapters.store.sqlite import SqliteStore
 from ostler.adapters.store.sqlite_ledger import SqliteLedger
-from ostler.domain.budget import Refused, Reserved
+from ostler.domain.budget import Refused, Reserved, Total
+from ostler.ports import Ledger
 from ostler.testing.contracts.ledger import LedgerContract, call, draw, shared, take, total, window
 from ostler.testing.contracts.streams import ORDER, addition
 from tests.servers import POSTGRES, drop_schema, fresh_schema, need
@@ -61,6 +62,13 @@ class TestPostgresLedger(LedgerContract):
         return open_ledger
 
 
+async def counted(ledger: Ledger) -> Total:
+    """What the account of the tests has, on which something counts."""
+    found = await total(ledger)
+    assert found is not None
+    return found
+
+
 async def test_a_reservation_and_a_settlement_are_in_the_commit_of_an_append(tmp_path):
     store = await SqliteStore.open(tmp_path / "ostler.db")
     ledger = SqliteLedger(store)
@@ -82,7 +90,7 @@ async def test_a_refused_append_undoes_no_reservation_of_the_same_commit(tmp_pat
         store.append(addition(ORDER, 7)), take(ledger, "1", draw(60)), return_exceptions=True
     )
     assert (isinstance(outcomes[0], Exception), outcomes[1]) == (True, Reserved())
-    assert (await total(ledger)).used == 60
+    assert (await counted(ledger)).used == 60
     await store.close()
 
 
@@ -109,6 +117,7 @@ def spending(store, name, count):
     command = [sys.executable, str(SPENDING), str(store), name, str(count)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     return process
 
@@ -125,10 +134,14 @@ def place(request, tmp_path):
 
 @asynccontextmanager
 async def ledger_at(place):
-    is_file = isinstance(place, Path)
-    store = await (SqliteStore.open(place) if is_file else PostgresStore.open(place))
-    yield SqliteLedger(store) if is_file else PostgresLedger(store)
-    await store.close()
+    if isinstance(place, Path):
+        file = await SqliteStore.open(place)
+        yield SqliteLedger(file)
+        await file.close()
+    else:
+        server = await PostgresStore.open(place)
+        yield PostgresLedger(server)
+        await server.close()
 
 
 async def test_several_processes_are_granted_exactly_what_there_is_and_one_is_warned(place):
@@ -138,7 +151,7 @@ async def test_several_processes_are_granted_exactly_what_there_is_and_one_is_wa
     said = "".join(process.communicate(timeout=60)[0] for process in processes)
     async with ledger_at(place) as ledger:
         assert (said.count("granted"), said.count("warned")) == (100, 1)
-        assert (await total(ledger)).used == 100
+        assert (await counted(ledger)).used == 100
 
 
 async def test_what_was_granted_to_a_process_that_is_killed_stays_counted_and_is_overdue(place):
@@ -149,7 +162,7 @@ async def test_what_was_granted_to_a_process_that_is_killed_stays_counted_and_is
     process.kill()
     granted += process.communicate(timeout=60)[0].count("granted")
     async with ledger_at(place) as ledger:
-        found = await total(ledger)
+        found = await counted(ledger)
         assert found.used - granted in (0, 1)  # the last one may not have been told
         late = await ledger.overdue(now_us=10**10, again_us=10**11)
         assert len(late) == found.reserved > 0
