@@ -45,7 +45,7 @@ DAY_US = 86_400_000_000
 
 
 def budget(unit: Unit, most: int, *, scope: Scope = "fleet", **more: Any) -> Budget:
-    return Budget(**({"name": unit} | more), scope=scope, unit=unit, most=most)
+    return Budget(name=unit, scope=scope, unit=unit, most=most, **more)
 
 
 def own(*budgets: Budget) -> Budgets:
