@@ -95,7 +95,7 @@ def test_without_the_solver_text_and_types_are_checked_all_the_same(
     done = ostler("policy", "check", wrote("payments.rules", RULES))
     assert done.exit_code == 0
     assert "pip install 'ostler[solver]'" in done.stderr
-    assert ostler("policy", "check", wrote("bad.rules", "DENY tool.pay IF x")).exit_code == 2
+    assert ostler("policy", "check", wrote("bad.rules", "DENY tool.pay IF x.y")).exit_code == 2
 
 
 def test_rules_are_checked_against_the_tools_of_an_agent(ostler: Ostler) -> None:

@@ -108,7 +108,7 @@ def test_unless_is_and_not_and_an_operation_is_everything() -> None:
         ("DENY", "line 1, column 1", "DENY of what?"),
         ("DENY role.sendsout", "line 1, column 6", "did you mean 'sends_out'?"),
         ("DENY * IF risk_scor > 1", "line 1, column 11", "did you mean 'risk_score'?"),
-        ("DENY * IF unknown", "line 1, column 11", "inputs are declared"),
+        ("DENY * IF un.known", "line 1, column 11", "see the list of facts"),
         ('DENY * IF args.a > 1 AND args.a == "x"', "line 1, column 26", "a number compared with a text"),
         ("DENY * IF session.cost > EUR 5", "line 1, column 11", "a money USD compared with a money EUR"),
         ("DENY * IF session.elapsed > 5", "line 1, column 11", "a duration compared with a number"),

@@ -9,6 +9,8 @@ from ostler.app.plugins import part
 from ostler.app.policies import rules_of
 from ostler.app.policy.files import parsed_of, policy_from
 from ostler.app.policy.findings import Finding
+from ostler.domain.constraint.implied import implied
+from ostler.domain.constraint.parser import parse
 from ostler.domain.constraint.policy import Policy
 from ostler.domain.constraint.syntax import Redact
 from ostler.domain.screening.detectors import BUILTIN, Detectors
@@ -45,10 +47,29 @@ def check_file(place: str, tools: Sequence[ToolSpec] | None = None, detectors: D
     text, name = rules_of(place)
     try:
         policy = policy_from(text, name, source=place, tools=tools)
-        findings = _without_detector(policy, detectors) + (analyse(policy, tools) if has_solver() else [])
+        findings = (
+            _undeclared(text, name)
+            + _without_detector(policy, detectors)
+            + (analyse(policy, tools) if has_solver() else [])
+        )
     except PolicyInvalid as error:
         return Checked(place, tuple(Mistake(at, problem) for at, problem in error.problems))
     return Checked(place, (), tuple(findings), is_analysed=has_solver())
+
+
+def _undeclared(text: str, name: str) -> list[Finding]:
+    """The inputs that the rules only imply."""
+    return [
+        Finding(
+            "undeclared",
+            f"{one.name} is no fact, and so an input that has to be given; declare it: input {one.name}: {one.kind}",
+            "warning",
+            "",
+            one.at.line,
+            one.at.column,
+        )
+        for one in implied(parse(text, name))
+    ]
 
 
 def _without_detector(policy: Policy, detectors: Detectors) -> list[Finding]:

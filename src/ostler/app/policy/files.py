@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from ostler.app.policies import rules_of
 from ostler.domain.constraint.check import check
+from ostler.domain.constraint.implied import with_implied
 from ostler.domain.constraint.parser import parse
 from ostler.domain.constraint.policy import Policy
 from ostler.domain.constraint.prepare import with_risk
@@ -25,7 +26,7 @@ def policy_from(text: str, name: str, *, source: str = "", tools: Sequence[ToolS
     With `tools`, also rules that these tools do not fit are mistakes. Raises `PolicyInvalid` with every mistake.
     """
     parsed = parse(text, name)
-    problems = check(parsed, tools)
+    problems = check(with_implied(parsed), tools)
     if problems:
         raise refusal(source or name, text, problems)
     if not text.strip():
@@ -45,5 +46,5 @@ def parsed_of(policy: Policy) -> Parsed:
             f"The rules of {policy.name}@{policy.version} are a table, not text in the language of rules.",
             hint="Write them into a .rules file to compare or analyse them.",
         )
-    parsed = parse(policy.text, policy.name)
+    parsed = with_implied(parse(policy.text, policy.name))
     return with_risk(Parsed(policy.name, policy.version, parsed.default, parsed.statements))

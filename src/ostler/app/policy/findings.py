@@ -7,7 +7,9 @@ import msgspec
 from ostler.app.policy.witness import Witness
 
 Severity = Literal["warning", "note"]
-FindingKind = Literal["no detector", "aims at nothing", "never fires", "dead", "redundant", "overruled", "gap", "open"]
+FindingKind = Literal[
+    "undeclared", "no detector", "aims at nothing", "never fires", "dead", "redundant", "overruled", "gap", "open"
+]
 
 
 class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -15,6 +17,7 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Warnings are about rules that do nothing, and so not what their author thinks; notes are worth knowing:
 
+    `undeclared`       a name that is no fact, and so an input that has to be given
     `no detector`      what it names as a detector finds nothing, so that sessions under it are not started
     `aims at nothing`  its targets name no tool that there is
     `never fires`      its condition can never be true

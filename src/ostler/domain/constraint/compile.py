@@ -11,6 +11,7 @@ from ostler.domain.constraint.check import called_as, check
 from ostler.domain.constraint.explanation import Explanation, explained
 from ostler.domain.constraint.facts import Facts
 from ostler.domain.constraint.folding import Foldings
+from ostler.domain.constraint.implied import with_implied
 from ostler.domain.constraint.parser import parse
 from ostler.domain.constraint.policy import Policy
 from ostler.domain.constraint.prepare import (
@@ -51,7 +52,7 @@ def policy_of(text: str, source: str = "policy") -> Policy:
     """The policy that a text in the language of rules is. Raises `PolicyInvalid` with every mistake."""
     parsed = parse(text, source)
     policy = Policy(name=parsed.name, version=parsed.version, default=parsed.default, text=text)
-    problems = check(parsed)
+    problems = check(with_implied(parsed))
     if problems:
         raise refusal(source, text, problems)
     return policy
@@ -188,7 +189,7 @@ def _read(policy: Policy) -> Parsed | None:
         return None
     if policy.rules:
         raise refusal(source, policy.text, [problem_at(NOWHERE, "a policy has rules or a text, not both")])
-    parsed = parse(policy.text, source)
+    parsed = with_implied(parse(policy.text, source))
     problems = check(parsed)
     if problems:
         raise refusal(source, policy.text, problems)
