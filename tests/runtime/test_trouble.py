@@ -17,6 +17,7 @@ from ostler.domain.session.events import (
     AgentCancelled,
     ApprovalDenied,
     ApprovalGranted,
+    ApprovalRejected,
     ApprovalRequested,
     CancelRequested,
     ToolCompleted,
@@ -253,7 +254,8 @@ async def _check_that_one_decided(session: Session) -> None:
     was_paid = [event for event in happened if isinstance(event, ToolRequested)]
     assert not was_paid or isinstance(answers[0], ApprovalGranted)
     if cancelled:
-        assert isinstance(happened[-1], AgentCancelled)
+        in_time = [event for event in happened if not isinstance(event, ApprovalRejected)]
+        assert isinstance(in_time[-1], AgentCancelled)
         after = happened[happened.index(cancelled[0]) :]
         assert not [event for event in after if isinstance(event, ToolRequested | ApprovalGranted | ApprovalDenied)]
     assert first_broken(await session._journal.records(session.stream)) is None
