@@ -179,11 +179,8 @@ class Runtime:
         `Halted`.
         """
         parts = self._open_parts()
-        if not isinstance(goal, str):
-            raise DefinitionInvalid("the start", [("goal", f"expected text, got {type(goal).__name__}")])
-        if abs(priority) > PRIORITY_MAX:
-            problem = f"is not between -{PRIORITY_MAX} and {PRIORITY_MAX}: {priority}"
-            raise DefinitionInvalid("the start", [("priority", problem)])
+        if problems := _problems_with_request(goal, priority):
+            raise DefinitionInvalid("the start", problems)
         spec = agent if isinstance(agent, AgentSpec) else agent.spec
         if not isinstance(agent, AgentSpec):
             self._know(agent)
@@ -194,7 +191,7 @@ class Runtime:
         above = () if policy is None else (policy if isinstance(policy, Policy) else load_policy(policy),)
         layers, given = (*held.layers, *above), dict(inputs or {})
         guard = Guard(spec.policy, layers, held.shadow)
-        problems = screen_goal(goal) + guard.problems_with(given)
+        problems = guard.problems_with(given)
         detectors = guard.detectors(spec.tools, chosen.model.name)
         problems += [("policy", missing) for missing in parts.detectors.missing(detectors)]
         if grant is not None:
@@ -341,6 +338,16 @@ class Runtime:
 
     def _troubled(self, stream: StreamId | None, error: OstlerError) -> None:
         self.on_trouble(stream.name if stream is not None else "", error)
+
+
+def _problems_with_request(goal: object, priority: int) -> list[tuple[str, str]]:
+    """What is wrong with what a session is to be started for, whoever runs it."""
+    if not isinstance(goal, str):
+        return [("goal", f"expected text, got {type(goal).__name__}")]
+    problems = screen_goal(goal)
+    if abs(priority) > PRIORITY_MAX:
+        problems.append(("priority", f"is not between -{PRIORITY_MAX} and {PRIORITY_MAX}: {priority}"))
+    return problems
 
 
 def _chance(entropy: Entropy) -> bytes:
