@@ -439,10 +439,13 @@ asyncio.run(Bubblewrap().run(["sh", "-c", sys.argv[2]], workspace=sys.argv[1], w
         worker.wait()
         await until(lambda: not processes_with(word))
         await Bubblewrap().probe()
+        async with asyncio.timeout(60):  # what dies is in its group for a moment longer
+            while left := [*Path("/sys/fs/cgroup").glob(f"**/ostler-{worker.pid}-*")]:
+                await Bubblewrap().probe()
     finally:
         worker.kill()
         worker.wait()
-    assert [*Path("/sys/fs/cgroup").glob(f"**/ostler-{worker.pid}-*")] == []
+    assert left == []
 
 
 @real
