@@ -61,15 +61,15 @@ async def test_a_budget_of_calls_refuses_what_goes_beyond_it_and_counts_across_s
     agent = teller(("pay", {}), ("pay", {}))
     known = settings(tmp_path, budgets={"tenants": {"default": {"calls_per_day": 3}}})
     async with Runtime.open(known, agents=[agent]) as runtime:
-        performed = []
+        sessions = []
         for _ in range(2):
             session = await runtime.start(agent, "Pay.")
             await session.result(timeout_s=20)
-            events = await events_of(session)
-            performed.append(len(of(events, ToolRequested)))
-        (refused,) = of(events, ConstraintFailed)
-    assert performed == [2, 1]
-    assert (refused.rule, "calls_per_day" in refused.reason or "calls" in refused.reason) == ("budget", True)
+            sessions.append(await events_of(session))
+    assert [len(of(events, ToolRequested)) for events in sessions] == [2, 1]
+    (refused,) = of(sessions[1], ConstraintFailed)
+    assert refused.rule == "budget"
+    assert "calls_per_day" in refused.reason
 
 
 async def test_a_budget_that_asks_lets_a_person_decide_and_holds_nothing_meanwhile(tmp_path: Path) -> None:
