@@ -204,3 +204,19 @@ def test_a_tool_that_declares_what_there_is_not_is_refused(options, problem: str
         def send(to: str) -> str:
             """Send."""
             return to
+
+
+@pytest.mark.parametrize(("risk", "expected"), [(0.70, ToolRequested), (0.71, ConstraintFailed)])
+async def test_a_table_of_thresholds_is_a_policy(tmp_path: Path, risk: float, expected: type) -> None:
+    text = 'name = "bounded"\ntools = ["pay"]\n[policy]\nmax_risk_score = 0.7\ncompliance_required = true\n'
+    quiet = msgspec.structs.replace(pay.spec, effect="idempotent")
+    spec, _ = parse(text, [quiet], source="bounded.toml")
+    carrier = Agent("bounded", tools=[pay], model=(model := Scripted(calls(("pay", {})), "done")))
+    async with Runtime.open(settings(tmp_path), agents=[carrier]) as runtime:
+        inputs = {"assessed_risk": risk, "compliant": True}
+        session = await runtime.start(spec, "Pay.", model=model.ref, inputs=inputs)
+        await session.result(timeout_s=20)
+        events = await events_of(session)
+        with pytest.raises(DefinitionInvalid, match=r"inputs\.compliant: is missing"):
+            await runtime.start(spec, "Pay.", model=model.ref)
+    assert len(of(events, expected)) == 1

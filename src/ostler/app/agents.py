@@ -16,6 +16,7 @@ from ostler.app.models import ModelObject
 from ostler.app.policy.files import load_policy, policy_from
 from ostler.domain.agent import AgentSpec, Limits
 from ostler.domain.constraint.policy import Policy, Rule
+from ostler.domain.constraint.thresholds import are_thresholds, thresholds
 from ostler.domain.model import ModelRef, ModelSettings
 from ostler.domain.registers import RESERVED
 from ostler.domain.schema import validator_for
@@ -99,8 +100,8 @@ class ToolTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class AgentFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An agent as its TOML file has it: an `AgentSpec` whose tools are names or globs of the tools at hand.
 
-    `policy` may also be the path of a file of rules, relative to this file, or the name of a policy that comes with
-    Ostler. `tool` says more of some of its tools, by their names.
+    `policy` may also be the path of a file of rules, relative to this file, the name of a policy that comes with
+    Ostler, or a table of thresholds (`max_risk_score = 0.7`). `tool` says more of some of its tools, by their names.
     """
 
     name: str
@@ -157,6 +158,8 @@ def parse(
         is_file = "." in place or "/" in place
         policy = load_policy(str((folder or Path()) / place) if is_file else place)
         data["policy"] = msgspec.to_builtins(policy)
+    elif isinstance(place, dict) and are_thresholds(place):
+        data["policy"] = msgspec.to_builtins(thresholds(place, "thresholds"))
     problems = definition.problems_in(data, AgentFile)
     wanted = data.get("tools", [])
     chosen = _choose(wanted, tools, problems) if isinstance(wanted, list) else []

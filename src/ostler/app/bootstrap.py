@@ -32,6 +32,7 @@ from ostler.views.fold import AnyView
 
 if TYPE_CHECKING:
     from ostler.adapters.tools.functions import FunctionTools, Tool
+    from ostler.adapters.tools.scrub import Seen
     from ostler.adapters.tools.shell import ShellTools
 
 
@@ -66,6 +67,11 @@ class Parts:
         return ledger(self._settings.store, self.store)
 
     @cached_property
+    def seen(self) -> "Seen":
+        """Every secret that tools of this process were lent, for `scrubbed_output`."""
+        return seen_secrets()
+
+    @cached_property
     def detectors(self) -> Detectors:
         """What looks for secrets and personal data: those of Ostler, and those that the settings declare."""
         return detectors_of(self._settings)
@@ -95,7 +101,7 @@ class Parts:
         if is_installed("pydantic_monty"):
             hosts.append(part(TOOLS["code"])())
         toolbox: ToolHost = part(TOOLS["all"])(hosts)
-        return lending(toolbox, vault(self._settings.variables.values, self._settings), seen_secrets())
+        return lending(toolbox, vault(self._settings.variables.values, self._settings), self.seen)
 
     def know(self, tools: "Sequence[Tool[..., Any]]", hooks: Sequence[Hook] = ()) -> None:
         """Make functions callable by the sessions whose agents have them as tools or hooks."""

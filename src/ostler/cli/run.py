@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
@@ -15,6 +16,7 @@ from ostler.app.project import Found, find_agent, load_code
 from ostler.app.service import PRIORITY_MAX, Runtime
 from ostler.app.session import Session
 from ostler.app.settings import Settings
+from ostler.app.vault import scrubbed_output
 from ostler.cli.base import acting_option, acting_principal, find_session, settings, settings_of_existing
 from ostler.cli.exits import Exit, of_session
 from ostler.cli.follow import Answer, Followed, approve_unseen, ask_person, follow, leave_open
@@ -189,10 +191,11 @@ def _in_foreground(
 ) -> None:
     """Begin, follow, show how it stands, and exit with the code that says so."""
     names: list[str] = []
-    data = sys.stdout
+    data, printing = sys.stdout, ExitStack()
 
     async def work() -> Followed:
         async with Runtime.open(known, worker=False) as runtime:
+            printing.enter_context(scrubbed_output(runtime.parts.seen))
             _leave_on_signals(runtime)
             runtime.parts.know(*load_code(known.tools))
             by = await acting_principal(runtime, acting)
@@ -210,7 +213,7 @@ def _in_foreground(
                 raise
 
     try:
-        with printing_aside():
+        with printing_aside(), printing:
             followed = asyncio.run(work())
     except asyncio.CancelledError:
         _leave(names, Exit.INTERRUPTED, "Interrupted")

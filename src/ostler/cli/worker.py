@@ -1,6 +1,7 @@
 """A worker in the foreground: worker."""
 
 import asyncio
+from contextlib import ExitStack
 
 import click
 
@@ -8,6 +9,7 @@ import ostler
 from ostler.app.project import load_code
 from ostler.app.service import Runtime
 from ostler.app.settings import shown
+from ostler.app.vault import scrubbed_output
 from ostler.cli.base import settings
 from ostler.cli.exits import Exit
 from ostler.cli.output import printing_aside, say
@@ -70,9 +72,12 @@ def worker(
         version=ostler.__version__,
     )
 
+    printing = ExitStack()
+
     async def work() -> None:
         stop, changed = asyncio.Event(), asyncio.Event()
         async with Runtime.open(known, worker=False) as runtime:
+            printing.enter_context(scrubbed_output(runtime.parts.seen))
             _stop_on_signals(runtime, stop)
             tell_troubles(runtime)
             runtime.parts.know(*load_code(known.tools))
@@ -96,7 +101,7 @@ def worker(
         say("Stopped.")
 
     try:
-        with printing_aside():
+        with printing_aside(), printing:
             asyncio.run(work())
     except asyncio.CancelledError:
         say("Stopped at once. Sessions keep their state.")

@@ -17,7 +17,7 @@ from ostler.domain.constraint.verdict import Demand, Verdict
 from ostler.domain.flow import with_flow
 from ostler.domain.grant import effective
 from ostler.domain.guard import Answers, called
-from ostler.domain.hook import combine
+from ostler.domain.hook import combine, strictest
 from ostler.domain.identity import agent_principal
 from ostler.domain.model import AskedCall
 from ostler.domain.schema import parse_json, validator_for
@@ -285,7 +285,7 @@ def _examined_verdict(state: State, verdict: Verdict) -> Verdict:
     demands = list(verdict.demands)
     hooks = combine(found.hooks)
     by_hooks = f"hook {', '.join(hooks.hooks)}"
-    if hooks.effect == "deny":
+    if strictest(verdict.effect, hooks) == "deny":
         return msgspec.structs.replace(verdict, effect="deny", rule=by_hooks, reason=hooks.reason)
     if hooks.effect == "ask":
         demands.append(Demand(by_hooks, reason=hooks.reason))

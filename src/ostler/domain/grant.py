@@ -146,9 +146,6 @@ class Rights(NamedTuple):
     def may(self, scope: str) -> bool:
         return not self.fault and all(matches_any(holder.scopes, scope) for holder in self.holders)
 
-    def may_use(self, spec: ToolSpec, now_us: int) -> bool:
-        return not self.refusal(spec, now_us)
-
     def refusal(self, spec: ToolSpec, now_us: int) -> str:
         """Why this tool may not be called now: who lacks what. Empty if it may be."""
         if self.fault:

@@ -36,6 +36,11 @@ def thresholds(given: Mapping[str, Any], name: str = "thresholds") -> Policy:
     return policy_of(text + "\n", name)
 
 
+def are_thresholds(given: Mapping[str, Any]) -> bool:
+    """Whether a table of a policy is one of thresholds, rather than of rules."""
+    return any(key in _RULES for key in given)
+
+
 def _problem(key: str, value: Any) -> str:
     if key not in _RULES:
         near = did_you_mean(key, _RULES)
