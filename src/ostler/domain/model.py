@@ -1,7 +1,7 @@
 """What a model is asked and what it replies, in no provider's dialect."""
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import msgspec
 
@@ -53,6 +53,10 @@ class ModelRef(msgspec.Struct, frozen=True, omit_defaults=True):
         return f"{self.provider}:{self.name} ({self.kind})"
 
 
+Effort = Literal["none", "low", "medium", "high"]
+"""How much a model is to think before it answers."""
+
+
 class ModelSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     """Sampling settings that reach the provider as they stand; None leaves the provider's default."""
 
@@ -60,6 +64,7 @@ class ModelSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     max_tokens: int = 16_384
     stop: tuple[str, ...] = ()
     timeout_s: float = 300.0
+    reasoning: Effort | None = None
 
 
 class AskedCall(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -73,10 +78,31 @@ class AskedCall(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     arguments: str
 
 
-class UserMessage(msgspec.Struct, frozen=True, gc=False, tag="user", tag_field="role"):
+class Image(msgspec.Struct, frozen=True, gc=False):
+    """A picture, kept in the blob store: its SHA-256 there, its bytes, and what they are (`image/png`)."""
+
+    blob: str
+    size: int
+    media_type: str
+
+
+class Reasoning(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """What a model thought before it answered. `raw` is the part as its API sent it, JSON that it wants back verbatim.
+
+    It is given back to the same `dialect` and the same `model` only: to any other it means nothing.
+    """
+
+    dialect: str
+    model: str
+    raw: str
+    text: str = ""
+
+
+class UserMessage(msgspec.Struct, frozen=True, gc=False, tag="user", tag_field="role", omit_defaults=True):
     """What a person says: the goal first; in the text grammar, observations too."""
 
     text: str
+    images: tuple[Image, ...] = ()
 
 
 class AssistantMessage(msgspec.Struct, frozen=True, gc=False, tag="assistant", tag_field="role", omit_defaults=True):
@@ -84,6 +110,7 @@ class AssistantMessage(msgspec.Struct, frozen=True, gc=False, tag="assistant", t
 
     text: str
     calls: tuple[AskedCall, ...] = ()
+    reasoning: tuple[Reasoning, ...] = ()
 
 
 class ToolMessage(msgspec.Struct, frozen=True, gc=False, tag="tool", tag_field="role"):
@@ -101,7 +128,8 @@ Message = UserMessage | AssistantMessage | ToolMessage
 class ModelRequest(msgspec.Struct, frozen=True, gc=False):
     """One question to a model. `messages` begin with the goal and are never copied on the way to the provider.
 
-    `key` identifies this call in the log for as many attempts as it takes (`ses_…/3`).
+    `key` identifies this call in the log for as many attempts as it takes (`ses_…/3`). `images` are the bytes of the
+    images in the messages, by their hash. With `returns` the answer is to be JSON that fits this JSON Schema.
     """
 
     model: ModelRef
@@ -110,12 +138,15 @@ class ModelRequest(msgspec.Struct, frozen=True, gc=False):
     tools: tuple[ToolSpec, ...]
     settings: ModelSettings
     key: str
+    images: Mapping[str, bytes] = {}
+    returns: dict[str, Any] | None = None
 
 
 class Reply(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """A whole reply; there is no such thing as half of one. `model` is the id that the provider says answered.
 
-    `calls` carry the provider's own ids here; the session gives them its own.
+    `calls` carry the provider's own ids here; the session gives them its own. `fingerprint` names the configuration
+    that the provider ran the model with, where it says so.
     """
 
     text: str
@@ -123,6 +154,8 @@ class Reply(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     stop: StopReason = "end"
     usage: Usage = Usage()
     model: str = ""
+    reasoning: tuple[Reasoning, ...] = ()
+    fingerprint: str = ""
 
 
 def cost_microusd(usage: Usage, price: Price | None) -> int:

@@ -194,7 +194,8 @@ def _commands_behind(facts: Sequence[Fact], place: int, state: State | None) -> 
 
 def _replies_behind(cause: event.ModelCompleted, model: ModelRef) -> list[Reply]:
     """The replies that may have been understood so. Of a text, only what counts is kept."""
-    reply = Reply(cause.text, cause.calls, cause.stop, cause.usage, cause.model or model.name)
+    served = cause.model or model.name
+    reply = Reply(cause.text, cause.calls, cause.stop, cause.usage, served, cause.reasoning, cause.fingerprint)
     if model.tools == "native":
         return [reply]
     texts = [cause.text, f"{cause.text}\nObservation:"]  # what a model makes up from there on is discarded

@@ -197,6 +197,8 @@ def _reply_received(decision: Decision, asked: command.ReplyReceived) -> None:
             model="" if reply.model == state.model.name else reply.model,
             redacted=asked.redacted,
             hooks=asked.hooks,
+            reasoning=reply.reasoning,
+            fingerprint=reply.fingerprint,
         )
     )
     if reply.stop == "refusal":

@@ -10,7 +10,7 @@ from ostler.domain.constraint.verdict import Demand
 from ostler.domain.grant import Grant
 from ostler.domain.hook import Ruling
 from ostler.domain.identity import Principal
-from ostler.domain.model import AskedCall, ModelRef, StopReason, Usage
+from ostler.domain.model import AskedCall, ModelRef, Reasoning, StopReason, Usage
 from ostler.domain.tool import Effect, FailureKind
 from ostler.kernel.codec import Codec
 from ostler.kernel.event import Event
@@ -106,7 +106,7 @@ class ModelCompleted(Event, tag="model.completed"):
 
     No `calls` and no `defect` makes it the answer: `answer`, or else the whole `text`. A `defect` is what the model is
     told of a reply that cannot be used. `redacted` counts what was taken out of it, by kind; `hooks` is what the
-    agent's hooks said of it.
+    agent's hooks said of it. `reasoning` and `fingerprint` as in `Reply`.
     """
 
     call: str
@@ -120,6 +120,8 @@ class ModelCompleted(Event, tag="model.completed"):
     model: str = ""
     redacted: dict[str, int] = msgspec.field(default_factory=dict)
     hooks: tuple[Ruling, ...] = ()
+    reasoning: tuple[Reasoning, ...] = ()
+    fingerprint: str = ""
 
 
 class ModelFailed(Event, tag="model.failed"):

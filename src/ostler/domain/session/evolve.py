@@ -293,7 +293,7 @@ def _rewritten(state: State, what: str) -> str | None:
 
 def _model_completed(state: State, event: ModelCompleted) -> State:
     used, usage = event.usage, state.usage
-    messages: list[Message] = [AssistantMessage(event.text, event.calls)]
+    messages: list[Message] = [AssistantMessage(event.text, event.calls, event.reasoning)]
     size = len(event.text) + sum(len(call.name) + len(call.arguments) for call in event.calls)
     if event.defect is not None:
         messages.append(UserMessage(event.defect))
