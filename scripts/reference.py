@@ -17,6 +17,7 @@ from ostler.cli import cli
 from ostler.cli.exits import MEANINGS
 from ostler.domain.audit import AuditEvent
 from ostler.domain.boot import WorkerEvent
+from ostler.domain.changes import ModelChanged
 from ostler.domain.directory import IdentityEvent
 from ostler.domain.governance import GovernanceEvent
 from ostler.domain.housekeeping import HousekeepingEvent
@@ -50,6 +51,7 @@ def events() -> str:
         ("Of a tenant: identity", IdentityEvent),
         ("Of a tenant: housekeeping", HousekeepingEvent),
         ("Of a tenant: audit", AuditEvent),
+        ("Of a tenant: models", ModelChanged),
     ):
         page += ["", f"## {title}"]
         for kind in typing.get_args(family) or (family,):

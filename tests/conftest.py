@@ -23,7 +23,7 @@ settings.register_profile(
 )
 settings.load_profile("ostler")
 
-FROM_OUTSIDE = ("ANTHROPIC_", "OPENAI_", "OLLAMA_", "OSTLER_")
+FROM_OUTSIDE = ("ANTHROPIC_", "GEMINI_", "GOOGLE_", "OPENAI_", "OLLAMA_", "OSTLER_")
 """Prefixes of the environment variables that would let the developer's own settings decide what a test sees."""
 
 OURS = ("OSTLER_UPDATE_GOLDEN",)

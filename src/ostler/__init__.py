@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from ostler.app.agents import Agent
     from ostler.app.service import Runtime
     from ostler.app.session import Happening, Result, Session
-    from ostler.domain.agent import Limits
+    from ostler.app.strategies import Strategy
+    from ostler.domain.agent import ContextSettings, Limits
     from ostler.domain.constraint.policy import Policy, Rule
     from ostler.domain.hook import (
         Ask,
@@ -27,15 +28,21 @@ if TYPE_CHECKING:
         ToolAsked,
     )
     from ostler.domain.identity import Principal
+    from ostler.domain.live import Piece
     from ostler.domain.model import ModelRef, ModelSettings, Price
+    from ostler.domain.resilience.retry import Backoff, Retries
     from ostler.domain.screening.detectors import Detectors
+    from ostler.domain.strategy.choice import ModelWanted
     from ostler.domain.tool import ToolOutcome, ToolRequest
     from ostler.kernel.errors import OstlerError
     from ostler.runtime.hooks import hook
+    from ostler.runtime.router import chooser
 
 __all__ = [
     "Agent",
     "Ask",
+    "Backoff",
+    "ContextSettings",
     "Continue",
     "Deny",
     "Detectors",
@@ -46,20 +53,25 @@ __all__ = [
     "ModelAsked",
     "ModelRef",
     "ModelSettings",
+    "ModelWanted",
     "OstlerError",
+    "Piece",
     "Policy",
     "Price",
     "Principal",
     "Result",
+    "Retries",
     "Rewrite",
     "Rule",
     "Runtime",
     "Session",
+    "Strategy",
     "Tool",
     "ToolAnswered",
     "ToolAsked",
     "ToolOutcome",
     "ToolRequest",
+    "chooser",
     "credential",
     "hook",
     "tool",
@@ -68,17 +80,22 @@ __all__ = [
 _HOMES = {
     "Agent": "ostler.app.agents",
     "Ask": "ostler.domain.hook",
+    "ContextSettings": "ostler.domain.agent",
     "Continue": "ostler.domain.hook",
     "Deny": "ostler.domain.hook",
     "Detectors": "ostler.domain.screening.detectors",
     "Ending": "ostler.domain.hook",
     "Happening": "ostler.app.session",
+    "Backoff": "ostler.domain.resilience.retry",
+    "Retries": "ostler.domain.resilience.retry",
     "Limits": "ostler.domain.agent",
     "ModelAnswered": "ostler.domain.hook",
     "ModelAsked": "ostler.domain.hook",
     "ModelRef": "ostler.domain.model",
     "ModelSettings": "ostler.domain.model",
+    "ModelWanted": "ostler.domain.strategy.choice",
     "OstlerError": "ostler.kernel.errors",
+    "Piece": "ostler.domain.live",
     "Policy": "ostler.domain.constraint.policy",
     "Price": "ostler.domain.model",
     "Principal": "ostler.domain.identity",
@@ -87,11 +104,13 @@ _HOMES = {
     "Rule": "ostler.domain.constraint.policy",
     "Runtime": "ostler.app.service",
     "Session": "ostler.app.session",
+    "Strategy": "ostler.app.strategies",
     "Tool": "ostler.adapters.tools.functions",
     "ToolAnswered": "ostler.domain.hook",
     "ToolAsked": "ostler.domain.hook",
     "ToolOutcome": "ostler.domain.tool",
     "ToolRequest": "ostler.domain.tool",
+    "chooser": "ostler.runtime.router",
     "credential": "ostler.adapters.tools.lending",
     "hook": "ostler.runtime.hooks",
     "tool": "ostler.adapters.tools.functions",

@@ -1,13 +1,15 @@
 """What Ostler needs of the world. Each contract is written once, here, and tested by `ostler.testing.contracts`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
 import msgspec
 
 from ostler.domain.budget import Draw, Holder, Refused, Reserved, Total, Unit
 from ostler.domain.capacity import Limit, Place, Wait
+from ostler.domain.live import Piece
 from ostler.domain.model import ModelRequest, Reply
+from ostler.domain.resilience.breaker import Admitted, Breaker, Change, Key, Open, Outcome, State
 from ostler.domain.scheduling import NO_CAPS, Caps
 from ostler.domain.secret import Secret
 from ostler.domain.tool import ToolOutcome, ToolRequest, ToolSpec
@@ -389,6 +391,45 @@ class Ledger(Protocol):
         ...
 
 
+class Breakers(Protocol):
+    """The breakers of providers and tools, as they stand. What opens and closes them: `domain.resilience.breaker`.
+
+    Each operation is atomic among all who share these. It never fails for want of a server: what keeps states
+    elsewhere goes on with states of its own, and says so. Times are the callers'.
+    """
+
+    async def admit(self, key: Key, settings: Breaker, *, now_us: int) -> Admitted | Open:
+        """Whether a call may begin. Of those who ask at an open breaker whose wait is over exactly one is admitted.
+
+        Whatever is admitted must be reported, also if it is cancelled: a probe of which nothing is heard keeps all
+        others waiting for `settings.probe_s`.
+        """
+        ...
+
+    async def report(
+        self, admitted: Admitted, settings: Breaker, outcome: Outcome, *, now_us: int, because: str = ""
+    ) -> Change | None:
+        """What came of a call that was admitted, and why it failed. Returns what that changed for others, if anything.
+
+        Of several who could have brought a change about, one is told.
+        """
+        ...
+
+    async def look(self, key: Key, *, now_us: int) -> Open | None:
+        """What a call that asks now would be told if it were refused. Looking changes nothing."""
+        ...
+
+    async def reset(self, key: Key) -> Change | None:
+        """Close it, whatever was known."""
+        ...
+
+    async def states(self, tenant: str) -> dict[Key, State]:
+        """What is known of the breakers of a tenant (`*`: of all tenants). Raises `BreakersUnshared`."""
+        ...
+
+    async def close(self) -> None: ...
+
+
 class BlobStore(Protocol):
     """Bodies too large for events, by the SHA-256 of their content. Nothing crosses a tenant."""
 
@@ -409,6 +450,44 @@ class BlobStore(Protocol):
 
     async def get(self, tenant: str, digest: str) -> bytes:
         """Raises `NotFound`, or `StoreCorrupt` if the content is no longer what the hash says."""
+        ...
+
+
+class LiveReply(Protocol):
+    """A reply under way, as its publisher has it."""
+
+    @property
+    def say(self) -> Callable[[str], None]:
+        """Takes the next text of it. Never waits for anybody and never raises; costs next to nothing unwatched."""
+        ...
+
+    def end(self) -> None:
+        """No more comes of it, whatever became of it."""
+        ...
+
+
+class LiveText(Protocol):
+    """What models say while they say it, for those who may read the session. It is never history: text may be missing,
+    and what is in the log is the truth. Nobody who publishes waits for anybody who watches.
+    """
+
+    async def serve(self) -> None:
+        """Let other processes watch what is said in this one. Idempotent. Raises an `OstlerError` if they cannot."""
+        ...
+
+    def begin(self, stream: StreamId, call: str, attempt: int, *, withheld: str = "") -> LiveReply:
+        """A reply begins to come. With `withheld` nothing of it is shown but this, why that is so."""
+        ...
+
+    def watch(self, stream: StreamId) -> AsyncGenerator[Piece, None]:
+        """What is said in a session from now on, wherever it runs, after what came so far of the reply under way.
+
+        It never ends by itself. To those who read too slowly, or begin late, offsets tell what was left out.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Show nothing more. Idempotent."""
         ...
 
 

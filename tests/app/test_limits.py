@@ -100,8 +100,8 @@ def test_a_project_without_limits_has_none(tmp_path: Path) -> None:
         ),
         ("[limits.tenants.'']\nsessions = 1", [("limits.tenants.", "is nobody's name")]),
         (
-            "[limits.providers.ollama]\nmodel_calls = 1",
-            [("limits.providers.ollama", "is reached as `openai`; write limits.providers.openai")],
+            "[limits.providers.openai-chat]\nmodel_calls = 1",
+            [("limits.providers.openai-chat", "is an API of `openai`; write limits.providers.openai")],
         ),
         ("[limits.tenants.a]\nsessions = true", [("limits.tenants.a.sessions", "expected `int | null`, got `bool`")]),
     ],

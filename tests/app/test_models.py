@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from ostler.app.models import ANTHROPIC_DEFAULT, OPENAI_DEFAULT, Models, parse
-from ostler.app.settings import Keys, Settings
+from ostler.app.models import ANTHROPIC_DEFAULT, GOOGLE_DEFAULT, OPENAI_DEFAULT, Models
+from ostler.app.providers import Keys, parse
+from ostler.app.settings import Settings
 from ostler.domain.model import ModelRef, ModelRequest, ModelSettings, Price, Reply, UserMessage
 from ostler.kernel.errors import ConfigurationError, DefinitionInvalid
 from ostler.testing import Scripted
@@ -15,6 +16,7 @@ from ostler.testing.wire import JSON, Answer, WireServer
 
 NOWHERE = "http://127.0.0.1:9"
 """The port of the discard service, on which nothing listens."""
+OLLAMA = "http://127.0.0.1:11434/v1"
 NO_KEYS = Keys(ollama_host=NOWHERE)
 
 
@@ -33,11 +35,12 @@ ALL_KEYS = Keys("sk-a", None, "sk-o", NOWHERE, NOWHERE)
 @pytest.mark.parametrize(
     ("named", "own", "project", "keys", "expected", "because"),
     [
-        ("ollama:x", "ollama:y", "ollama:z", ALL_KEYS, "openai:x (live)", "named by the caller"),
-        (None, "ollama:y", "ollama:z", ALL_KEYS, "openai:y (live)", "named by the agent coder"),
-        (None, None, "ollama:z", ALL_KEYS, "openai:z (live)", "named in ostler.toml"),
+        ("ollama:x", "ollama:y", "ollama:z", ALL_KEYS, "ollama:x (live)", "named by the caller"),
+        (None, "ollama:y", "ollama:z", ALL_KEYS, "ollama:y (live)", "named by the agent coder"),
+        (None, None, "ollama:z", ALL_KEYS, "ollama:z (live)", "named in ostler.toml"),
         (None, None, None, ALL_KEYS, f"anthropic:{ANTHROPIC_DEFAULT} (live)", "ANTHROPIC_API_KEY is set"),
         (None, None, None, Keys(openai_api_key="sk-o"), f"openai:{OPENAI_DEFAULT} (live)", "OPENAI_API_KEY is set"),
+        (None, None, None, Keys(google_api_key="AI"), f"google:{GOOGLE_DEFAULT} (live)", "GEMINI_API_KEY is set"),
         (None, None, None, NO_KEYS, "strategy:coder (strategy)", "no model is configured; built-in code plays it"),
     ],
 )
@@ -54,7 +57,7 @@ async def test_a_base_url_is_asked_for_its_models_with_its_key() -> None:
         url = f"{server.url}/v1"
         chooser = models(Keys(openai_api_key="sk-o", openai_base_url=url, ollama_host=NOWHERE))
         choice = await chooser.choose(None, "coder")
-        assert choice.model == ModelRef("live", "openai", "llama-70b", base_url=url)
+        assert choice.model == ModelRef("live", "openai", "llama-70b", base_url=url, dialect="openai-chat")
         assert choice.because == "OPENAI_BASE_URL is set"
         assert (server.asked[0].path, server.asked[0].headers["authorization"]) == ("/v1/models", "Bearer sk-o")
         await chooser.close()
@@ -65,7 +68,9 @@ async def test_ollama_is_found_where_it_listens() -> None:
         server.answers(offering("qwen3:8b"))
         chooser = models(Keys(ollama_host=server.url))
         choice = await chooser.choose(None, "anybody")
-        assert choice.model == ModelRef("live", "openai", "qwen3:8b", base_url=f"{server.url}/v1")
+        assert choice.model == ModelRef(
+            "live", "ollama", "qwen3:8b", base_url=f"{server.url}/v1", dialect="openai-chat"
+        )
         assert choice.because == f"Ollama answers at {server.url}"
         await chooser.close()
 
@@ -123,8 +128,11 @@ async def test_a_model_that_cannot_be_reached_from_here_is_refused_before_there_
     ("name", "expected"),
     [
         ("anthropic:claude-x", ModelRef("live", "anthropic", "claude-x")),
-        ("openai:gpt-x", ModelRef("live", "openai", "gpt-x")),
-        ("ollama:qwen3:8b", ModelRef("live", "openai", "qwen3:8b", base_url="http://127.0.0.1:11434/v1")),
+        ("openai:gpt-x", ModelRef("live", "openai", "gpt-x", dialect="openai-responses")),
+        ("openai-chat:gpt-x", ModelRef("live", "openai", "gpt-x", dialect="openai-chat")),
+        ("openai-responses:gpt-x", ModelRef("live", "openai", "gpt-x", dialect="openai-responses")),
+        ("google:gemini-x", ModelRef("live", "google", "gemini-x")),
+        ("ollama:qwen3:8b", ModelRef("live", "ollama", "qwen3:8b", base_url=OLLAMA, dialect="openai-chat")),
         ("strategy:coder", ModelRef("strategy", "strategy", "coder")),
     ],
 )
@@ -136,7 +144,7 @@ def test_a_model_is_named_by_its_provider_and_its_name(name: str, expected: Mode
 def test_what_names_no_model_is_refused_with_what_would(name: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
         parse(name, Keys())
-    assert "PROVIDER:NAME" in refused.value.hint or "anthropic, openai, ollama, strategy" in refused.value.hint
+    assert "PROVIDER:NAME" in refused.value.hint or "anthropic, google, ollama, openai" in refused.value.hint
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ostler.app.settings import PROJECT_FILE, Keys, resolve, shown
+from ostler.app.providers import Keys
+from ostler.app.settings import PROJECT_FILE, resolve, shown
 from ostler.domain.model import Price
 from ostler.kernel.errors import ConfigurationError, DefinitionInvalid
 

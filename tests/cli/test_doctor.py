@@ -91,3 +91,26 @@ def test_the_workers_of_a_store_in_use_are_shown(ostler: Ostler) -> None:
     assert found["workers alive"]["found"].startswith("none")
     assert "workers lost" not in found
     assert found["queue"]["verdict"] == "ok"
+
+
+def test_servers_of_models_are_told_with_the_variables_of_their_keys(
+    ostler: Ostler, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = project / "ostler.toml"
+    tables = """
+[providers.corp]
+base_url = "https://llm.corp.example/v1"
+key_env = "CORP_LLM_KEY"
+
+[providers.lab]
+base_url = "http://127.0.0.1:8000/v1"
+dialect = "openai-responses"
+"""
+    file.write_text(file.read_text() + tables)
+    found = checks(ostler)
+    assert (found["provider corp"]["verdict"], found["provider corp"]["todo"]) == ("warn", "Set CORP_LLM_KEY.")
+    assert found["provider lab"]["found"] == "http://127.0.0.1:8000/v1 (openai-responses); no key"
+    monkeypatch.setenv("CORP_LLM_KEY", "sk-corp-0123456789")
+    shown = ostler("doctor").stdout
+    assert checks(ostler)["provider corp"]["verdict"] == "ok"
+    assert "sk-corp" not in shown

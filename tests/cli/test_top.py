@@ -48,7 +48,7 @@ def test_machines_get_the_same_as_people(ostler: Ostler, project: Path) -> None:
     ostler("worker", "--until-idle")
     seen = json.loads(ostler("top", "--json").stdout)
     assert (seen["workers"], seen["due"]) == ([], 0)
-    assert {reader["name"] for reader in seen["readers"]} == {"sessions", "usage", "work"}
+    assert {reader["name"] for reader in seen["readers"]} == {"outcomes", "sessions", "usage", "work"}
 
 
 async def test_workers_queues_suspects_and_those_put_aside_are_shown(settings):

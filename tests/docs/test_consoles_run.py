@@ -16,7 +16,7 @@ from ostler.domain.model import ModelRequest, Reply, UserMessage
 from ostler.testing import calls
 from tests.tidy.rules import ROOT
 
-PAGES = [ROOT / "docs/how-to" / name for name in ("approve-calls.md", "halt-and-change-policies.md")]
+PAGES = [ROOT / "docs/how-to" / name for name in ("approve-calls.md", "choose-models.md", "halt-and-change-policies.md", "resilience.md")]
 FENCED = re.compile(r"^```(\w+) ?(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -82,7 +82,7 @@ def test_the_commands_of_a_page_do_what_it_says(page: Path, tmp_path: Path, monk
             for step in steps(text):
                 check(step, terminal.run(step.words))
                 ran += 1
-    assert ran > 10
+    assert ran >= 5
 
 
 def check(step: Step, done: Result) -> None:

@@ -154,7 +154,10 @@ ROWS = (
             f"{_HTTP}test_every_status_has_its_error_with_the_words_of_the_provider",
             f"{_HTTP}test_retry_after_is_understood_in_every_form",
             f"{_HTTP}test_what_will_never_pass_names_no_time_to_wait",
+            f"{_HTTP}test_a_provider_that_says_whether_to_try_again_is_believed",
             f"{_HTTP}test_nobody_at_the_address_is_unreachable",
+            f"{_HTTP}test_a_name_that_nobody_has_is_unreachable",
+            f"{_HTTP}test_tls_to_a_server_without_it_is_unreachable",
             f"{_DECIDE}test_a_failed_attempt_is_retried_later_and_the_last_one_keeps_status_and_message",
             f"{_SESSION}crossing.py::test_waiting_as_long_as_the_provider_asks_costs_no_attempt",
         ),
@@ -164,14 +167,15 @@ ROWS = (
         "a stream that is cut at any byte, falls silent, or ends without its end",
         "never taken for a reply; nothing is run from half of one",
         (
-            f"{_PROVIDERS}anthropic.py::test_a_stream_cut_at_any_byte_never_yields_a_reply",
-            f"{_PROVIDERS}openai.py::test_a_stream_cut_at_any_byte_never_yields_a_reply",
+            f"{_PROVIDERS}broken_streams.py::test_a_stream_cut_at_any_byte_never_yields_a_reply",
+            f"{_PROVIDERS}broken_streams.py::test_an_event_that_comes_twice_makes_no_call_more",
+            f"{_PROVIDERS}broken_streams.py::test_an_error_in_the_middle_of_a_reply_tells_how_it_began",
             f"{_HTTP}test_garbage_in_the_stream_is_garbled",
             f"{_HTTP}test_a_connection_that_breaks_in_the_body_is_incomplete",
             f"{_HTTP}test_silence_ends_at_the_deadline_and_closes_the_connection",
             f"{_DECIDE}test_a_reply_that_was_cut_off_is_not_acted_upon",
         ),
-        "Text that had arrived before the cut was shown, and is not kept.",
+        "Of the text that had arrived, 4 KiB are kept in the event; none where rules or hooks look at replies.",
     ),
     Row(
         19,
@@ -183,6 +187,7 @@ ROWS = (
             f"{_DECIDE}test_a_defective_reply_is_repaired_or_ends_the_session_after_three_in_a_row",
             f"{_SESSION}replay_properties.py::test_a_reply_with_more_calls_than_anybody_expects_replays",
             f"{_HTTP}test_an_endless_reply_is_bounded",
+            f"{_PROVIDERS}broken_streams.py::test_a_reply_in_twenty_thousand_pieces_is_whole",
         ),
     ),
     Row(
@@ -191,9 +196,12 @@ ROWS = (
         "reserved before, settled after, counted once",
         (
             f"{_DECIDE}test_the_budget_is_reserved_before_and_settled_after",
+            f"{_SESSION}attempts.py::test_whatever_fails_what_is_spent_and_reserved_stays_within_the_limits",
+            f"{_SESSION}attempts.py::test_a_lost_worker_may_have_used_up_what_there_was",
             f"{_RUNTIME}crash_anywhere.py::test_a_crash_at_any_outside_call_in_memory_loses_nothing_and_does_nothing_twice",
         ),
-        "What a provider charged for a reply that never arrived is not known, and so not counted.",
+        "What a provider charged for a reply that never arrived is not known. It is counted as can be told: the"
+        " question and the text that came, or all that was reserved where there are limits or budgets.",
     ),
     Row(
         21,

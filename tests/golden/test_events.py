@@ -13,6 +13,7 @@ import pytest
 
 from ostler.domain.audit import AUDIT_CODEC, AuditEvent
 from ostler.domain.boot import WORKER_CODEC, WorkerEvent
+from ostler.domain.changes import CHANGES_CODEC, ModelChanged
 from ostler.domain.directory import IDENTITY_CODEC, IdentityEvent
 from ostler.domain.governance import GOVERNANCE_CODEC, GovernanceEvent
 from ostler.domain.session.events import SESSION_CODEC, AgentStarted, SessionEvent
@@ -28,6 +29,7 @@ FAMILIES: tuple[tuple[Any, Codec[Any]], ...] = (
     (AuditEvent, AUDIT_CODEC),
     (GovernanceEvent, GOVERNANCE_CODEC),
     (IdentityEvent, IDENTITY_CODEC),
+    (ModelChanged, CHANGES_CODEC),
 )
 CODECS = {
     str(kind.__struct_config__.tag): (kind, codec)

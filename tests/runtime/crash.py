@@ -9,8 +9,10 @@ from ostler.adapters.tools.functions import FunctionTools, Tool, tool
 from ostler.domain.agent import AgentSpec, Limits
 from ostler.domain.tool import ToolRequest
 from ostler.ports import BlobStore, EventStore
+from ostler.runtime.examiner import Examiner
 from ostler.runtime.journal import Journal
 from ostler.runtime.performer import Performer
+from ostler.runtime.router import Router
 from ostler.runtime.worker import Worker, WorkerSettings
 from ostler.testing import Scripted, calls
 
@@ -144,7 +146,8 @@ class Process:
         hosts = Fused(FunctionTools(world.tools()), self.fuse, "tools", scheduler)
         chance = Chance(seed)
         self.journal = Journal(fused_store)
-        performer = Performer(lambda ref: provider, hosts, blobs, clock, chance)
+        examiner = Examiner(clock, router=Router(clock, chance))
+        performer = Performer(lambda ref: provider, hosts, blobs, clock, chance, examiner=examiner)
         self.worker = Worker(
             journal=self.journal,
             performer=performer,

@@ -37,6 +37,11 @@ class Child:
                 return line
         raise AssertionError(f"it ended ({await self.ended()}) without a line {beginning!r}: {self.lines[-20:]}")
 
+    async def through(self, text: str) -> None:
+        """Up to the end of this text, in the middle of a line."""
+        assert self._process.stdout is not None
+        await self._process.stdout.readuntil(text.encode())
+
     async def rest(self) -> list[str]:
         """Everything that it still writes, to its end."""
         before = len(self.lines)

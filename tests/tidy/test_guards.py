@@ -30,7 +30,7 @@ def test_this_machine_can_be_reached() -> None:
 
 
 def test_the_keys_of_the_developer_are_out_of_sight() -> None:
-    assert not [name for name in os.environ if name.startswith(("ANTHROPIC_", "OPENAI_"))]
+    assert not [name for name in os.environ if name.startswith(("ANTHROPIC_", "GEMINI_", "GOOGLE_", "OPENAI_"))]
 
 
 @pytest.mark.parametrize(("environment", "outcome"), [({"CI": "1"}, "1 failed"), ({}, "1 skipped")])

@@ -3,6 +3,7 @@
 import re
 import tomllib
 from collections.abc import Iterable, Sequence
+from copy import copy
 from fnmatch import fnmatchcase
 from importlib import resources
 from pathlib import Path
@@ -11,15 +12,17 @@ from typing import Any, Literal
 import msgspec
 
 from ostler.adapters.tools.functions import Tool
+from ostler.adapters.tools.signature import schema_of
 from ostler.app import definition
-from ostler.app.models import ModelObject
+from ostler.app.models import Wanted
 from ostler.app.policy.files import load_policy, policy_from
-from ostler.domain.agent import AgentSpec, Limits
+from ostler.app.strategies import ModelObject, Strategy, StrategyTable, strategy_of
+from ostler.domain.agent import AgentSpec, ContextSettings, Limits
 from ostler.domain.constraint.policy import Policy, Rule
 from ostler.domain.constraint.thresholds import are_thresholds, thresholds
 from ostler.domain.model import ModelRef, ModelSettings
 from ostler.domain.registers import RESERVED
-from ostler.domain.schema import validator_for
+from ostler.domain.schema import compile_schema, validator_for
 from ostler.domain.suggest import did_you_mean
 from ostler.domain.tool import Isolation, Role, ToolSpec, is_at_least
 from ostler.kernel.errors import DefinitionInvalid, NotFound
@@ -32,7 +35,8 @@ class Agent:
     `name` may say the version (`clerk@3`). `model` is a name (`anthropic:claude-…`, see `ostler.app.models`), a
     `ModelRef`, or an object that answers itself (such as `ostler.testing.Scripted`); None takes what the environment
     offers. `rules` are a policy, the path of a file of rules, the name of a policy that comes with Ostler, or a few
-    rules on their own, which allow what none of them speaks of. `hooks` are asked in their order.
+    rules on their own, which allow what none of them speaks of. `hooks` are asked in their order. `returns` makes the
+    answer JSON: a JSON Schema, or a type that has one (a dataclass, a TypedDict, a msgspec or pydantic model …).
     """
 
     def __init__(
@@ -41,11 +45,12 @@ class Agent:
         instructions: str = "You are a helpful agent.",
         *,
         tools: Sequence[Tool[..., Any]] = (),
-        model: str | ModelRef | ModelObject | None = None,
+        model: Wanted | Sequence[str | ModelRef | ModelObject] | None = None,
         rules: Sequence[Rule] | Policy | Path | str = (),
         hooks: Sequence[Hook] = (),
         limits: Limits | None = None,
         settings: ModelSettings | None = None,
+        returns: Any = None,
     ) -> None:
         name, version = _name_and_version(name)
         source = f"agent {name!r}"
@@ -61,10 +66,31 @@ class Agent:
             limits=limits or Limits(),
             settings=settings or ModelSettings(),
             hooks=tuple(dict.fromkeys(hook.name for hook in hooks)),
+            returns=_returns(returns, source),
         )
         # Read like a file: what is stored is what was meant (1 s is 1.0 s), and mistakes are told with their paths.
         self.spec = definition.read(msgspec.to_builtins(written), AgentSpec, source=source)
         check(self.spec, source)
+
+    def with_context(self, context: ContextSettings) -> "Agent":
+        """The same agent, with these settings for what its model still sees when the transcript outgrows its window."""
+        source = f"agent {self.spec.name!r}"
+        other = copy(self)
+        written = msgspec.structs.replace(self.spec, context=context)
+        other.spec = definition.read(msgspec.to_builtins(written), AgentSpec, source=source)
+        check(other.spec, source)
+        return other
+
+
+def _returns(returns: Any, source: str) -> dict[str, Any] | None:
+    """The schema of what an agent returns. Raises `DefinitionInvalid`."""
+    if returns is None or isinstance(returns, dict):
+        return returns
+    try:
+        return schema_of(returns)
+    except (TypeError, ValueError) as error:
+        problem = f"is neither a JSON Schema nor a type that has one: {str(error).splitlines()[-1]}"
+        raise DefinitionInvalid(source, [("returns", problem)]) from error
 
 
 def _name_and_version(name: str) -> tuple[str, int]:
@@ -88,6 +114,9 @@ class ToolTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     destinations: tuple[str, ...] | None = None
     isolation: Isolation | None = None
     timeout_s: float | None = None
+    attempts: int | None = None
+    share_s: float | None = None
+    compensate: str | None = None
 
     def of(self, spec: ToolSpec) -> ToolSpec:
         """The tool, as this agent has it. It can ask for more isolation, and not for less."""
@@ -102,6 +131,7 @@ class AgentFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `policy` may also be the path of a file of rules, relative to this file, the name of a policy that comes with
     Ostler, or a table of thresholds (`max_risk_score = 0.7`). `tool` says more of some of its tools, by their names.
+    `returns_file` is the path of a JSON Schema, for `returns`.
     """
 
     name: str
@@ -109,6 +139,8 @@ class AgentFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     instructions: str = "You are a helpful agent."
     tools: tuple[str, ...] = ()
     model: str | None = None
+    models: tuple[str, ...] = ()
+    strategy: StrategyTable | None = None
     policy: Policy = Policy()
     limits: Limits = Limits()
     settings: ModelSettings = ModelSettings()
@@ -118,9 +150,12 @@ class AgentFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scopes: tuple[str, ...] = ("*",)
     hooks: tuple[str, ...] = ()
     tool: dict[str, ToolTable] = {}
+    returns: dict[str, Any] | None = None
+    returns_file: str | None = None
+    context: ContextSettings = ContextSettings()
 
 
-def load(path: Path, tools: Sequence[ToolSpec]) -> tuple[AgentSpec, str | None]:
+def load(path: Path, tools: Sequence[ToolSpec]) -> tuple[AgentSpec, str | Strategy | None]:
     """The agent that a TOML file defines, and the model it names. Raises `DefinitionInvalid` with every problem."""
     try:
         text = path.read_text("utf-8")
@@ -131,7 +166,7 @@ def load(path: Path, tools: Sequence[ToolSpec]) -> tuple[AgentSpec, str | None]:
     return parse(text, tools, source=str(path), folder=path.parent)
 
 
-def builtin(name: str, tools: Sequence[ToolSpec]) -> tuple[AgentSpec, str | None] | None:
+def builtin(name: str, tools: Sequence[ToolSpec]) -> tuple[AgentSpec, str | Strategy | None] | None:
     """An agent that comes with Ostler."""
     file = resources.files("ostler.app") / "builtin" / f"{name}.toml"
     return parse(file.read_text(), tools, source=f"the built-in agent {name}") if file.is_file() else None
@@ -145,7 +180,7 @@ def builtin_names() -> list[str]:
 
 def parse(
     text: str, tools: Sequence[ToolSpec], *, source: str, folder: Path | None = None
-) -> tuple[AgentSpec, str | None]:
+) -> tuple[AgentSpec, str | Strategy | None]:
     """The agent that a TOML text defines, and the model it names. Raises `DefinitionInvalid` with every problem.
 
     A file of rules that it names is relative to `folder`.
@@ -182,9 +217,40 @@ def parse(
         on_refusal=file.on_refusal,
         scopes=file.scopes,
         hooks=file.hooks,
+        returns=file.returns if file.returns_file is None else _schema_in(file, folder or Path(), source),
+        context=file.context,
     )
     check(spec, source)
-    return spec, file.model
+    return spec, _model_in(file, source)
+
+
+def _model_in(file: AgentFile, source: str) -> str | Strategy | None:
+    """The model that a file names, or the models and how one is chosen. Raises `DefinitionInvalid`."""
+    said = [name for name in ("model", "models", "strategy") if getattr(file, name)]
+    if len(said) > 1:
+        raise DefinitionInvalid(source, [(said[1], f"is one too many: there is `{said[0]}` already")])
+    try:
+        if file.strategy is not None:
+            return strategy_of(file.strategy)
+        return Strategy("fallback", *file.models) if file.models else file.model
+    except DefinitionInvalid as error:
+        place = "" if file.strategy is None else "strategy."
+        raise DefinitionInvalid(source, [(f"{place}{path}", what) for path, what in error.problems]) from error
+
+
+def _schema_in(file: AgentFile, folder: Path, source: str) -> dict[str, Any]:
+    """The JSON Schema that an agent's file names. Raises `DefinitionInvalid`."""
+    assert file.returns_file is not None, "it was looked at"
+    if file.returns is not None:
+        raise DefinitionInvalid(source, [("returns_file", "is one too many: there is `returns` already")])
+    path = folder / file.returns_file
+    try:
+        schema: dict[str, Any] = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except OSError as error:
+        raise DefinitionInvalid(source, [("returns_file", f"{path} cannot be read: {error.strerror}")]) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DefinitionInvalid(source, [("returns_file", f"{path} holds no JSON object: {error}")]) from error
+    return schema
 
 
 def _names(tools: Iterable[ToolSpec]) -> set[str]:
@@ -202,6 +268,17 @@ def check(spec: AgentSpec, source: str) -> None:
             problems.append(("tools", f"{tool.name!r} is there twice"))
         seen.add(tool.name)
         validator_for(tool.parameters)
+        if tool.attempts < 1:
+            problems.append((f"tool.{tool.name}.attempts", f"counts the first one, too, and is {tool.attempts}"))
+        if tool.share_s is not None and (tool.effect != "read" or tool.share_s < 0):
+            problems.append((f"tool.{tool.name}.share_s", "is not negative, and only for tools with effect 'read'"))
+    problems += [
+        (f"tool.{tool.name}.compensate", f"{tool.compensate!r} is none of its other tools")
+        for tool in spec.tools
+        if tool.compensate and (tool.compensate == tool.name or spec.tool(tool.compensate) is None)
+    ]
+    if spec.returns is not None:
+        compile_schema(spec.returns, f"what {source} returns")
     if not spec.instructions.strip():
         problems.append(("instructions", "is empty: say what the agent is to do, and how"))
     problems += _problems_in_numbers(spec)
@@ -211,12 +288,23 @@ def check(spec: AgentSpec, source: str) -> None:
 
 
 def _problems_in_numbers(spec: AgentSpec) -> list[definition.Problem]:
-    numbers = {f"limits.{field}": getattr(spec.limits, field) for field in Limits.__struct_fields__}
+    retries = spec.limits.retries
+    counted = [field for field in Limits.__struct_fields__ if field != "retries"]
+    numbers = {f"limits.{field}": getattr(spec.limits, field) for field in counted}
+    numbers |= {f"limits.retries.{field}": getattr(retries, field) for field in ("base_s", "cap_s", "for_s")}
+    for number, kind in enumerate(retries.kinds):
+        at = f"limits.retries.kinds[{number}]"
+        numbers |= {f"{at}.{field}": getattr(kind, field) for field in ("base_s", "cap_s", "attempts")}
     numbers |= {f"settings.{field}": getattr(spec.settings, field) for field in ("max_tokens", "timeout_s")}
     numbers |= {"version": spec.version, "policy.version": spec.policy.version}
+    numbers |= {"context.window_tokens": spec.context.window_tokens}
+    numbers["limits.repairs"] = spec.limits.repairs + 1  # none at all is one way to have it
     problems = [
         (path, f"must be positive, got {value}") for path, value in numbers.items() if not (value is None or value > 0)
     ]
+    if not 0 < spec.context.down_to < spec.context.above < 1:
+        shares = f"got {spec.context.down_to:g} and {spec.context.above:g}"
+        problems.append(("context", f"down_to and above must be shares of the window, down_to the smaller: {shares}"))
     temperature = spec.settings.temperature
     if temperature is not None and not 0 <= temperature <= 2:
         problems.append(("settings.temperature", f"must be between 0 and 2, got {temperature:g}"))
@@ -266,10 +354,21 @@ def _functions(tools: object, source: str) -> tuple[Tool[..., Any], ...]:
     return tuple(functions)
 
 
-def _model(model: str | ModelRef | ModelObject | None, source: str) -> str | ModelRef | ModelObject | None:
-    """The model, if it is something that can be one. Raises `DefinitionInvalid`."""
-    if model is None or isinstance(model, str | ModelRef) or (hasattr(model, "ref") and hasattr(model, "complete")):
+def _model(model: Any, source: str) -> Wanted | None:
+    """The model or models, if it is something that can be. Raises `DefinitionInvalid`."""
+    if isinstance(model, list | tuple):
+        return Strategy("fallback", *[_one_model(one, source) for one in model])
+    if model is None or isinstance(model, Strategy):
         return model
+    return _one_model(model, source)
+
+
+def _one_model(model: Any, source: str) -> str | ModelRef | ModelObject:
+    if isinstance(model, str | ModelRef):
+        return model
+    if hasattr(model, "ref") and hasattr(model, "complete"):
+        own: ModelObject = model
+        return own
     problem = f"{model!r} is neither a name such as 'anthropic:claude-…' nor a model object"
     raise DefinitionInvalid(source, [("model", problem)])
 

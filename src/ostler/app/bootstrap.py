@@ -1,29 +1,38 @@
 """Wiring: every part of a running Ostler, made from its settings, once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ostler.app.breakers import breakers_of
 from ostler.app.budgets import ledger
+from ostler.app.changes import Changes
+from ostler.app.fitness import keeper_of, read_targets
+from ostler.app.live import live_text
 from ostler.app.models import Models
 from ostler.app.plugins import STORES, TOOLS, is_installed, part, sandboxes
 from ostler.app.settings import STORE_HINT, Settings, shown
 from ostler.app.vault import lending, seen_secrets, vault
 from ostler.app.world import SystemClock, SystemEntropy
+from ostler.domain.fitness.target import Target
 from ostler.domain.screening.detectors import BUILTIN, Detectors
 from ostler.kernel.errors import ConfigurationError, OstlerError, StoreError
 from ostler.kernel.event import StreamId
-from ostler.ports import BlobStore, Clock, Entropy, EventStore, Ledger, Limiter, ToolHost, ViewStore
+from ostler.ports import BlobStore, Breakers, Clock, Entropy, EventStore, Ledger, Limiter, LiveText, ToolHost, ViewStore
 from ostler.runtime.examiner import Examiner, GrantFault
+from ostler.runtime.fitness import Keeper
 from ostler.runtime.governor import Governor
 from ostler.runtime.hooks import Hook, Hooks
 from ostler.runtime.journal import Journal
 from ostler.runtime.pasts import Pasts
 from ostler.runtime.performer import Performer
 from ostler.runtime.projector import Progress, Projector
+from ostler.runtime.resilience.chain import Chain
+from ostler.runtime.resilience.circuits import Circuits
+from ostler.runtime.router import Chooser, Choosers, Learned, Router
 from ostler.runtime.spending import Spending
 from ostler.runtime.turns import Turns
 from ostler.runtime.worker import Worker, WorkerSettings
@@ -60,11 +69,45 @@ class Parts:
         self._limiter = limiter
         self.journal = Journal(store)
         self.governor = Governor(store)
+        self._unshared: Callable[[OstlerError], None] = lambda error: None
+        self.changes = Changes(store)
+        self.keeper: Keeper | None = None
+        """What measures fitness targets for the worker of this process, if it has one and there are any."""
+
+    @cached_property
+    def targets(self) -> tuple[Target, ...]:
+        """The fitness targets of the project. Raises `DefinitionInvalid`, `ConfigurationError`."""
+        return () if self._settings.fitness is None else read_targets(self._settings.fitness)
+
+    def fitness(self, trouble: Callable[[OstlerError], None], halted: Callable[[], Awaitable[None]]) -> Keeper | None:
+        """What measures the targets of the project; `halted` is called after it has halted something."""
+        folder = self._settings.folder if self._settings.fitness is None else self._settings.fitness.absolute().parent
+        return keeper_of(self, folder, trouble, halted)
 
     @cached_property
     def ledger(self) -> Ledger:
         """What keeps the budgets of the settings, for all who share the store."""
         return ledger(self._settings.store, self.store)
+
+    @cached_property
+    def breakers(self) -> Breakers:
+        """What keeps the circuit breakers: this process for itself, or a server for all workers."""
+        settings = self._settings
+        return breakers_of(settings.breakers, settings.variables.values, self._told_unshared)
+
+    def _told_unshared(self, error: OstlerError) -> None:
+        """Whoever runs a worker hears of it."""
+        self._unshared(error)
+
+    @cached_property
+    def circuits(self) -> Circuits:
+        """What is asked before each attempt of a call whether it may begin."""
+        return Circuits(self.breakers, self._settings.breakers.breaker_of(), self.clock, self.governor)
+
+    @cached_property
+    def live(self) -> LiveText:
+        """What carries what models say to those who watch, here and in other processes on the store."""
+        return live_text(self._settings.store, self.store)
 
     @cached_property
     def seen(self) -> "Seen":
@@ -80,6 +123,11 @@ class Parts:
     def hooks(self) -> Hooks:
         """The hooks that this process knows."""
         return Hooks(in_thread=part(TOOLS["thread"]))
+
+    @cached_property
+    def choosers(self) -> Choosers:
+        """The functions that this process knows which choose models."""
+        return Choosers(in_thread=part(TOOLS["thread"]))
 
     @cached_property
     def functions(self) -> "FunctionTools":
@@ -103,12 +151,16 @@ class Parts:
         toolbox: ToolHost = part(TOOLS["all"])(hosts)
         return lending(toolbox, vault(self._settings.variables.values, self._settings), self.seen)
 
-    def know(self, tools: "Sequence[Tool[..., Any]]", hooks: Sequence[Hook] = ()) -> None:
-        """Make functions callable by the sessions whose agents have them as tools or hooks."""
+    def know(
+        self, tools: "Sequence[Tool[..., Any]]", hooks: Sequence[Hook] = (), choosers: Sequence[Chooser] = ()
+    ) -> None:
+        """Make functions callable by the sessions whose agents have them as tools or hooks, or to choose models."""
         for tool in tools:
             self.functions.add(tool)
         for hook in hooks:
             self.hooks.add(hook)
+        for one in choosers:
+            self.choosers.add(one)
 
     def worker(
         self,
@@ -117,6 +169,7 @@ class Parts:
         grant_fault: GrantFault | None = None,
     ) -> Worker:
         """A worker that has not started. The limits of the project hold for it, unless it names caps of its own."""
+        self.keeper = self.fitness(lambda error: trouble(None, error), lambda: worker.govern())
         performer = Performer(
             self.models.provider,
             self.tools,
@@ -124,13 +177,15 @@ class Parts:
             self.clock,
             self.entropy,
             examiner=self._examiner(trouble, grant_fault),
-            detectors=self.detectors,
+            live=self.live,
+            chain=Chain(self._settings.pressure, self.circuits, warn=lambda error: trouble(None, error)),
         )
         if not settings.caps:
             settings = msgspec.structs.replace(settings, caps=self._limits.caps)
         quotas = self._limits.quotas
         turns = Turns(self._limiter(), quotas, self.clock, trouble=trouble) if quotas else None
-        return Worker(
+        self._unshared = lambda error: trouble(None, error)
+        worker = Worker(
             journal=self.journal,
             performer=performer,
             clock=self.clock,
@@ -140,6 +195,8 @@ class Parts:
             turns=turns,
             governor=self.governor,
         )
+        self.circuits.on_change = worker.on_breaker
+        return worker
 
     def _examiner(
         self, trouble: Callable[[StreamId | None, OstlerError], None], grant_fault: GrantFault | None
@@ -153,6 +210,15 @@ class Parts:
                 self.ledger, self._settings.budgets.budgets, self.clock, self.journal.facts, trouble=trouble
             ),
             grant_fault=grant_fault,
+            detectors=self.detectors,
+            fitness=self.keeper,
+            router=Router(
+                self.clock,
+                self.entropy,
+                choosers=self.choosers,
+                learned=Learned(self.views, self.clock),
+                open_until=self.circuits.open_until,
+            ),
         )
 
     def projector(
@@ -167,8 +233,12 @@ class Parts:
 
     async def close(self) -> None:
         await self.models.close()
+        if "live" in self.__dict__:
+            await self.live.close()
         if "tools" in self.__dict__:
             await self.tools.close()
+        if "breakers" in self.__dict__:
+            await self.breakers.close()
         await self.store.close()
 
 

@@ -22,6 +22,7 @@ def findings(seen: Overview) -> Iterator[Finding]:
     yield _suspects(seen)
     yield _parked(seen)
     yield _quarantined(seen)
+    yield _breakers(seen)
     yield from (_reader(reader) for reader in seen.readers)
     yield _clock(seen)
 
@@ -93,6 +94,17 @@ def _quarantined(seen: Overview) -> Finding:
     names = _some([f"{one.session} of {one.agent}" for one in damaged])
     todo = f"`{damaged[0].todo}` shows the damage; restore the store from a backup."
     return Finding("quarantined", "warn", names, todo, "Their logs are damaged or of a newer Ostler; none is run.")
+
+
+def _breakers(seen: Overview) -> Finding:
+    names = _some([f"{one.kind} {one.name} ({one.tenant}, {one.state}, by {one.by})" for one in seen.breakers])
+    if seen.breakers_unknown:
+        found = seen.breakers_unknown + (f" Open are at least: {names}" if names else "")
+        return Finding("breakers", "warn", found, "Check `redis` in [breakers], and that the server runs.")
+    if not seen.breakers:
+        return Finding("breakers", "ok", "none is open")
+    todo = "`ostler breaker list` says why. They close when a call does well again, those opened by hand when reset."
+    return Finding("breakers", "warn", names, todo, "These are not called, or by one probe at a time.")
 
 
 def _reader(reader: ReaderView) -> Finding:

@@ -13,7 +13,7 @@ import msgspec
 from ostler.adapters.tools.functions import Tool
 from ostler.app.bootstrap import Parts, connect
 from ostler.app.checkup import findings
-from ostler.app.models import Models
+from ostler.app.models import NO_MODEL_HINT, Models
 from ostler.app.overview import Watch
 from ostler.app.plugins import SANDBOXES, STORES, part
 from ostler.app.project import agent_names, find_agent, load_code
@@ -43,6 +43,8 @@ async def examine(
     async for finding in _store(settings, tools, deep=deep):
         yield finding
     yield await _sandbox(settings)
+    for provider in _providers(settings):
+        yield provider
     yield await _model(settings)
 
 
@@ -162,6 +164,18 @@ async def _sandbox(settings: Settings) -> Finding:
     return Finding("sandbox", "ok", found)
 
 
+def _providers(settings: Settings) -> list[Finding]:
+    """The servers of models of the project's own; none of them is asked."""
+    findings = []
+    for name, target in settings.providers.items():
+        found, variable = f"{target.table.base_url} ({target.table.dialect})", target.table.key_env
+        if variable is not None and target.key is None:
+            findings.append(Finding(f"provider {name}", "warn", f"{found}; its key is missing", f"Set {variable}."))
+        else:
+            findings.append(Finding(f"provider {name}", "ok", found if variable else f"{found}; no key"))
+    return findings
+
+
 async def _model(settings: Settings) -> Finding:
     models = Models(settings)
     try:
@@ -173,6 +187,6 @@ async def _model(settings: Settings) -> Finding:
         await models.close()
     todo = ""
     if choice.model.kind == "strategy":
-        todo = "For a live model set ANTHROPIC_API_KEY, OPENAI_API_KEY or OPENAI_BASE_URL, or start Ollama."
-    untried = "" if choice.model.kind == "strategy" else "; not tried"
+        todo = f"For a live model: {NO_MODEL_HINT}"
+    untried = "; not tried" if choice.model.kind == "live" else ""
     return Finding("model", "ok", f"{choice.model}: {choice.because}{untried}", todo)

@@ -7,6 +7,7 @@ from ostler.domain import governance
 from ostler.domain.constraint.policy import Policy
 from ostler.domain.governance import Change, Governance, GovernanceEvent, PolicyWithdrawn, Proposal
 from ostler.domain.identity import DEFAULT_TENANT, Principal
+from ostler.domain.resilience.breaker import Kind
 from ostler.domain.scheduling import EVERYONE
 from ostler.kernel.errors import Halted, NotAllowed
 
@@ -24,13 +25,26 @@ class Governing:
         """How things stand now."""
         return await self._register.refresh()
 
-    async def halt(self, reason: str) -> bool:
-        """No call begins and no session starts from now on; False if that holds already. Raises `NotAllowed`."""
-        return bool(await self._write(lambda state: governance.halt(state, self._by, reason)))
+    async def halt(self, reason: str, agent: str = "") -> bool:
+        """No call begins and no session starts from now on, of the `agent` if one is named.
 
-    async def release(self, reason: str = "") -> bool:
+        False if that holds already. Raises `NotAllowed`.
+        """
+        return bool(await self._write(lambda state: governance.halt(state, self._by, reason, agent)))
+
+    async def release(self, reason: str = "", agent: str = "") -> bool:
         """Sessions go on where they stopped; False if nothing was halted. Raises `NotAllowed`."""
-        return bool(await self._write(lambda state: governance.release(state, self._by, reason)))
+        return bool(await self._write(lambda state: governance.release(state, self._by, reason, agent)))
+
+    async def trip(self, kind: Kind, name: str, reason: str) -> bool:
+        """No call of a provider or tool begins from now on; False if that holds already. Raises `NotAllowed`."""
+        now_us = self._clock.now_us()
+        return bool(await self._write(lambda state: governance.trip(state, self._by, kind, name, reason, now_us)))
+
+    async def reset(self, kind: Kind, name: str, reason: str = "") -> None:
+        """Its breaker is closed, whoever or whatever has opened it. Raises `NotAllowed`."""
+        now_us = self._clock.now_us()
+        await self._write(lambda state: governance.reset(state, self._by, kind, name, reason, now_us))
 
     async def propose(self, policy: Policy, digest: str, change: Change, because: str) -> Proposal:
         await self._write(lambda state: governance.propose(state, self._by, policy, digest, change, because))
@@ -70,10 +84,10 @@ def layers_of_today(held: Governance, layers: Sequence[Policy]) -> tuple[Policy,
     return (*held.layers, *(policy for policy in layers if policy not in ever))
 
 
-async def in_force(parts: Parts, tenant: str) -> Governance:
+async def in_force(parts: Parts, tenant: str, agent: str = "") -> Governance:
     """What holds for sessions that start in this tenant now, of the whole store and of the tenant together.
 
-    Raises `Halted` if none may.
+    Raises `Halted` if none may, or none of this agent.
     """
     await parts.governor.refresh([EVERYONE, tenant])
     everywhere, here = (parts.governor.register(name).state for name in (EVERYONE, tenant))
@@ -84,4 +98,10 @@ async def in_force(parts: Parts, tenant: str) -> Governance:
             f"{halted.reason or 'no reason was given'}.",
             hint="`ostler release` lets sessions start and go on again.",
         )
+    for state in (everywhere, here) if agent else ():
+        if (alone := governance.halted(state, agent)) is not None:
+            raise Halted(
+                f"The agent {agent} was halted by {alone.by}: {alone.reason or 'no reason was given'}.",
+                hint=f"`ostler release --agent {agent}` lets its sessions start and go on again.",
+            )
     return governance.joined(everywhere, here)

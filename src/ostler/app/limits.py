@@ -62,8 +62,9 @@ def problems_in_limits(tables: LimitTables) -> list[Problem]:
                 problems.append((at, "is nobody's name; `*` stands for all others"))
             if limit == shape():
                 problems.append((at, NOTHING + ", ".join(shape.__struct_fields__)))
-    if "ollama" in tables.providers:
-        problems.append(("limits.providers.ollama", "is reached as `openai`; write limits.providers.openai"))
+    for name in ("openai-chat", "openai-responses"):
+        if name in tables.providers:
+            problems.append((f"limits.providers.{name}", "is an API of `openai`; write limits.providers.openai"))
     return problems
 
 

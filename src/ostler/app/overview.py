@@ -8,12 +8,14 @@ from typing import Literal
 import msgspec
 
 from ostler.app.bootstrap import Parts
+from ostler.app.circuits import Circuit, OpenCircuits
 from ostler.app.halts import Halt, halts
 from ostler.app.settings import Settings, shown
 from ostler.domain.boot import WORKER_CODEC, WorkerStarted
 from ostler.domain.housekeeping import ERASED
 from ostler.domain.identity import DEFAULT_TENANT
 from ostler.domain.registers import REGISTERS
+from ostler.domain.scheduling import EVERYONE
 from ostler.domain.session.events import SESSION_CODEC, AgentPaused
 from ostler.domain.session.state import ENDED
 from ostler.kernel.errors import StoreCorrupt, UnknownEvent
@@ -105,7 +107,8 @@ class Overview(msgspec.Struct, frozen=True):
     """All of it. Counts are exact up to `most`; `is_whole` is False where more tenants and agents are than are counted.
 
     `statuses` are sessions by status, without those that ended well. `failed_lately` are sessions that failed in the
-    last hour, among the newest of each tenant. `ahead_s` is how far the log is ahead of the clock.
+    last hour, among the newest of each tenant. `ahead_s` is how far the log is ahead of the clock. `breakers` are those
+    that are open, and `breakers_unknown` says why there may be more.
     """
 
     store: str
@@ -126,6 +129,8 @@ class Overview(msgspec.Struct, frozen=True):
     aside: list[Aside]
     readers: list[ReaderView]
     halted: list[Halt] = []
+    breakers: list[Circuit] = []
+    breakers_unknown: str = ""
 
 
 class _Rare(msgspec.Struct, frozen=True):
@@ -145,6 +150,7 @@ class Watch:
         self._parts = parts
         self._store: EventStore = parts.store
         self._started: dict[str, WorkerStarted | None] = {}
+        self._circuits = OpenCircuits(settings, parts)
         self._rare: _Rare | None = None
         self._rare_at_s = 0.0
 
@@ -181,7 +187,9 @@ class Watch:
             suspects=[_suspect(suspect, now) for suspect in census.suspects],
             aside=rare.aside,
             readers=await self._readers(head, now),
-            halted=await halts(self._parts, [DEFAULT_TENANT, *_tenants(census)]),
+            halted=await halts(self._parts, [DEFAULT_TENANT, *_tenants(census)]),  # reads what is said of breakers, too
+            breakers=await self._circuits.look([EVERYONE, DEFAULT_TENANT, *_tenants(census)]),
+            breakers_unknown=self._circuits.problem.message if self._circuits.problem else "",
         )
 
     async def _worker(self, name: str, until_us: int, census: Census, now: int) -> WorkerView:

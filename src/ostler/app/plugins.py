@@ -8,8 +8,17 @@ from ostler.kernel.errors import ConfigurationError
 
 PROVIDERS = {
     "anthropic": "ostler.adapters.providers.anthropic:Anthropic",
+    "google": "ostler.adapters.providers.google:Google",
     "openai": "ostler.adapters.providers.openai:OpenAI",
+    "openai-chat": "ostler.adapters.providers.openai:OpenAI",
+    "openai-responses": "ostler.adapters.providers.openai_responses:OpenAIResponses",
     "strategy": "ostler.adapters.providers.strategy:StrategyProvider",
+}
+"""By dialect. `openai` is what `openai-chat` was called; the logs of old sessions say so."""
+
+RECORDINGS = {
+    "record": "ostler.adapters.providers.recorded:Recording",
+    "replay": "ostler.adapters.providers.recorded:Recorded",
 }
 
 STRATEGIES = {
@@ -39,11 +48,24 @@ STORES = {
     "sqlite checkup": "ostler.adapters.store.checkup:checkup",
 }
 
+BREAKERS = {
+    "memory": "ostler.adapters.breakers.memory:MemoryBreakers",
+    "redis": "ostler.adapters.breakers.redis:RedisBreakers",
+}
+
+STATISTICS = "ostler.adapters.statistics:Significance"
+
 BUSES = {
     "kafka": "ostler.adapters.bus.kafka:KafkaBus",
     "nats": "ostler.adapters.bus.nats:NatsBus",
     "redis": "ostler.adapters.bus.redis:RedisBus",
     "webhook": "ostler.adapters.bus.webhook:WebhookBus",
+}
+
+LIVE = {
+    "memory": "ostler.adapters.live.memory:MemoryLive",
+    "postgres": "ostler.adapters.live.postgres:PostgresLive",
+    "unix": "ostler.adapters.live.unix:UnixLive",
 }
 
 TOOLS = {

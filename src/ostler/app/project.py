@@ -11,32 +11,39 @@ import msgspec
 from ostler.adapters.tools.functions import Tool
 from ostler.app import agents
 from ostler.app.settings import PROJECT_FILE, Settings
+from ostler.app.strategies import Strategy
 from ostler.domain.agent import AgentSpec
 from ostler.domain.suggest import did_you_mean
 from ostler.domain.tool import ToolSpec
 from ostler.kernel.errors import DefinitionInvalid, NotFound
 from ostler.runtime.hooks import Hook
+from ostler.runtime.router import Chooser
 
 
 class Found(msgspec.Struct, frozen=True):
     """An agent, the model that its definition names, and where that is."""
 
     spec: AgentSpec
-    model: str | None
+    model: str | Strategy | None
     source: str
 
 
 class Code(NamedTuple):
-    """The functions of a project that agents may use as tools, and those that are asked at hooks."""
+    """The functions of a project that agents may use as tools, that are asked at hooks, and that choose models."""
 
     tools: list[Tool[..., Any]]
     hooks: list[Hook]
+    choosers: list[Chooser]
 
 
 def load_code(paths: Sequence[Path]) -> Code:
-    """The `@tool` and `@hook` functions of these Python files, which are run for it. Raises `DefinitionInvalid`."""
+    """The `@tool`, `@hook` and `@chooser` functions of these Python files, which are run for it. Raises `DefinitionInvalid`."""
     found = [one for path in paths for one in _functions_of(path)]
-    return Code([one for one in found if isinstance(one, Tool)], [one for one in found if isinstance(one, Hook)])
+    return Code(
+        [one for one in found if isinstance(one, Tool)],
+        [one for one in found if isinstance(one, Hook)],
+        [one for one in found if isinstance(one, Chooser)],
+    )
 
 
 def find_agent(name: str, settings: Settings, tools: Sequence[ToolSpec]) -> Found:
@@ -67,7 +74,7 @@ def agent_names(settings: Settings) -> list[str]:
     return sorted(own | set(agents.builtin_names()))
 
 
-def _functions_of(path: Path) -> list[Tool[..., Any] | Hook]:
+def _functions_of(path: Path) -> list[Tool[..., Any] | Hook | Chooser]:
     name = f"ostler_project_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if not path.exists():
@@ -83,7 +90,7 @@ def _functions_of(path: Path) -> list[Tool[..., Any] | Hook]:
     except (Exception, SystemExit) as error:
         where = f"line {error.lineno}: " if isinstance(error, SyntaxError) else ""
         raise DefinitionInvalid(str(path), [("", f"{where}{type(error).__name__}: {error}")]) from error
-    found = [value for value in vars(module).values() if isinstance(value, Tool | Hook)]
+    found = [value for value in vars(module).values() if isinstance(value, Tool | Hook | Chooser)]
     if not found:
-        raise DefinitionInvalid(str(path), [("", "has no function with the decorator @tool or @hook")])
+        raise DefinitionInvalid(str(path), [("", "has no function with the decorator @tool, @hook or @chooser")])
     return found

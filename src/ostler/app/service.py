@@ -11,23 +11,27 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 import msgspec
 
 from ostler.app.bootstrap import Parts, connect
+from ostler.app.fitness import check_change, with_targets
 from ostler.app.governance import Governing, in_force
 from ostler.app.identity import Identity, grant_problems, identity_of
+from ostler.app.images import keep_images, read_images
 from ostler.app.lists import session_views
-from ostler.app.models import Choice
+from ostler.app.models import Choice, Wanted
 from ostler.app.policy.files import load_policy
 from ostler.app.session import Session
 from ostler.app.settings import Settings, resolve
+from ostler.app.strategies import Strategy, objects_in
 from ostler.domain.agent import AgentSpec
 from ostler.domain.constraint.policy import Policy
 from ostler.domain.grant import Grant
 from ostler.domain.guard import Guard
 from ostler.domain.identity import LOCAL_USER, Principal, agent_id
-from ostler.domain.model import ModelRef
 from ostler.domain.scheduling import EVERYONE
 from ostler.domain.screening.detectors import Detectors
 from ostler.domain.screening.screen import screen_goal
 from ostler.domain.session import commands as command
+from ostler.domain.strategy.card import Ability
+from ostler.domain.strategy.choice import Needs, StrategySpec, misfit
 from ostler.kernel.errors import (
     Conflict,
     DefinitionInvalid,
@@ -38,6 +42,7 @@ from ostler.kernel.errors import (
 from ostler.kernel.event import StreamId
 from ostler.kernel.ids import CHANCE_BYTES, make_id
 from ostler.ports import Entropy, StreamInfo
+from ostler.runtime.resilience.pipeline import Timing
 from ostler.runtime.worker import Worker, WorkerSettings
 from ostler.views.sessions import SessionView
 
@@ -50,6 +55,8 @@ COLLECT_AFTER = 50_000
 """Allocations between two looks for garbage in cycles while a worker runs. It makes many values and no cycles; at the
 interpreter's default a sixth of its CPU would go into looking.
 """
+MEASURE_GRACE_S = 5.0
+"""How long leaving the runtime may take to measure what is still to be measured."""
 HURRIED_GRACE_S = 1.0
 """How long calls under way may go on when the runtime is left by an exception, such as Ctrl-C."""
 
@@ -77,6 +84,7 @@ class Runtime:
         self._parts: Parts | None = None
         self._worker: Worker | None = None
         self._projector: asyncio.Task[None] | None = None
+        self._keeping: asyncio.Task[None] | None = None
         self._directories: dict[str, Identity] = {}
         self._collect_after = gc.get_threshold()
         self.on_trouble: Callable[[str, OstlerError], None] = lambda name, error: self.troubles.append((name, error))
@@ -134,8 +142,17 @@ class Runtime:
             if self._projector is not None:
                 self._projector.cancel()
                 await asyncio.gather(self._projector, return_exceptions=True)
+            if self._keeping is not None:
+                await self._stop_measuring(self._keeping)
             if self._parts is not None:
                 await self._parts.close()
+
+    async def serve(self, queue: str) -> None:
+        """Let the worker of this runtime take the sessions of one more queue; if it has none, start one for these."""
+        if self._worker is None:
+            await self.work(WorkerSettings(queues=(queue,)))
+        else:
+            self._worker.serve(queue)
 
     async def work(self, settings: WorkerSettings) -> Worker:
         """Start the worker of this runtime now, if it was opened without one. Leaving the runtime stops it."""
@@ -151,17 +168,36 @@ class Runtime:
         if first:
             gc.set_threshold(max(first, COLLECT_AFTER), *rest)
         await self._worker.start()
+        try:
+            await parts.live.serve()
+        except OstlerError as error:
+            self._troubled(None, error)
+        if parts.keeper is not None:
+            running = parts.keeper.run(self._worker.name, LOCAL_USER.tenant)
+            self._keeping = asyncio.create_task(running, name="fitness")
         if settings.keeps_views:
             projector = parts.projector(trouble=lambda stream, error: self._troubled(stream, error))
             self._projector = asyncio.create_task(projector.run(), name="projector")
         return self._worker
+
+    async def _stop_measuring(self, keeping: asyncio.Task[None]) -> None:
+        """What sessions have left to be measured, is, if that does not take long."""
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+        keeper = self._open_parts().keeper
+        try:
+            async with asyncio.timeout(MEASURE_GRACE_S):
+                if keeper is not None:
+                    await keeper.flush()
+        except (TimeoutError, OstlerError) as error:
+            self._troubled(None, OstlerError(f"Fitness targets were left unmeasured: {type(error).__name__}"))
 
     async def start(
         self,
         agent: "Agent | AgentSpec",
         goal: str,
         *,
-        model: str | ModelRef | None = None,
+        model: Wanted | Choice | None = None,
         by: Principal = LOCAL_USER,
         workspace: str | Path | None = None,
         sandbox: str | None = None,
@@ -169,31 +205,35 @@ class Runtime:
         policy: Policy | str | None = None,
         inputs: Mapping[str, Any] | None = None,
         grant: Grant | None = None,
+        images: Sequence[Path | bytes] = (),
+        despite: str = "",
     ) -> "Session":
         """Start a session; it is durable when this returns. Of those that are due, higher `priority` goes first.
 
         `policy` holds above the agent's own (a policy, a file of rules, or the name of one that comes with Ostler).
         `inputs` are the values of what the policies declare; `grant` bounds what it may do, beyond the rights of `by`
-        and of the agent. What would keep it from working is found out before there is one: raises `DefinitionInvalid`,
-        `ConfigurationError` (no model), `SandboxUnavailable` (it may run commands, and they cannot be isolated here),
-        `Halted`.
+        and of the agent; `images` (files, or bytes) go with the goal. `despite` is why it is to start although a
+        failing fitness target forbids another model. What would keep it from working is found out
+        before there is one: raises `DefinitionInvalid`, `ConfigurationError` (no model), `SandboxUnavailable` (it may
+        run commands, and they cannot be isolated here), `Halted`, `FitnessFailing`.
         """
         parts = self._open_parts()
         if problems := _problems_with_request(goal, priority):
             raise DefinitionInvalid("the start", problems)
-        spec = agent if isinstance(agent, AgentSpec) else agent.spec
+        pictures = read_images(images, "the start")
+        spec = with_targets(agent if isinstance(agent, AgentSpec) else agent.spec, parts.targets)
         if not isinstance(agent, AgentSpec):
             self._know(agent)
+        self._know_models(model)
         chosen = await self.choose_model(agent, model)
         isolation = sandbox or self.settings.sandbox
         holds = await parts.shell.ready(isolation) if spec.tool("shell.run") is not None else ()
-        held = await in_force(parts, by.tenant)
+        held = await in_force(parts, by.tenant, spec.name)
         above = () if policy is None else (policy if isinstance(policy, Policy) else load_policy(policy),)
         layers, given = (*held.layers, *above), dict(inputs or {})
         guard = Guard(spec.policy, layers, held.shadow)
         problems = guard.problems_with(given)
-        detectors = guard.detectors(spec.tools, chosen.model.name)
-        problems += [("policy", missing) for missing in parts.detectors.missing(detectors)]
+        problems += _problems_with_model(parts, guard, spec, chosen)
         if grant is not None:
             actor = agent_id(spec.name, spec.version)
             problems += [("grant", problem) for problem in await grant_problems(parts, grant, by, actor)]
@@ -202,8 +242,8 @@ class Runtime:
         now = parts.clock.now_us()
         name = make_id("ses", now // 1000, _chance(parts.entropy))
         folder = str(_workspace(workspace)) if workspace is not None else None
-        await parts.journal.start(
-            by.tenant,
+        return await self._begin(
+            pictures,
             command.Start(
                 now,
                 name,
@@ -220,25 +260,55 @@ class Runtime:
                 grant,
                 bool(self.settings.budgets.budgets),
                 holds,
+                strategy=chosen.strategy,
+                candidates=chosen.candidates,
             ),
+            despite,
         )
+
+    async def _begin(self, pictures: Sequence[tuple[bytes, str]], start: command.Start, despite: str) -> "Session":
+        """Start a session with these images."""
+        await check_change(self._open_parts(), start, despite)
+        parts, stream = self._open_parts(), StreamId(start.by.tenant, start.session)
+        try:
+            images = await keep_images(parts.blobs, stream, pictures)
+            await parts.changes.before(start)
+            await parts.journal.start(stream.tenant, msgspec.structs.replace(start, images=images))
+            await parts.changes.after(start)
+        except OstlerError:
+            if pictures:
+                await parts.blobs.drop([stream])
+            raise
         self.wake()
-        return Session(self, StreamId(by.tenant, name))
+        return Session(self, stream)
 
     async def halt(
-        self, reason: str, *, tenant: str = LOCAL_USER.tenant, everywhere: bool = False, by: Principal = LOCAL_USER
+        self,
+        reason: str,
+        *,
+        agent: str = "",
+        tenant: str = LOCAL_USER.tenant,
+        everywhere: bool = False,
+        by: Principal = LOCAL_USER,
     ) -> bool:
         """Let no call begin and no session start in a tenant, or in the whole store; what is under way may finish.
 
-        Durable when this returns, and until `release`. False if that held already. Raises `NotAllowed`.
+        With an `agent`, that holds for its sessions only. Durable when this returns, and until `release`. False if that
+        held already. Raises `NotAllowed`.
         """
-        return await self._govern(by, tenant, everywhere, lambda governing: governing.halt(reason))
+        return await self._govern(by, tenant, everywhere, lambda governing: governing.halt(reason, agent))
 
     async def release(
-        self, reason: str = "", *, tenant: str = LOCAL_USER.tenant, everywhere: bool = False, by: Principal = LOCAL_USER
+        self,
+        reason: str = "",
+        *,
+        agent: str = "",
+        tenant: str = LOCAL_USER.tenant,
+        everywhere: bool = False,
+        by: Principal = LOCAL_USER,
     ) -> bool:
         """Let sessions start, and go on where they stopped. False if nothing was halted. Raises `NotAllowed`."""
-        return await self._govern(by, tenant, everywhere, lambda governing: governing.release(reason))
+        return await self._govern(by, tenant, everywhere, lambda governing: governing.release(reason, agent))
 
     async def _govern(
         self, by: Principal, tenant: str, everywhere: bool, wish: Callable[[Governing], Awaitable[bool]]
@@ -248,17 +318,12 @@ class Runtime:
             await self._worker.govern()
         return changed
 
-    async def choose_model(self, agent: "Agent | AgentSpec", named: str | ModelRef | None = None) -> Choice:
-        """The model that a session of `agent` would be driven by, and why."""
-        models = self._open_parts().models
-        own = None if isinstance(agent, AgentSpec) else agent.model
-        wanted = named if named is not None else own
-        if isinstance(wanted, ModelRef):
-            return Choice(wanted, "named by the caller")
-        if wanted is not None and not isinstance(wanted, str):
-            return Choice(wanted.ref, "an object of the agent's")
-        spec = agent if isinstance(agent, AgentSpec) else agent.spec
-        return await models.choose(named if isinstance(named, str) else None, spec.name, wanted)
+    async def choose_model(self, agent: "Agent | AgentSpec", named: Wanted | Choice | None = None) -> Choice:
+        """The model that a session of `agent` would be driven by, or those that it is chosen among, and why."""
+        if isinstance(named, Choice):
+            return named
+        own, spec = (None, agent) if isinstance(agent, AgentSpec) else (agent.model, agent.spec)
+        return await self._open_parts().models.choose(named, spec.name, own)
 
     async def session(self, name: str, *, tenant: str = LOCAL_USER.tenant) -> "Session":
         """The session with this id, or the only one whose id starts so. Raises `NotFound`, `Conflict`."""
@@ -285,6 +350,10 @@ class Runtime:
         found = await parts.store.streams(tenant, prefix="ses_", statuses=statuses, queue=agent, limit=limit)
         return await session_views(parts.journal, parts.views, found)
 
+    def stages(self) -> dict[str, list[Timing]]:
+        """What each stage that attempts of calls pass cost so far in this process: of `models` and of `tools`."""
+        return {} if self._worker is None else self._worker.stages()
+
     @property
     def parts(self) -> Parts:
         """The store and everything else this runtime is wired from; for tools of operators, not for agents."""
@@ -294,14 +363,22 @@ class Runtime:
         """Make an agent's code reachable for its sessions, and let the worker take them."""
         parts = self._open_parts()
         parts.know(agent.tools, agent.hooks)
-        model = agent.model
-        if model is not None and not isinstance(model, str | ModelRef):
-            parts.models.add(model.ref, model)
+        self._know_models(agent.model)
         if self._worker is not None:
             self._worker.serve(agent.spec.name)
         elif self._worker_settings is not None and self._worker_settings.queues is not None:
             queues = tuple({*self._worker_settings.queues, agent.spec.name})
             self._worker_settings = msgspec.structs.replace(self._worker_settings, queues=queues)
+
+    def _know_models(self, wanted: Wanted | Choice | None) -> None:
+        """Make objects that are models reachable, and the function that chooses among them."""
+        parts = self._open_parts()
+        if isinstance(wanted, Choice):
+            return
+        for model in objects_in(wanted):
+            parts.models.add(model.ref, model)
+        if isinstance(wanted, Strategy) and wanted.chooser is not None:
+            parts.choosers.add(wanted.chooser)
 
     async def check_served(self, info: StreamInfo) -> None:
         """Raises `Conflict` if a session is due, and there is only this runtime, which does not know its agent."""
@@ -338,6 +415,31 @@ class Runtime:
 
     def _troubled(self, stream: StreamId | None, error: OstlerError) -> None:
         self.on_trouble(stream.name if stream is not None else "", error)
+
+
+def _problems_with_model(parts: Parts, guard: Guard, spec: AgentSpec, chosen: Choice) -> list[tuple[str, str]]:
+    """What keeps the model from driving the agent, as far as its card says; of several, that is looked at later."""
+    problems = [("policy", missing) for missing in _missing_detectors(parts, guard, spec, chosen)]
+    if chosen.candidates:
+        name = chosen.strategy.function if chosen.strategy is not None else ""
+        is_known = not name or name in parts.choosers.names
+        return (
+            problems if is_known else [*problems, ("strategy", f"asks the function {name!r}, which is not known here")]
+        )
+    wanted: list[Ability] = []
+    if spec.tools and chosen.model.tools == "native":
+        wanted.append("tools")
+    if spec.returns is not None:
+        wanted.append("structured")
+    wrong = misfit(StrategySpec(), parts.models.cards.of(chosen.model).card, Needs(abilities=tuple(wanted)))
+    return [*problems, ("model", f"{chosen.model} cannot drive {spec}: {wrong}")] if wrong else problems
+
+
+def _missing_detectors(parts: Parts, guard: Guard, spec: AgentSpec, chosen: Choice) -> Sequence[str]:
+    """The detectors that the policies name for the agent's tools and models, and nobody here knows."""
+    models = [card.model for card in chosen.candidates] or [chosen.model]
+    wanted = dict.fromkeys(name for model in models for name in guard.detectors(spec.tools, model.name))
+    return parts.detectors.missing(tuple(wanted))
 
 
 def _problems_with_request(goal: object, priority: int) -> list[tuple[str, str]]:

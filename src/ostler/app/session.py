@@ -1,19 +1,27 @@
 """A session as its users hold it: watch it, decide about its calls, steer it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 
 from ostler.app.bootstrap import Parts
 from ostler.app.governance import in_force, layers_of_today
+from ostler.app.images import keep_images, read_images
+from ostler.app.speech import spoken
 from ostler.domain.constraint.policy import Policy
 from ostler.domain.governance import GOVERN, Governance
 from ostler.domain.guard import Guard
 from ostler.domain.housekeeping import ERASED
 from ostler.domain.identity import LOCAL_USER, Principal
+from ostler.domain.live import Piece
+from ostler.domain.model import ModelRef
+from ostler.domain.schema import parse_json
 from ostler.domain.session import commands as command
+from ostler.domain.session.bodies import bodies_of
 from ostler.domain.session.commands import SessionCommand
 from ostler.domain.session.events import (
     SESSION_CODEC,
@@ -24,7 +32,6 @@ from ostler.domain.session.events import (
     Lasts,
     PolicyMoved,
     SessionEvent,
-    ToolCompleted,
 )
 from ostler.domain.session.fork import Fact
 from ostler.domain.session.state import ENDED, State
@@ -77,6 +84,19 @@ class Result(msgspec.Struct, frozen=True):
     def is_success(self) -> bool:
         return self.status == "completed"
 
+    @property
+    def value(self) -> Any:
+        """The answer of an agent that `returns` something, as JSON has it. Raises `Conflict` if there is none."""
+        if not self.is_success:
+            raise Conflict(f"{self.session} has no answer: {self}.")
+        value, problem = parse_json(self.text)
+        if problem is not None:
+            raise Conflict(
+                f"The answer of {self.session} is no JSON: {problem.message}.",
+                hint="An agent with `returns` answers with JSON.",
+            )
+        return value
+
     def __str__(self) -> str:
         return self.text if self.is_success else f"{self.status} ({self.reason}): {self.text}"
 
@@ -116,6 +136,25 @@ class Session:
                 return
             if not records:
                 await store.wait(after=position, timeout_s=WAIT_S, stream=self._stream)
+
+    async def text(self, *, after: int = 0) -> AsyncGenerator[Piece, None]:
+        """What the model says, in pieces and in order, until the end: live as it comes, wherever the session runs.
+
+        What was not heard, or not shown before it was in the log, comes from there: replies of events after `after`
+        that are over already are one piece each. An attempt that failed is begun anew, with another `attempt`. Whoever
+        reads slowly keeps nobody waiting; their `offset`s tell of what was left out.
+        """
+        async with (
+            aclosing(self.live()) as live,
+            aclosing(self.records()) as records,
+            aclosing(spoken(live, records, after=after)) as pieces,
+        ):
+            async for piece in pieces:
+                yield piece
+
+    def live(self) -> AsyncGenerator[Piece, None]:
+        """Only what is said from now on, after what came so far of the reply under way; it does not end by itself."""
+        return self._runtime.parts.live.watch(self._stream)
 
     async def facts(self) -> list[Fact]:
         """Every event so far with its moment in microseconds since 1970, from number 1 on. Raises `StoreCorrupt`."""
@@ -243,9 +282,13 @@ class Session:
                     hint="`ostler approvals` lists what waits for a decision, and for whose.",
                 )
 
-    async def send(self, text: str, *, by: Principal = LOCAL_USER) -> None:
-        """Say something to the running agent; it sees it with its next request."""
-        await self._tell(command.Send(self.now_us(), text, by))
+    async def send(self, text: str, *, images: Sequence[Path | bytes] = (), by: Principal = LOCAL_USER) -> None:
+        """Say something to the running agent; it sees it with its next request, and images (files, or bytes) with it.
+
+        Raises `DefinitionInvalid` for what is no image, `Conflict` if the session has ended.
+        """
+        shown = await keep_images(self._runtime.parts.blobs, self._stream, read_images(images, "the message"))
+        await self._tell(command.Send(self.now_us(), text, by, shown))
 
     async def pause(self, *, by: Principal = LOCAL_USER, reason: str = "") -> None:
         await self._tell(command.Pause(self.now_us(), by, reason))
@@ -268,22 +311,30 @@ class Session:
         """End at once; what is under way is recorded as unknown and stopped by its worker."""
         await self._tell(command.Kill(self.now_us(), by))
 
-    async def fork(self, *, seq: int | None = None, say: str | None = None, by: Principal = LOCAL_USER) -> "Session":
+    async def fork(
+        self,
+        *,
+        seq: int | None = None,
+        say: str | None = None,
+        trial: ModelRef | None = None,
+        by: Principal = LOCAL_USER,
+    ) -> "Session":
         """A new session with this one's past up to `seq`, and `say` as the next thing that it hears.
 
-        It is under the tenant's policies of today, like every session that starts. Raises `Conflict` (a call is under
-        way there), `Halted`, and `DefinitionInvalid` if the policies declare inputs that the session was not given.
+        It is under the tenant's policies of today, like every session that starts. A `trial` asks this model for one
+        reply and ends; nothing is performed. Raises `Conflict` (a call is under way there), `Halted`, and
+        `DefinitionInvalid` if the policies declare inputs that the session was not given.
         """
         parts = self._runtime.parts
-        held = await in_force(parts, self._stream.tenant)
+        held = await in_force(parts, self._stream.tenant, (await self._info()).standing.queue)
         now = self.now_us()
         name = make_id("ses", now // 1000, _chance(parts.entropy))
-        bodies = [event.blob for _, event in await self.facts() if isinstance(event, ToolCompleted) and event.blob]
+        shared = [digest for _, event in await self.facts() for digest in bodies_of(event)]
         own = StreamId(self._stream.tenant, name)
-        await parts.blobs.share(own, bodies)
+        await parts.blobs.share(own, shared)
         try:
             forked = await parts.journal.fork(
-                self._stream, name, by=by, at_us=now, seq=seq, then=lambda state: _under(held, state, by)
+                self._stream, name, by=by, at_us=now, seq=seq, trial=trial, then=lambda state: _under(held, state, by)
             )
         except OstlerError:
             await parts.blobs.drop([own])

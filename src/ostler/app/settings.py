@@ -11,13 +11,19 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import msgspec
 
 from ostler.app import definition
+from ostler.app.breakers import BreakerTables, problems_in_breakers
 from ostler.app.budgets import BudgetTables, problems_in_budgets
+from ostler.app.cards import ModelTable, problems_in_models
 from ostler.app.limits import LimitTables, problems_in_limits
+from ostler.app.providers import Keys, ProviderTable, ProviderTarget, problems_in_providers
+from ostler.app.strategies import StrategyTable, problems_in_strategies
 from ostler.app.targets import RelayTable, RelayTarget, kind_of, problems_in_relays
 from ostler.domain.model import Price
+from ostler.domain.resilience.pressure import Pressure
 from ostler.kernel.errors import ConfigurationError, DefinitionInvalid
 
 PROJECT_FILE = "ostler.toml"
+FITNESS_FILE = "fitness.yaml"
 STORE_HINT = "Write sqlite:///relative/path.db, sqlite:////absolute/path.db, postgresql://user@host/database or memory:"
 
 
@@ -26,9 +32,12 @@ class ProjectFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `agents` is the folder of agent files, `tools` Python files whose `@tool` functions agents may use, `prices` maps
     a model (`anthropic:claude-…`) to its price, `relays` are where the log is handed on to, `limits` are what tenants,
-    agents and providers may have of all workers together, `budgets` what may be used within a time. `remote` is a
-    sandbox of the user's own (`module:Class`), and `hosts` are those that commands may reach (`api.example.com:443`).
-    `detectors` are regular expressions by the names of what they find (`"acme.ticket" = "ACME-[0-9]{6}"`).
+    agents and providers may have of all workers together, `budgets` what may be used within a time, `breakers`
+    when those who fail are left alone, `pressure` how much one process does at a time. `remote` is a sandbox of the
+    user's own (`module:Class`), and `hosts` are those that commands may reach (`api.example.com:443`).
+    `detectors` are regular expressions by the names of what they find (`"acme.ticket" = "ACME-[0-9]{6}"`), `providers`
+    are servers of models, `models` what you know of models, and `strategies` how one of several is chosen
+    (`route:NAME`). `fitness` is the file of fitness targets, `fitness.yaml` if it is there.
     """
 
     store: str | None = None
@@ -43,19 +52,12 @@ class ProjectFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     relays: dict[str, RelayTable] = {}
     limits: LimitTables = LimitTables()
     budgets: BudgetTables = BudgetTables()
-
-
-class Keys(msgspec.Struct, frozen=True):
-    """Credentials and addresses of providers. Never printed, never stored."""
-
-    anthropic_api_key: str | None = None
-    anthropic_base_url: str | None = None
-    openai_api_key: str | None = None
-    openai_base_url: str | None = None
-    ollama_host: str = "http://127.0.0.1:11434"
-
-    def __repr__(self) -> str:
-        return "Keys(…)"
+    breakers: BreakerTables = BreakerTables()
+    pressure: Pressure = Pressure()
+    providers: dict[str, ProviderTable] = {}
+    models: dict[str, ModelTable] = {}
+    strategies: dict[str, StrategyTable] = {}
+    fitness: str | None = None
 
 
 class Variables(msgspec.Struct, frozen=True):
@@ -70,7 +72,8 @@ class Variables(msgspec.Struct, frozen=True):
 class Settings(msgspec.Struct, frozen=True):
     """What a process runs with. `folder` is where the project file was found, or the working folder.
 
-    `is_store_named`: an option or the environment names the store, so that one which is not there is a slip.
+    `is_store_named`: an option or the environment names the store, so that one which is not there is a slip. Exchanges
+    with models are recorded in the file `record`; those in the file `replay` stand for all models.
     """
 
     store: str
@@ -86,7 +89,16 @@ class Settings(msgspec.Struct, frozen=True):
     relays: dict[str, RelayTarget] = {}
     limits: LimitTables = LimitTables()
     budgets: BudgetTables = BudgetTables()
+    breakers: BreakerTables = BreakerTables()
+    pressure: Pressure = Pressure()
     keys: Keys = Keys()
+    providers: dict[str, ProviderTarget] = {}
+    models: dict[str, ModelTable] = {}
+    strategies: dict[str, StrategyTable] = {}
+    newer_prices: Path = Path("prices.json")
+    record: Path | None = None
+    replay: Path | None = None
+    fitness: Path | None = None
     variables: Variables = Variables()
     is_project: bool = False
     is_store_named: bool = False
@@ -126,7 +138,16 @@ def resolve(
         relays=_relays(project.relays, environ, base),
         limits=_limits(project.limits, base),
         budgets=_budgets(project.budgets, base),
+        breakers=_breakers(project.breakers, base),
+        pressure=project.pressure,
         keys=_keys(environ),
+        providers=_providers(project.providers, environ, base),
+        models=_models(project.models, base),
+        strategies=_strategies(project.strategies, base),
+        newer_prices=_newer_prices(environ, project_folder, folder),
+        record=_recording(environ.get("OSTLER_RECORD"), folder),
+        replay=_recording(environ.get("OSTLER_REPLAY"), folder),
+        fitness=_fitness(project.fitness, project_folder),
         variables=Variables({name: value for name, value in environ.items() if name.startswith("OSTLER_")}),
         is_project=project_folder is not None,
         is_store_named=bool(named),
@@ -149,7 +170,42 @@ def _keys(environ: Mapping[str, str]) -> Keys:
         openai_api_key=environ.get("OPENAI_API_KEY") or None,
         openai_base_url=environ.get("OPENAI_BASE_URL") or None,
         ollama_host=_with_scheme(environ.get("OLLAMA_HOST") or "127.0.0.1:11434"),
+        google_api_key=environ.get("GOOGLE_API_KEY") or environ.get("GEMINI_API_KEY") or None,
+        google_base_url=environ.get("GOOGLE_GEMINI_BASE_URL") or None,
     )
+
+
+def _providers(tables: dict[str, ProviderTable], environ: Mapping[str, str], base: Path) -> dict[str, ProviderTarget]:
+    if problems := problems_in_providers(tables):
+        raise DefinitionInvalid(str(base / PROJECT_FILE), problems)
+    return {
+        name: ProviderTarget(table, environ.get(table.key_env) or None if table.key_env else None)
+        for name, table in tables.items()
+    }
+
+
+def _models(tables: dict[str, ModelTable], base: Path) -> dict[str, ModelTable]:
+    if problems := problems_in_models(tables):
+        raise DefinitionInvalid(str(base / PROJECT_FILE), problems)
+    return tables
+
+
+def _strategies(tables: dict[str, StrategyTable], base: Path) -> dict[str, StrategyTable]:
+    if problems := problems_in_strategies(tables):
+        raise DefinitionInvalid(str(base / PROJECT_FILE), problems)
+    return tables
+
+
+def _fitness(named: str | None, folder: Path | None) -> Path | None:
+    """The file of fitness targets: the one that is named, or the one that is there."""
+    if folder is None:
+        return None
+    path = folder / (named or FITNESS_FILE)
+    return path if named or path.exists() else None
+
+
+def _recording(path: str | None, folder: Path) -> Path | None:
+    return folder / path if path else None
 
 
 def _relays(tables: dict[str, RelayTable], environ: Mapping[str, str], base: Path) -> dict[str, RelayTarget]:
@@ -171,6 +227,12 @@ def _limits(tables: LimitTables, base: Path) -> LimitTables:
 
 def _budgets(tables: BudgetTables, base: Path) -> BudgetTables:
     if problems := problems_in_budgets(tables):
+        raise DefinitionInvalid(str(base / PROJECT_FILE), problems)
+    return tables
+
+
+def _breakers(tables: BreakerTables, base: Path) -> BreakerTables:
+    if problems := problems_in_breakers(tables):
         raise DefinitionInvalid(str(base / PROJECT_FILE), problems)
     return tables
 
@@ -204,10 +266,23 @@ def _relative_store(url: str, base: Path) -> str:
 
 
 def _users_store(environ: Mapping[str, str]) -> str:
+    return f"sqlite:///{_users_folder(environ) / 'ostler.db'}"
+
+
+def _users_folder(environ: Mapping[str, str]) -> Path:
     data = Path(environ.get("XDG_DATA_HOME", ""))
     if not data.is_absolute():  # to be ignored, says the XDG Base Directory Specification
         data = _home(environ) / ".local" / "share"
-    return f"sqlite:///{data / 'ostler' / 'ostler.db'}"
+    return data / "ostler"
+
+
+def _newer_prices(environ: Mapping[str, str], project_folder: Path | None, folder: Path) -> Path:
+    """Where `ostler models refresh` keeps what it fetches: with the project, or else with the user."""
+    try:
+        held = project_folder / ".ostler" if project_folder else _users_folder(environ)
+    except ConfigurationError:
+        held = folder / ".ostler"
+    return held / "prices.json"
 
 
 def _home(environ: Mapping[str, str]) -> Path:

@@ -11,7 +11,8 @@ from typing import Literal
 import msgspec
 
 from ostler.app.verify import check_chain
-from ostler.domain.session.events import SESSION_CODEC, ToolCompleted
+from ostler.domain.session.bodies import bodies_of
+from ostler.domain.session.events import SESSION_CODEC
 from ostler.kernel.errors import Conflict, NotFound, StoreCorrupt, UsageError
 from ostler.kernel.event import Record, StreamId
 from ostler.ports import Append, BlobStore
@@ -167,4 +168,4 @@ def _check_place(line: Line, is_begun: bool) -> Literal[True]:
 def _digests(records: Sequence[Record]) -> list[str]:
     """The bodies that these events refer to, each once."""
     events = (SESSION_CODEC.decode(record.data) for record in records)
-    return list(dict.fromkeys(event.blob for event in events if isinstance(event, ToolCompleted) and event.blob))
+    return list(dict.fromkeys(digest for event in events for digest in bodies_of(event)))

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import msgspec
 
 from ostler.domain.housekeeping import HOUSEKEEPING, HOUSEKEEPING_CODEC, SessionErased
-from ostler.domain.session.events import SESSION_CODEC, ToolCompleted
+from ostler.domain.session.bodies import bodies_of
+from ostler.domain.session.events import SESSION_CODEC
 from ostler.kernel.errors import NotFound, StoreCorrupt, UnknownEvent
 from ostler.kernel.event import ERASED, GENESIS, Record, StreamId, first_broken
 from ostler.ports import BlobStore, EventStore
@@ -121,11 +122,11 @@ async def _bodies(blobs: BlobStore, records: Sequence[Record]) -> tuple[int, lis
         except UnknownEvent as error:
             problems.append(f"event {record.seq}: {error.message}")
             continue
-        if isinstance(event, ToolCompleted) and event.blob is not None:
+        for digest in bodies_of(event):
             counted += 1
-            problem = await _problem_of_body(blobs, record.stream.tenant, event.blob)
+            problem = await _problem_of_body(blobs, record.stream.tenant, digest)
             if problem:
-                problems.append(f"event {record.seq}: the body {event.blob} {problem}")
+                problems.append(f"event {record.seq}: the body {digest} {problem}")
     return counted, problems
 
 

@@ -44,6 +44,8 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "agents": Entry("ostler.cli.agents:agents", "Show what each agent has done so far."),
         "usage": Entry("ostler.cli.views:usage", "Show what was used, by day, agent or model."),
         "budgets": Entry("ostler.cli.budget:budgets", "Show what is used of the budgets, and what is left."),
+        "models": Entry("ostler.cli.models:models", "Look at models, and try another one on decisions of the past."),
+        "drift": Entry("ostler.cli.drift:drift_", "Compare what an agent did before and after its model changed."),
     },
     "Steer": {
         "approve": Entry("ostler.cli.steer:approve", "Let a call that waits go on."),
@@ -56,6 +58,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "fork": Entry("ostler.cli.steer:fork", "Start a new session from the past of another."),
         "halt": Entry("ostler.cli.halt:halt", "Stop every session of a tenant, or all, at its next step."),
         "release": Entry("ostler.cli.halt:release", "Let what was halted go on."),
+        "breaker": Entry("ostler.cli.breaker:breaker", "See and steer what is left alone because it fails."),
     },
     "Who may what": {
         "policy": Entry("ostler.cli.policy:policy", "Check rules, compare them, try them on the past."),

@@ -63,6 +63,18 @@ def acting_option(command: F) -> F:
     )(command)
 
 
+def image_option(command: F) -> F:
+    """Adds `--image` to a command, which gets the files that were named as `images`."""
+    return click.option(
+        "--image",
+        "images",
+        metavar="FILE",
+        multiple=True,
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="An image for the model: PNG, JPEG, GIF or WebP. May be repeated.",
+    )(command)
+
+
 async def acting_principal(runtime: Runtime, acting: str | None) -> Principal:
     """Who acts, by what was given with `--as`. Raises `NotFound`, `UsageError`."""
     if acting is None:

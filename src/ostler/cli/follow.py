@@ -14,6 +14,7 @@ from ostler.cli.live import happening
 from ostler.cli.look import question
 from ostler.cli.output import blocks, console, say
 from ostler.cli.signals import tell_troubles
+from ostler.cli.speech import Hear, hearing
 from ostler.cli.words import short
 from ostler.domain.identity import Principal
 from ostler.domain.session.approvals import objection, objection_to_grant
@@ -41,17 +42,20 @@ class Followed(NamedTuple):
     span_us: int
 
 
-async def follow(runtime: Runtime, session: Session, show: Show, answer: Answer, *, after: int = 0) -> Followed:
+async def follow(
+    runtime: Runtime, session: Session, show: Show, answer: Answer, *, after: int = 0, hear: Hear | None = None
+) -> Followed:
     """Run the session here, unless another worker holds it, and show it until it ends or a person is needed.
 
-    Events up to `after` are known to the one who watches. Leaving the runtime stops the worker and lets go of it.
+    Events up to `after` are known to the one who watches; `hear` gets what the model says while it says it. Leaving the
+    runtime stops the worker and lets go of it.
     """
     tell_troubles(runtime)
     known = max(after, (await session.version()))
     await runtime.work(WorkerSettings(concurrency=1, grace_s=GRACE_S, only=session.stream, version=ostler.__version__))
     state: State | None = None
     last_us = 0
-    async with aclosing(session.records()) as records:
+    async with hearing(session, hear), aclosing(session.records()) as records:
         async for record in records:
             show(record, record.seq <= after)
             event = happening(record)

@@ -18,6 +18,7 @@ from ostler.domain import context
 from ostler.domain.constraint.policy import Rule
 from ostler.domain.grant import Grant
 from ostler.domain.model import AssistantMessage, Message, ModelRequest, ToolMessage, UserMessage
+from ostler.domain.session.events import Purpose
 from ostler.domain.session.evolve import evolve
 from ostler.domain.session.fork import Fact
 from ostler.domain.session.state import OpenCall, State
@@ -41,7 +42,7 @@ PAGE_CHARS = 2000
     is_flag=False,
     flag_value=NEWEST,
     metavar="[SEQ]",
-    help="What the model would be sent after event SEQ (without a number: after the last).",
+    help="What the model was shown where event SEQ asked it, or would be shown after it (without a number: the last).",
 )
 @acting_option
 @output_options
@@ -57,7 +58,7 @@ def inspect(session: str, shows_state: bool, context_at: int | None, acting: str
         click.echo(snapshot(state))
     elif context_at is not None:
         at = len(facts) if context_at == NEWEST else context_at
-        _print_context(context.request(_state_at(facts, at), OpenCall(str(state.steps + 1))), output)
+        _print_context(_state_at(facts, at), output)
     elif output != "table":
         put(_inspection(state, calls(facts)), output)
     else:
@@ -101,6 +102,7 @@ def _inspection(state: State, found: list[CallView]) -> dict[str, Any]:
     return {
         "session": view(state),
         "usage": state.usage,
+        "context": _shown(state)[1],
         "limits": state.agent.limits,
         "policy": state.agent.policy,
         "policies": _policies(state),
@@ -139,7 +141,8 @@ def _labels(state: State) -> list[str]:
 
 
 def _print(out: Console, state: State, shown: SessionView, found: list[CallView]) -> None:
-    limits = {name: value for name, value in msgspec.structs.asdict(state.agent.limits).items() if value is not None}
+    own = msgspec.structs.asdict(state.agent.limits)
+    limits = {name: value for name, value in own.items() if isinstance(value, int | float)}
     tokens = state.usage
     cost = f", cost {usd(shown.cost_microusd)}" if tokens.total_tokens else ""
     header = [
@@ -160,6 +163,7 @@ def _print(out: Console, state: State, shown: SessionView, found: list[CallView]
             if tokens.total_tokens
             else "",
         ),
+        ("context", _size(_shown(state)[1])),
         ("limits", ", ".join(f"{name} {value:,.15g}" for name, value in limits.items()) or "none"),
         *(("policy", _policy(one)) for one in _policies(state)),
         ("default", state.agent.policy.default if not state.agent.policy.text else ""),
@@ -244,9 +248,51 @@ def _legible(text: str) -> str:
     return shown if len(shown) <= PAGE_CHARS else f"{shown[:PAGE_CHARS]}…"
 
 
-def _print_context(request: ModelRequest, output: Format) -> None:
+class Shown(msgspec.Struct, frozen=True):
+    """How large what the model was shown is (`is_asked`), or would be shown; `turns_left_out` have no summary."""
+
+    call: str
+    is_asked: bool
+    purpose: Purpose
+    tokens: int
+    window_tokens: int | None
+    compactions: int
+    turns_left_out: int
+
+
+def _shown(state: State) -> tuple[ModelRequest, Shown]:
+    asked = next((call for call in state.open if call.arguments is None), None)
+    call = asked or OpenCall(str(state.steps + 1))
+    request = context.request(state, call)
+    if asked is None and state.inbox:
+        request = msgspec.structs.replace(request, messages=[*request.messages, *state.inbox])
+    return request, Shown(
+        call.id,
+        asked is not None,
+        call.purpose,
+        context.estimated_input_tokens(state),
+        context.window_of(state),
+        state.context.compactions,
+        state.context.left_out,
+    )
+
+
+def _size(shown: Shown) -> str:
+    """`about 12,000 of 200,000 tokens, compacted 3 times, 14 turns left out`."""
+    of = f" of {shown.window_tokens:,}" if shown.window_tokens is not None else ""
+    parts = [f"about {shown.tokens:,}{of} tokens"]
+    if shown.compactions:
+        parts.append(f"compacted {count(shown.compactions, 'time')}")
+    if shown.turns_left_out:
+        parts.append(f"{count(shown.turns_left_out, 'turn')} left out")
+    return ", ".join(parts)
+
+
+def _print_context(state: State, output: Format) -> None:
+    request, size = _shown(state)
     if output != "table":
         shown = {
+            "size": size,
             "model": request.model,
             "system": request.system,
             "messages": list(request.messages),
@@ -262,6 +308,9 @@ def _print_context(request: ModelRequest, output: Format) -> None:
         title, text = _titled(message)
         out.print(title, style="bold")
         out.print(text, soft_wrap=True)
+    asked = "was asked" if size.is_asked else "would be asked"
+    what = "" if size.purpose == "turn" else f" for a {size.purpose}"
+    out.print(f"{request.model.name} {asked}{what} in turn {size.call}: {_size(size)}", style="dim", soft_wrap=True)
 
 
 def _titled(message: Message) -> tuple[str, str]:

@@ -7,8 +7,10 @@ from rich.console import Console
 from rich.text import Text
 
 from ostler.app.session import Happening
-from ostler.cli.words import CHARS_MAX, arguments, duration, short
+from ostler.cli.words import CHARS_MAX, arguments, count, duration, short
+from ostler.domain.fitness.events import FitnessLowered
 from ostler.domain.hook import Ruling
+from ostler.domain.model import Image
 from ostler.domain.session.events import (
     SESSION_CODEC,
     AgentCancelled,
@@ -28,7 +30,10 @@ from ostler.domain.session.events import (
     CallExamined,
     CallRetried,
     CancelRequested,
+    CompensationRequested,
     ConstraintFailed,
+    ContextCompacted,
+    FitnessCompared,
     InputReceived,
     ModelCompleted,
     ModelFailed,
@@ -106,7 +111,13 @@ class Live:
         match event:
             case ModelRequested():
                 self._begun[event.call] = at_us
-                return Line("?", "dim", "ask model", f"turn {event.call}")
+                what = "" if event.purpose == "turn" else f", for a {event.purpose}"
+                if event.choice is not None:
+                    self._model = event.choice.model
+                    what += f", of {self._model}: {short(event.choice.because)}"
+                return Line("?", "dim", "ask model", f"turn {event.call}{what}")
+            case ContextCompacted():
+                return Line("▿", "yellow", "compacted", _compaction(event))
             case ModelCompleted():
                 took = self._took(event.call, at_us)
                 said = short(event.defect or event.text, SAID_CHARS_MAX if event.calls else CHARS_MAX)
@@ -124,7 +135,11 @@ class Live:
             case CallRetried():
                 wait_us = (event.not_before_us or 0) - at_us
                 when = f" in {duration(wait_us)}" if wait_us > 0 else ""
-                detail = f"{event.call} {self._name(event.call)}, attempt {event.attempt}{when}: {short(event.because)}"
+                who = self._name(event.call)
+                if event.choice is not None:
+                    self._model = event.choice.model
+                    who += f" → {self._model}"
+                detail = f"{event.call} {who}, attempt {event.attempt}{when}: {short(event.because)}"
                 return Line("↻", "yellow", "retry", detail)
             case ToolRequested():
                 self._begun[event.call], self._tools[event.call] = at_us, event.tool
@@ -146,8 +161,27 @@ class Live:
                 rule = f" [{event.rule}]" if event.rule else ""
                 what = event.tool or "the model"
                 return Line("⊘", "bold red", "refused", f"{event.call} {what}{rule}: {short(event.reason)}")
+            case FitnessCompared() | FitnessLowered() | CompensationRequested():
+                return self._fitness(event)
             case _:
                 return self._people(event)
+
+    def _fitness(self, event: FitnessCompared | FitnessLowered | CompensationRequested) -> Line:
+        """What was measured around a call, and what undoes it."""
+        match event:
+            case FitnessCompared():
+                found = ", ".join(f"{one.target} {one}" for one in event.fitness)
+                if event.is_restored is None:
+                    return Line("·", "dim", "fitness", f"after {event.call}: {found}")
+                symbol, style = ("✓", "green") if event.is_restored else ("✗", "red")
+                what = "restored" if event.is_restored else "not restored"
+                return Line(symbol, style, what, f"after {event.call}: {found}")
+            case FitnessLowered():
+                detail = f"{event.call} {event.tool} lowered {event.after.target}: {event.before} → {event.after}"
+                return Line("▽", "bold red", "fitness", detail)
+            case CompensationRequested():
+                self._tools[event.asked.id] = event.asked.name
+                return Line("↶", "yellow", "undo", f"{event.of} by {event.asked.name}: {event.because}")
 
     def _people(
         self,
@@ -175,14 +209,15 @@ class Live:
             case AgentStarted():
                 self._model = f"{event.model.provider}:{event.model.name}"
                 self._defaults = {tool.name: _defaults(tool) for tool in event.agent.tools}
-                return Line("▶", "bold", "started", f"{event.agent} on {event.model}: {short(event.goal)}")
+                return Line(
+                    "▶", "bold", "started", f"{event.agent} on {event.model}: {short(event.goal)}{_shown(event.images)}"
+                )
             case ApprovalRequested():
                 because = f": {event.reason}" if event.reason else ""
                 detail = f"{event.call} {event.tool} [{event.rule}{because}] {arguments(event.arguments)}"
                 return Line("⏸", "bold yellow", "approval?", detail)
             case CallExamined():
-                said = [event.refused or "", *event.warnings, *[_ruled(ruling) for ruling in event.hooks]]
-                return Line("·", "dim", "examined", f"{event.call} {short('; '.join(filter(None, said)))}".rstrip())
+                return Line("·", "dim", "examined", f"{event.call} {short(_found(event))}".rstrip())
             case PolicyMoved():
                 policy = f"{event.policy.name}@{event.policy.version}"
                 return Line("⚖", "bold", "policy", _by(policy, event.by, event.reason))
@@ -198,13 +233,13 @@ class Live:
             case ApprovalExpired():
                 return Line("⊘", "yellow", "expired", f"{event.call} was neither approved nor denied in time")
             case InputReceived():
-                return Line("✉", "magenta", "input", f"{event.by}: {short(event.text)}")
+                return Line("✉", "magenta", "input", f"{event.by}: {short(event.text)}{_shown(event.images)}")
             case AgentPaused():
                 return Line("⏸", "yellow", "paused", _by("", event.by, event.reason))
             case AgentResumed():
                 return Line("▶", "green", "resumed", _by("", event.by, ""))
             case AgentForked():
-                return Line("⑂", "bold", "forked", f"from {event.origin} at event {event.seq} by {event.by}")
+                return Line("⑂", "bold", "forked", _forked(event))
             case CancelRequested():
                 return Line("■", "yellow", "cancelling", _by("", event.by, event.reason))
             case AnswerRefused():
@@ -235,6 +270,13 @@ class Live:
         return "" if begun is None else f" ({duration(at_us - begun)})"
 
 
+def _found(event: CallExamined) -> str:
+    """What was found out about a call, as far as it is worth a line."""
+    said = [event.refused or "", *event.warnings, *[_ruled(ruling) for ruling in event.hooks]]
+    said += [f"{one.model}: {one.reason}" for one in event.routing.unavailable] if event.routing else []
+    return "; ".join(filter(None, said))
+
+
 def _defaults(tool: ToolSpec) -> dict[str, object]:
     """The arguments that need not be given, by what they are then."""
     properties: dict[str, Any] = tool.parameters.get("properties", {})
@@ -249,6 +291,26 @@ def _outcome(event: ToolCompleted) -> str:
         if isinstance(value, dict):
             return arguments(value)
     return short(event.output) + size
+
+
+def _shown(images: tuple[Image, ...]) -> str:
+    return f" [{count(len(images), 'image')}]" if images else ""
+
+
+def _compaction(event: ContextCompacted) -> str:
+    """What the model is not shown any more."""
+    gone = {
+        "references": f"{count(len(event.calls), 'result')} to one line each",
+        "trim": f"{count(event.turns, 'turn')} left out",
+        "summarise": f"a summary in place of {count(event.turns, 'turn')}",
+    }
+    before, after = f"{event.tokens_before:,}", f"{event.tokens_after:,}"
+    return f"{gone[event.by]}: about {before} → {after} of {event.window_tokens:,} tokens"
+
+
+def _forked(event: AgentForked) -> str:
+    trial = f", to try {event.trial.provider}:{event.trial.name}" if event.trial is not None else ""
+    return f"from {event.origin} at event {event.seq} by {event.by}{trial}"
 
 
 def _by(call: str, by: str, reason: str) -> str:

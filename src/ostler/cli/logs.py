@@ -1,6 +1,6 @@
 """The events of a session: logs."""
 
-from collections.abc import AsyncIterator
+import sys
 
 import click
 import msgspec
@@ -10,6 +10,7 @@ from ostler.app.session import Session
 from ostler.cli.base import acting_option, is_worker, using_runtime, using_session
 from ostler.cli.live import Live, happening
 from ostler.cli.output import Format, Rows, console, emit, emit_lines, output_options, put
+from ostler.cli.speech import Speech, hearing, is_shown, lines, text_option
 from ostler.cli.words import arguments
 from ostler.domain.identity import LOCAL_USER
 from ostler.kernel.errors import NotFound
@@ -23,16 +24,30 @@ from ostler.views.entries import entry
 @click.option("--after", default=0, metavar="N", type=click.IntRange(0), help="Only events with a higher number.")
 @click.option("--raw", is_flag=True, help="Events byte for byte as they are stored, one a line.")
 @click.option("--cloudevents", is_flag=True, help="CloudEvents 1.0 JSON, one a line.")
+@text_option
 @acting_option
 @output_options
 def logs(
-    session: str, follow: bool, after: int, raw: bool, cloudevents: bool, acting: str | None, output: Format
+    session: str,
+    follow: bool,
+    after: int,
+    raw: bool,
+    cloudevents: bool,
+    text: bool | None,
+    acting: str | None,
+    output: Format,
 ) -> None:
-    """Show the events of a session (or of a worker), in order."""
+    """Show the events of a session (or of a worker), in order.
+
+    Followed on a terminal, also what the model says while it says it.
+    """
     if raw and cloudevents:
         raise click.UsageError("--raw and --cloudevents exclude each other.")
     if follow and output == "json":
         raise click.UsageError("A log that is followed has no end, so it cannot be one JSON value: use -o jsonl.")
+    if text and (not follow or raw or cloudevents or output == "yaml"):
+        raise click.UsageError("--text is for a log that is followed, as a table or as JSON lines.")
+    is_heard = follow and not raw and not cloudevents and is_shown(text, output, sys.stdout)
 
     if is_worker(session):
         if follow:
@@ -47,12 +62,13 @@ def logs(
                 click.echo(_as_stored(record, raw))
         elif output == "table":
             # From the first event on, because later lines refer to earlier ones.
-            await _for_people(found.id, found.records(follow=follow), after)
+            await _for_people(found, follow, after, is_heard)
         elif output == "json":
             put([entry(record) async for record in found.records(after=after, follow=False)], output)
         else:
-            async for record in found.records(after=after, follow=follow):
-                emit_lines([entry(record)], output)
+            async with hearing(found, lines(found.id) if is_heard else None):
+                async for record in found.records(after=after, follow=follow):
+                    emit_lines([entry(record)], output)
 
     using_session(session, show, acting)
 
@@ -79,7 +95,11 @@ def _show_worker(records: list[Record], raw: bool, cloudevents: bool, output: Fo
     emit(entries, output, lambda: Rows("seq>", "time", "type", "data~", rows=rows))
 
 
-async def _for_people(name: str, records: AsyncIterator[Record], after: int) -> None:
-    live = Live(console(), name)
-    async for record in records:
-        live.show(happening(record), is_silent=record.seq <= after)
+async def _for_people(session: Session, follow: bool, after: int, is_heard: bool) -> None:
+    shown = console()
+    live, speech = Live(shown, session.id), Speech(shown)
+    async with hearing(session, speech.hear if is_heard else None):
+        async for record in session.records(follow=follow):
+            event = happening(record)
+            speech.event(event.event)
+            live.show(event, is_silent=record.seq <= after)

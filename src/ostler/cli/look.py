@@ -71,7 +71,10 @@ def halt_said(one: Halt) -> str:
     """What is halted, by whom, since when and why, on one line."""
     is_all = one.tenant == EVERYONE
     what = "Everything" if is_all else f"The tenant {one.tenant}"
+    if one.agent:
+        what = f"The agent {one.agent}" if is_all else f"The agent {one.agent} of the tenant {one.tenant}"
     option = " --all" if is_all else "" if one.tenant == DEFAULT_TENANT else f" --tenant {one.tenant}"
+    option += f" --agent {one.agent}" if one.agent else ""
     why = short(one.reason, 200) or "no reason was given"
     return f"{what} is halted by {one.by} since {one.since}: {why}. `ostler release{option}` lets it go on."
 

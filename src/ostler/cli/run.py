@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Any, NamedTuple, TextIO, TypeVar
 
 import click
 import msgspec
@@ -17,12 +17,20 @@ from ostler.app.service import PRIORITY_MAX, Runtime
 from ostler.app.session import Session
 from ostler.app.settings import Settings
 from ostler.app.vault import scrubbed_output
-from ostler.cli.base import acting_option, acting_principal, find_session, settings, settings_of_existing
+from ostler.cli.base import (
+    acting_option,
+    acting_principal,
+    find_session,
+    image_option,
+    settings,
+    settings_of_existing,
+)
 from ostler.cli.exits import Exit, of_session
-from ostler.cli.follow import Answer, Followed, approve_unseen, ask_person, follow, leave_open
+from ostler.cli.follow import Answer, Followed, Show, approve_unseen, ask_person, follow, leave_open
 from ostler.cli.live import Live, happening
 from ostler.cli.output import Format, console, emit_lines, output_options, printing_aside, put, say
 from ostler.cli.signals import ignore_troubles, on_signals
+from ostler.cli.speech import Hear, Speech, is_shown, lines, text_option
 from ostler.cli.words import arguments, count, duration, short, usd
 from ostler.domain.identity import Principal
 from ostler.domain.suggest import did_you_mean
@@ -39,6 +47,7 @@ def foreground_options(command: F) -> F:
     for option in (
         output_options,
         acting_option,
+        text_option,
         click.option("--yes", "-y", is_flag=True, help="Approve every call that asks for it, unseen."),
         click.option("--timeout", metavar="S", type=click.FloatRange(0, min_open=True), help="Wait S seconds at most."),
         click.option("--detach", "-d", is_flag=True, help="Do not follow it: a worker runs it."),
@@ -58,7 +67,7 @@ def foreground_options(command: F) -> F:
     show_default=True,
     help="The folder that the agent may work in.",
 )
-@click.option("--model", "-m", metavar="PROVIDER:NAME", help="The model, such as ollama:llama3.2 or strategy:coder.")
+@click.option("--model", "-m", metavar="PROVIDER:NAME", help="The model (ollama:llama3.2), or route:NAME.")
 @click.option("--sandbox", type=click.Choice(["bwrap", "none"]), help="How commands are isolated.")
 @click.option("--policy", metavar="NAME|RULES", help="A policy above the agent's own: a file, or one that comes along.")
 @click.option(
@@ -68,6 +77,7 @@ def foreground_options(command: F) -> F:
     multiple=True,
     help="An input that a policy declares; VALUE is JSON, or else text. May be repeated.",
 )
+@image_option
 @click.option("--grant", metavar="ID", help="What bounds its rights, as `ostler token list` shows it.")
 @click.option(
     "--priority",
@@ -86,11 +96,13 @@ def run(
     sandbox: str | None,
     policy: str | None,
     inputs: tuple[str, ...],
+    images: tuple[Path, ...],
     grant: str | None,
     priority: int,
     detach: bool,
     timeout: float | None,
     yes: bool,
+    text: bool | None,
     acting: str | None,
     output: Format,
 ) -> None:
@@ -109,7 +121,7 @@ def run(
         session = await runtime.start(
             found.spec,
             goal,
-            model=choice.model,
+            model=choice,
             by=by,
             workspace=workspace,
             sandbox=sandbox or known.sandbox,
@@ -117,12 +129,14 @@ def run(
             policy=policy,
             inputs=given,
             grant=await grant_of(runtime.parts, by.tenant, grant) if grant is not None else None,
+            images=images,
         )
         say(f"agent {found.spec} ({found.source}), model {choice.model}: {choice.because}")
         say(f"session {session.id} in {workspace.resolve()}, sandbox {sandbox or known.sandbox}")
         return session, 0
 
-    _in_foreground(settings(), start, detach=detach, timeout_s=timeout, yes=yes, acting=acting, output=output)
+    shown = Shown(output, text, yes)
+    _in_foreground(settings(), start, shown, detach=detach, timeout_s=timeout, acting=acting)
 
 
 def _check_hooks(found: Found, known: Sequence[str]) -> None:
@@ -156,7 +170,15 @@ def _inputs(written: Sequence[str]) -> dict[str, Any]:
 @click.command()
 @click.argument("session")
 @foreground_options
-def resume(session: str, detach: bool, timeout: float | None, yes: bool, acting: str | None, output: Format) -> None:
+def resume(
+    session: str,
+    detach: bool,
+    timeout: float | None,
+    yes: bool,
+    text: bool | None,
+    acting: str | None,
+    output: Format,
+) -> None:
     """Go on with a session that is paused, was interrupted, or was answered, and follow it.
 
     It runs in this process unless another worker holds it; then it is only shown. Calls that wait for an approval are
@@ -170,28 +192,34 @@ def resume(session: str, detach: bool, timeout: float | None, yes: bool, acting:
         say(f"session {found.id}, after event {version}")
         return found, version
 
-    _in_foreground(
-        settings_of_existing(), take_up, detach=detach, timeout_s=timeout, yes=yes, acting=acting, output=output
-    )
+    shown = Shown(output, text, yes)
+    _in_foreground(settings_of_existing(), take_up, shown, detach=detach, timeout_s=timeout, acting=acting)
 
 
 Begin = Callable[[Runtime, Settings, Principal], Awaitable[tuple[Session, int]]]
 """Finds or starts the session to be followed, in somebody's name; with the number of its last event that is known."""
 
 
+class Shown(NamedTuple):
+    """How a session is shown to whoever stands in front of it, and what is asked of them."""
+
+    output: Format
+    text: bool | None
+    yes: bool
+
+
 def _in_foreground(
     known: Settings,
     begin: Begin,
+    shown: Shown,
     *,
     detach: bool,
     timeout_s: float | None,
-    yes: bool,
     acting: str | None,
-    output: Format,
 ) -> None:
     """Begin, follow, show how it stands, and exit with the code that says so."""
     names: list[str] = []
-    data, printing = sys.stdout, ExitStack()
+    data, printing, output = sys.stdout, ExitStack(), shown.output
 
     async def work() -> Followed:
         async with Runtime.open(known, worker=False) as runtime:
@@ -204,10 +232,11 @@ def _in_foreground(
             if detach:
                 await _say_who_runs_it(runtime, session)
                 return Followed(await session.view(), 0)
-            show = _shower(session, output, data)
+            show, hear = _shower(session, shown, data)
             try:
                 async with asyncio.timeout(timeout_s):
-                    return await follow(runtime, session, show, _answer(yes, output, by), after=after)
+                    answer = _answer(shown.yes, output, by)
+                    return await follow(runtime, session, show, answer, after=after, hear=hear)
             except asyncio.CancelledError:
                 say("Stopping; calls under way may finish. Ctrl-C again leaves at once.")
                 raise
@@ -268,11 +297,21 @@ def _conclude(view: SessionView, span_us: int, output: Format) -> None:
     raise click.exceptions.Exit(of_session(view.status, view.reason))
 
 
-def _shower(session: Session, output: Format, data: TextIO) -> Callable[[Record, bool], None]:
-    if output == "jsonl":
-        return lambda record, is_known: None if is_known else emit_lines([entry(record)], file=data)
-    live = Live(console(err=True), session.id, says_how=True)
-    return lambda record, is_known: live.show(happening(record), is_silent=is_known)
+def _shower(session: Session, shown: Shown, data: TextIO) -> tuple[Show, Hear | None]:
+    """What shows the events of a session, and what its model says, if that is wanted."""
+    is_heard = is_shown(shown.text, shown.output, sys.stderr)
+    if shown.output == "jsonl":
+        tell = lines(session.id, data) if is_heard else None
+        return lambda record, is_known: None if is_known else emit_lines([entry(record)], file=data), tell
+    errors = console(err=True)
+    live, speech = Live(errors, session.id, says_how=True), Speech(errors)
+
+    def show(record: Record, is_known: bool) -> None:
+        event = happening(record)
+        speech.event(event.event)
+        live.show(event, is_silent=is_known)
+
+    return show, speech.hear if is_heard else None
 
 
 def _answer(yes: bool, output: Format, by: Principal) -> Answer:

@@ -1,6 +1,7 @@
 """Commands that tell a session something: approve, deny, ask, send, pause, cancel, kill, fork."""
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -8,7 +9,7 @@ import msgspec
 
 from ostler.app.service import Runtime
 from ostler.app.session import Session
-from ostler.cli.base import acting_option, acting_principal, find_session, using_runtime
+from ostler.cli.base import acting_option, acting_principal, find_session, image_option, using_runtime
 from ostler.cli.output import Format, output_options, put, say
 from ostler.cli.words import span_us
 from ostler.domain.identity import Principal
@@ -133,13 +134,14 @@ def ask_back(session: str, question: str, call: str | None, acting: str | None, 
 @click.command()
 @click.argument("session")
 @click.argument("text")
+@image_option
 @acting_option
 @output_options
-def send(session: str, text: str, acting: str | None, output: Format) -> None:
+def send(session: str, text: str, images: tuple[Path, ...], acting: str | None, output: Format) -> None:
     """Say something to a running agent; it sees it with its next request."""
 
     async def wish(found: Session, by: Principal) -> str:
-        await found.send(text, by=by)
+        await found.send(text, images=images, by=by)
         return f"Sent to {found.id}."
 
     _tell(session, acting, output, wish)

@@ -11,6 +11,7 @@ import click
 from ostler.app.overview import Overview, ReaderView, Watch, WorkerView
 from ostler.app.service import Runtime
 from ostler.cli.base import settings_of_existing
+from ostler.cli.breaker import breaker_said
 from ostler.cli.look import halt_said
 from ostler.cli.output import Format, Rows, console, emit, output_options
 from ostler.cli.words import count, duration
@@ -102,6 +103,9 @@ def _head(seen: Overview, events_per_s: float | None) -> "RenderableType":
         Text(f"queue: {seen.due:,} due{oldest}; {seen.held:,} held, {seen.later:,} due later"),
     ]
     lines += [Text(halt_said(one), "bold red") for one in seen.halted]
+    lines += [Text(breaker_said(one), "red") for one in seen.breakers[:ROWS_MAX]]
+    if seen.breakers_unknown:
+        lines.append(Text(seen.breakers_unknown, "yellow"))
     if not seen.is_whole:
         lines.append(Text("There are more tenants and agents than are counted here.", "yellow"))
     return Text("\n").join(lines)

@@ -1,5 +1,9 @@
-"""The life of a worker, as a stream of its own: it starts, and it stops in order or is found to be lost."""
+"""The life of a worker, as a stream of its own: it starts, and it stops in order or is found to be lost.
 
+In between stand the breakers of its own that open and close, so that others can see them.
+"""
+
+from ostler.domain.resilience.breaker import Kind
 from ostler.kernel.codec import Codec
 from ostler.kernel.event import Event
 
@@ -28,6 +32,27 @@ class WorkerLost(Event, tag="worker.lost"):
     by: str
 
 
-WorkerEvent = WorkerStarted | WorkerStopped | WorkerLost
+class BreakerOpened(Event, tag="breaker.opened"):
+    """For this tenant, this worker asks nothing of a provider or tool before `until_us`, and then tries one call.
+
+    `kind` is `provider` or `tool`.
+    """
+
+    tenant: str
+    kind: Kind
+    name: str
+    until_us: int
+    because: str = ""
+
+
+class BreakerClosed(Event, tag="breaker.closed"):
+    """It is asked again."""
+
+    tenant: str
+    kind: Kind
+    name: str
+
+
+WorkerEvent = WorkerStarted | WorkerStopped | WorkerLost | BreakerOpened | BreakerClosed
 
 WORKER_CODEC: Codec[WorkerEvent] = Codec(WorkerEvent)

@@ -14,6 +14,7 @@ from ostler.domain.agent import AgentSpec
 from ostler.domain.constraint.facts import Facts
 from ostler.domain.constraint.history import Past
 from ostler.domain.constraint.verdict import Demand, Verdict
+from ostler.domain.fitness.target import obstacles
 from ostler.domain.flow import with_flow
 from ostler.domain.grant import effective
 from ostler.domain.guard import Answers, called
@@ -74,6 +75,8 @@ def judge(state: State, call: AskedCall, at_us: int) -> Judgement:
     spec = state.agent.tool(call.name)
     if spec is None:
         return Refused("not_found", _unknown(state.agent, call.name))
+    if state.is_trial:
+        return Refused("blocked", "in a trial nothing is performed", Verdict(effect="deny", rule="trial"))
     approved = _approved(state, call.id)
     asked, problem = _asked_arguments(spec, call, approved)
     if problem is not None:
@@ -104,15 +107,21 @@ def arguments_of(state: State, call: AskedCall) -> dict[str, Any] | None:
 
 def judge_model(state: State, at_us: int) -> Judgement:
     """Judge the next call of the model itself."""
-    call = str(state.steps + 1)
-    if needs_examination(state, None) and not is_examined(state, call):
+    if needs_examination(state, None) and not is_examined(state, str(state.steps + 1)):
         return Unexamined()
-    return _judge_by_policies(state, None, ({},), _approved(state, call), at_us)
+    return judge_model_by_policies(state, at_us)
+
+
+def judge_model_by_policies(state: State, at_us: int) -> Judgement:
+    """As `judge_model`, by what is known now."""
+    return _judge_by_policies(state, None, ({},), _approved(state, str(state.steps + 1)), at_us)
 
 
 def needs_examination(state: State, spec: ToolSpec | None) -> bool:
     """Whether something must be found out about a call of this tool (None: of the model) before it is judged."""
     if state.is_budgeted or state.agent.hooks or (state.grant is not None and spec is not None):
+        return True
+    if (state.is_routed and spec is None) or (spec is not None and spec.fitness):
         return True
     if state.has_moved and state.guard.own_questions:
         return True
@@ -148,7 +157,7 @@ def _answers_wanted(state: State) -> int:
 def unexamined(state: State) -> str | None:
     """The id of the call about which something is to be found out now; None if there is none."""
     is_held_up = state.end is not None or state.pause is not None or state.cancelling_by is not None
-    if is_held_up or state.question is not None:
+    if is_held_up or state.question is not None or state.measuring:
         return None
     if state.asked:
         call = state.asked[0]
@@ -289,6 +298,11 @@ def _examined_verdict(state: State, verdict: Verdict) -> Verdict:
         return msgspec.structs.replace(verdict, effect="deny", rule=by_hooks, reason=hooks.reason)
     if hooks.effect == "ask":
         demands.append(Demand(by_hooks, reason=hooks.reason))
+    for obstacle in obstacles(found.fitness):
+        by_fitness = f"fitness {obstacle.target}"
+        if obstacle.effect == "deny":
+            return msgspec.structs.replace(verdict, effect="deny", rule=by_fitness, reason=obstacle.reason)
+        demands.append(Demand(by_fitness, reason=obstacle.reason))
     if found.refused is not None and not found.asks:
         rule = "budget" if found.budgets else "examination"
         return msgspec.structs.replace(verdict, effect="deny", rule=rule, reason=found.refused)
@@ -384,15 +398,16 @@ def digest_of(state: State, tool: str, arguments: Mapping[str, Any]) -> str:
     """
     if state.gate < 2:
         return digest_of_arguments(arguments)
-    return digest(
-        {
-            "agent": str(state.agent),
-            "principal": state.by.id,
-            "tenant": state.by.tenant,
-            "tool": tool,
-            "arguments": arguments,
-        }
-    )
+    what = {
+        "agent": str(state.agent),
+        "principal": state.by.id,
+        "tenant": state.by.tenant,
+        "tool": tool,
+        "arguments": arguments,
+    }
+    if state.is_routed and not tool:
+        what["model"] = f"{state.model.provider}:{state.model.name}"
+    return digest(what)
 
 
 def digest_of_arguments(arguments: Mapping[str, Any]) -> str:

@@ -1,4 +1,5 @@
-"""What holds for all sessions of a tenant: whether it is halted, and its policies on their way from proposal to use.
+"""What holds for all sessions of a tenant: whether it is halted, which breakers people have opened, and its policies
+on their way from proposal to use.
 
 A policy is proposed, tried out in the shadow, approved by somebody else, and applied. One that only narrows what the
 one before it lets pass may be applied without an approval.
@@ -11,6 +12,7 @@ import msgspec
 
 from ostler.domain.constraint.policy import Policy
 from ostler.domain.identity import Principal
+from ostler.domain.resilience.breaker import Kind
 from ostler.domain.scheduling import EVERYONE
 from ostler.kernel.codec import Codec
 from ostler.kernel.errors import Conflict, NotAllowed, NotFound
@@ -26,17 +28,22 @@ Change = Literal["equal", "narrower", "wider", "incomparable", "unknown"]
 
 
 class FleetHalted(Event, tag="fleet.halted"):
-    """No call begins and no session starts in this tenant, or in the whole store, until it is released."""
+    """No call begins and no session starts in this tenant, or in the whole store, until it is released.
+
+    With an `agent`, that holds for its sessions only.
+    """
 
     by: str
     reason: str
+    agent: str = ""
 
 
 class FleetReleased(Event, tag="fleet.released"):
-    """Sessions go on where they stopped."""
+    """Sessions go on where they stopped; with an `agent`, those of this one."""
 
     by: str
     reason: str = ""
+    agent: str = ""
 
 
 class PolicyProposed(Event, tag="policy.proposed"):
@@ -100,6 +107,26 @@ class PolicyWithdrawn(Event, tag="policy.withdrawn"):
     reason: str = ""
 
 
+class BreakerTripped(Event, tag="breaker.tripped"):
+    """Nothing is asked of this provider or tool until somebody resets its breaker. `kind` is `provider` or `tool`."""
+
+    kind: Kind
+    name: str
+    by: str
+    at_us: int
+    reason: str = ""
+
+
+class BreakerReset(Event, tag="breaker.reset"):
+    """The breaker of this provider or tool is closed, whoever has opened it, if that was before `at_us`."""
+
+    kind: Kind
+    name: str
+    by: str
+    at_us: int
+    reason: str = ""
+
+
 GovernanceEvent = (
     FleetHalted
     | FleetReleased
@@ -110,6 +137,8 @@ GovernanceEvent = (
     | PolicyApplied
     | WithdrawalProposed
     | PolicyWithdrawn
+    | BreakerTripped
+    | BreakerReset
 )
 
 GOVERNANCE_CODEC: Codec[GovernanceEvent] = Codec(GovernanceEvent)
@@ -133,13 +162,18 @@ class Proposal(msgspec.Struct, frozen=True):
 class Governance(msgspec.Struct, frozen=True):
     """What holds in a tenant. `halted` is why nothing may begin; `applied` are the digests of its policies by name.
 
-    `leaving` are those names of them of which somebody wants that they do not hold any more.
+    `leaving` are those names of them of which somebody wants that they do not hold any more. `tripped` are the breakers
+    that people have opened, and `resets` those that they have closed, the last time of each. `halted_agents` are those
+    of whose sessions nothing may begin.
     """
 
     halted: FleetHalted | None = None
     proposals: Mapping[str, Proposal] = {}
     applied: Mapping[str, str] = {}
     leaving: Mapping[str, WithdrawalProposed] = {}
+    tripped: Mapping[tuple[Kind, str], BreakerTripped] = {}
+    resets: Mapping[tuple[Kind, str], BreakerReset] = {}
+    halted_agents: Mapping[str, FleetHalted] = {}
 
     @property
     def layers(self) -> tuple[Policy, ...]:
@@ -176,10 +210,15 @@ def evolve(state: Governance, events: Iterable[GovernanceEvent]) -> Governance:
 def _evolve(state: Governance, event: GovernanceEvent) -> Governance:
     replace = msgspec.structs.replace
     match event:
-        case FleetHalted():
+        case FleetHalted(agent=""):
             return replace(state, halted=event)
-        case FleetReleased():
+        case FleetHalted():
+            return replace(state, halted_agents={**state.halted_agents, event.agent: event})
+        case FleetReleased(agent=""):
             return replace(state, halted=None)
+        case FleetReleased():
+            left = {agent: one for agent, one in state.halted_agents.items() if agent != event.agent}
+            return replace(state, halted_agents=left)
         case PolicyProposed():
             proposal = Proposal(
                 event.policy, event.digest, event.by, event.change, because=event.because, against=event.against
@@ -203,6 +242,12 @@ def _evolve(state: Governance, event: GovernanceEvent) -> Governance:
                 applied={name: one for name, one in state.applied.items() if name != event.name},
                 leaving={name: one for name, one in state.leaving.items() if name != event.name},
             )
+        case BreakerTripped():
+            return replace(state, tripped={**state.tripped, (event.kind, event.name): event})
+        case BreakerReset():
+            place = (event.kind, event.name)
+            tripped = {at: one for at, one in state.tripped.items() if at != place}
+            return replace(state, tripped=tripped, resets={**state.resets, place: event})
 
 
 def _staged(state: Governance, digest: str, **changes: str) -> Governance:
@@ -223,19 +268,37 @@ def joined(everywhere: Governance, here: Governance) -> Governance:
             **{f"*/{name}": digest for name, digest in everywhere.applied.items()},
             **here.applied,
         },
+        halted_agents={**here.halted_agents, **everywhere.halted_agents},
     )
 
 
-def halt(state: Governance, by: Principal, reason: str) -> list[GovernanceEvent]:
-    """Nothing may begin any more. Raises `NotAllowed`."""
+def halt(state: Governance, by: Principal, reason: str, agent: str = "") -> list[GovernanceEvent]:
+    """Nothing may begin any more; with an `agent`, nothing of its sessions. Raises `NotAllowed`."""
     _assert_may(by)
-    return [] if state.halted is not None else [FleetHalted(by.id, reason)]
+    return [] if halted(state, agent) is not None else [FleetHalted(by.id, reason, agent)]
 
 
-def release(state: Governance, by: Principal, reason: str) -> list[GovernanceEvent]:
-    """Everything may go on. Raises `NotAllowed`."""
+def release(state: Governance, by: Principal, reason: str, agent: str = "") -> list[GovernanceEvent]:
+    """Everything may go on; with an `agent`, its sessions may. Raises `NotAllowed`."""
     _assert_may(by)
-    return [] if state.halted is None else [FleetReleased(by.id, reason)]
+    return [] if halted(state, agent) is None else [FleetReleased(by.id, reason, agent)]
+
+
+def halted(state: Governance, agent: str = "") -> FleetHalted | None:
+    """By whom and why all is halted, or (with a name) this agent alone."""
+    return state.halted_agents.get(agent) if agent else state.halted
+
+
+def trip(state: Governance, by: Principal, kind: Kind, name: str, reason: str, at_us: int) -> list[GovernanceEvent]:
+    """Nothing may be asked of it any more. Raises `NotAllowed`."""
+    _assert_may(by)
+    return [] if (kind, name) in state.tripped else [BreakerTripped(kind, name, by.id, at_us, reason)]
+
+
+def reset(state: Governance, by: Principal, kind: Kind, name: str, reason: str, at_us: int) -> list[GovernanceEvent]:
+    """It may be asked again, whether people or failures have opened its breaker. Raises `NotAllowed`."""
+    _assert_may(by)
+    return [BreakerReset(kind, name, by.id, at_us, reason)]
 
 
 def propose(

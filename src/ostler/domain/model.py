@@ -38,8 +38,10 @@ class Usage(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 class ModelRef(msgspec.Struct, frozen=True, omit_defaults=True):
     """Which model answers, how it is reached, and how it is spoken to.
 
-    `provider` names a dialect or code (`anthropic`, `openai`, `strategy`, `scripted`), `name` the model there.
+    `provider` names who answers (`anthropic`, `openai`, `ollama`, a server of the user's own) or code (`strategy`,
+    `scripted`), `name` the model there. `dialect` is the wire format; empty, it is the one called like the provider.
     `tools="text"` is for models without native tool calling: they are spoken to in the Thought / Action grammar.
+    `window_tokens` is how much a request and its reply may hold together; None is not known.
     """
 
     kind: Kind
@@ -48,6 +50,8 @@ class ModelRef(msgspec.Struct, frozen=True, omit_defaults=True):
     tools: Literal["native", "text"] = "native"
     base_url: str | None = None
     price: Price | None = None
+    dialect: str = ""
+    window_tokens: int | None = None
 
     def __str__(self) -> str:
         return f"{self.provider}:{self.name} ({self.kind})"
@@ -58,13 +62,18 @@ Effort = Literal["none", "low", "medium", "high"]
 
 
 class ModelSettings(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Sampling settings that reach the provider as they stand; None leaves the provider's default."""
+    """Sampling settings that reach the provider as they stand; None leaves the provider's default.
+
+    `share_s` does not reach it: equal requests of a tenant get one reply, those under way at the same time and those
+    up to so many seconds later; None shares nothing.
+    """
 
     temperature: float | None = None
     max_tokens: int = 16_384
     stop: tuple[str, ...] = ()
     timeout_s: float = 300.0
     reasoning: Effort | None = None
+    share_s: float | None = None
 
 
 class AskedCall(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -84,6 +93,25 @@ class Image(msgspec.Struct, frozen=True, gc=False):
     blob: str
     size: int
     media_type: str
+
+
+IMAGE_TOKENS_MAX = 1_600
+
+
+def image_type(body: bytes) -> str | None:
+    """What kind of image this is by its first bytes, as `image/png`; None if it is none that models are shown."""
+    if body.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "image/png"
+    if body.startswith(b"\xff\xd8\xff"):
+        return "image/jpeg"
+    if body.startswith((b"GIF87a", b"GIF89a")):
+        return "image/gif"
+    return "image/webp" if body[:4] == b"RIFF" and body[8:12] == b"WEBP" else None
+
+
+def image_tokens(image: Image) -> int:
+    """About how many tokens an image takes: models scale it down, so that no image takes more than a certain many."""
+    return min(IMAGE_TOKENS_MAX, 85 + image.size // 100)
 
 
 class Reasoning(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

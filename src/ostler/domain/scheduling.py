@@ -14,23 +14,33 @@ EVERYONE = "*"
 
 
 class Caps(msgspec.Struct, frozen=True):
-    """How many sessions may be in the hands of workers at once, by tenant and by queue; `*` is for all others."""
+    """How many sessions may be in the hands of workers at once, by tenant and by queue; `*` is for all others.
+
+    Of the queues that are `barred` in a tenant (`*`: in all), none may be.
+    """
 
     tenants: Mapping[str, int] = {}
     queues: Mapping[str, int] = {}
+    barred: frozenset[tuple[str, str]] = frozenset()
 
     def tenant(self, name: str) -> int | None:
         return self.tenants.get(name, self.tenants.get(EVERYONE))
 
-    def without(self, tenants: Collection[str]) -> "Caps":
-        """These, and nothing of such tenants."""
-        return Caps({**self.tenants, **dict.fromkeys(tenants, 0)}, self.queues) if tenants else self
+    def without(self, tenants: Collection[str], queues: frozenset[tuple[str, str]] = frozenset()) -> "Caps":
+        """These, and nothing of such tenants, and of such queues of tenants."""
+        if not tenants and not queues:
+            return self
+        return Caps({**self.tenants, **dict.fromkeys(tenants, 0)}, self.queues, self.barred | queues)
+
+    def bars(self, tenant: str, queue: str) -> bool:
+        """Whether nothing may be taken from this queue of the tenant."""
+        return (tenant, queue) in self.barred or (EVERYONE, queue) in self.barred
 
     def queue(self, name: str) -> int | None:
         return self.queues.get(name, self.queues.get(EVERYONE))
 
     def __bool__(self) -> bool:
-        return bool(self.tenants or self.queues)
+        return bool(self.tenants or self.queues or self.barred)
 
 
 NO_CAPS = Caps()
@@ -82,6 +92,8 @@ def choose(
         held_by_queue[queue] = held_by_queue.get(queue, 0) + count
     waiting: dict[str, list[Candidate]] = {}
     for candidate in sorted(candidates, key=lambda candidate: candidate.place, reverse=True):
+        if caps.barred and caps.bars(candidate.tenant, candidate.queue):
+            continue
         waiting.setdefault(candidate.tenant, []).append(candidate)
     turns = [(held_by_tenant.get(tenant, 0), line[-1].place, tenant) for tenant, line in waiting.items()]
     heapq.heapify(turns)

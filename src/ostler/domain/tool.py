@@ -71,7 +71,11 @@ class ToolSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     `output_bytes_max` is kept in the blob store with a preview in the event. `roles` say what it does that policies
     care about, `destinations` which arguments say where it goes or what it acts upon. `credentials` are names in the
     vault, given to the tool when it is called. `isolation` is the weakest tier that it may run in.
-    A result that does not fit the JSON Schema `returns` is withheld.
+    A result that does not fit the JSON Schema `returns` is withheld. `attempts` are made of a call that fails for the
+    moment (`transient`), unless its effect is `once`. With `share_s`, equal calls of a tenant that are under way at
+    the same time are one, and its result is that of those that come up to so many seconds later; only for `read`.
+    `fitness` are the targets that are measured before and after each call, and `compensate` the tool that the runtime
+    asks for if a call has lowered one of them.
     """
 
     name: str
@@ -86,6 +90,10 @@ class ToolSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     credentials: tuple[str, ...] = ()
     isolation: Isolation = "none"
     returns: dict[str, Any] | None = None
+    attempts: int = 3
+    share_s: float | None = None
+    fitness: tuple[str, ...] = ()
+    compensate: str = ""
 
 
 class ToolRequest(msgspec.Struct, frozen=True, gc=False):

@@ -12,6 +12,7 @@
     │   └── Erased                its content was erased
     ├── Conflict                  the state of things does not allow it (any more)
     │   ├── Halted                nothing may begin in this tenant until it is released
+    │   ├── FitnessFailing        a fitness target fails, or stands in the way
     │   ├── StaleWrite            somebody else appended first
     │   └── LeaseLost             another worker has taken the session
     ├── NotAllowed                whoever asks may not do that
@@ -26,6 +27,9 @@
     │   └── UnknownEvent          an event that this version cannot read
     ├── BusError                  a broker or a webhook does not take events
     │   └── EventRefused          … and never will take this one
+    ├── Shed                      this process has too much to do at the moment
+    ├── BreakersUnshared          the server on which workers share circuit breakers does not answer
+    ├── CircuitOpen               it failed too often of late, and is left alone for a while
     ├── ProviderError             a model could not answer
     │   ├── ProviderUnreachable   no connection, or it broke before a reply began
     │   ├── ProviderTimeout
@@ -148,6 +152,13 @@ class Halted(Conflict):
     retryable = True
 
 
+class FitnessFailing(Conflict):
+    """A fitness target fails: the system that agents work on is not as healthy as it should be."""
+
+    code = "fitness_failing"
+    retryable = True
+
+
 class StaleWrite(Conflict):
     """Somebody else wrote to this stream first; nothing was written."""
 
@@ -258,6 +269,41 @@ class EventRefused(BusError):
         super().__init__(message, hint=hint, position=position)
 
 
+class Shed(OstlerError):
+    """This process has too much to do at the moment; the call has not begun."""
+
+    code = "shed"
+    retryable = True
+
+    def __init__(self, message: str = "", *, depth: int = 0, capacity: int = 0, hint: str = "") -> None:
+        """`depth` calls are under way, of `capacity` that may be for one of this priority."""
+        self.depth = depth
+        self.capacity = capacity
+        super().__init__(message, hint=hint, depth=depth, capacity=capacity)
+
+
+class BreakersUnshared(OstlerError):
+    """The server on which workers share circuit breakers does not answer."""
+
+    code = "breakers_unshared"
+    retryable = True
+
+
+class CircuitOpen(OstlerError):
+    """It failed too often of late, and is left alone for a while."""
+
+    code = "circuit_open"
+    retryable = True
+
+    def __init__(
+        self, message: str = "", *, until: str = "", retry_after_s: float | None = None, hint: str = ""
+    ) -> None:
+        """`until` is the RFC 3339 moment before which asking again is in vain, as far as is known now."""
+        self.until = until
+        self.retry_after_s = retry_after_s
+        super().__init__(message, hint=hint, until=until, retry_after_s=retry_after_s)
+
+
 class ProviderError(OstlerError):
     """The model provider failed."""
 
@@ -266,9 +312,13 @@ class ProviderError(OstlerError):
     def __init__(
         self, message: str = "", *, status: int | None = None, retry_after_s: float | None = None, hint: str = ""
     ) -> None:
-        """`status` is the HTTP status and `message` the provider's own words, where it answered at all."""
+        """`status` is the HTTP status and `message` the provider's own words, where it answered at all.
+
+        `partial_text` is how the text of the reply began, if it failed within one: for the record, never as a reply.
+        """
         self.status = status
         self.retry_after_s = retry_after_s
+        self.partial_text = ""
         super().__init__(message, hint=hint, status=status, retry_after_s=retry_after_s)
 
 

@@ -1,11 +1,15 @@
 """Finds out what a session does not know of a call: what hooks say, other sessions did, and budgets leave."""
 
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from ostler.domain import context, gate
-from ostler.domain.budget import Left, rate
+from ostler.domain.budget import Amounts, Left, rate
 from ostler.domain.constraint.syntax import Scope
+from ostler.domain.fitness.target import Measured, unmeasured
 from ostler.domain.grant import Grant
 from ostler.domain.guard import called
 from ostler.domain.hook import (
@@ -22,16 +26,22 @@ from ostler.domain.hook import (
     ToolAsked,
     combine,
 )
-from ostler.domain.model import Reply, UserMessage
+from ostler.domain.model import Reply
+from ostler.domain.screening.detectors import BUILTIN, Detectors
+from ostler.domain.session import choosing
 from ostler.domain.session.events import CallExamined, SessionEvent
-from ostler.domain.session.pending import ExamineWork
+from ostler.domain.session.interventions import is_undoing
+from ostler.domain.session.pending import ExamineWork, MeasureWork
 from ostler.domain.session.state import OpenCall, State
+from ostler.domain.strategy.choice import Choice, NoModel
 from ostler.domain.tool import ToolOutcome, ToolSpec, failed
 from ostler.kernel.errors import ConfigurationError, OstlerError
 from ostler.kernel.event import StreamId
 from ostler.ports import Clock
+from ostler.runtime.fitness import Keeper
 from ostler.runtime.hooks import Hooks
 from ostler.runtime.pasts import Pasts
+from ostler.runtime.router import Router
 from ostler.runtime.spending import Booking, Spending, spender, worst_of
 
 GrantFault = Callable[[str, str], Awaitable[str]]
@@ -51,13 +61,19 @@ class Examiner:
         pasts: Pasts | None = None,
         spending: Spending | None = None,
         grant_fault: GrantFault | None = None,
+        router: Router | None = None,
+        detectors: Detectors = BUILTIN,
+        fitness: Keeper | None = None,
     ) -> None:
         """`grant_fault` says why nothing may be done under a grant of a tenant any more; empty if it is in force."""
+        self.detectors = detectors
         self._grant_fault = grant_fault
         self._clock = clock
         self._hooks = hooks
         self._pasts = pasts
         self._spending = spending
+        self._router = router
+        self._fitness = fitness
 
     async def examine(self, state: State, work: ExamineWork) -> CallExamined:
         """What was found out about a call that is to be judged. What cannot be found out refuses it."""
@@ -71,15 +87,24 @@ class Examiner:
     async def _examine(self, state: State, work: ExamineWork) -> CallExamined:
         if state.grant is not None and work.asked is not None and (fault := await self._fault_of(state.grant)):
             return CallExamined(work.name, refused=fault)
+        routed = worst = None
+        if state.is_routed and work.asked is None and work.name != gate.END:
+            routed = await self._route(state, work.name)
+            chosen = choosing.choice_for(state, routed)
+            if isinstance(chosen, NoModel):
+                return routed
+            worst = _dearest(state, chosen)
+            state = choosing.with_model(state, chosen.model)
         rulings, rewritten = await self._ask_before(state, work)
         if work.name == gate.END or combine(rulings).effect == "deny":
             return CallExamined(work.name, hooks=rulings, arguments=rewritten)
         spec = None if work.asked is None else state.agent.tool(work.asked.name)
         asked = gate.arguments_of(state, work.asked) if work.asked is not None else None
         arguments = asked or {} if rewritten is None else rewritten
-        answers = await self._answers(state)
-        booking = await self._book(state, work.name, spec, arguments)
-        left = await self._left(state)
+        answers = await self._answers(state) if routed is None else routed.answers
+        fitness = await self._measure_before(state, work.name, spec)
+        booking = await self._book(state, work.name, spec, arguments, worst or worst_of(state, spec))
+        left = await self._left(state) if routed is None else _left_in(routed)
         return CallExamined(
             work.name,
             answers=answers,
@@ -92,7 +117,37 @@ class Examiner:
             cost_left_microusd=left.microusd,
             calls_left=left.calls,
             budgets=booking.beyond,
+            routing=None if routed is None else routed.routing,
+            fitness=fitness,
         )
+
+    async def _measure_before(self, state: State, call: str, spec: ToolSpec | None) -> tuple[Measured, ...]:
+        """How the targets stand that are measured around the tool; of what undoes a call, nobody asks."""
+        if spec is None or not spec.fitness or is_undoing(state, call):
+            return ()
+        if self._fitness is None:
+            raise ConfigurationError(f"Nobody measures {', '.join(spec.fitness)} here.")
+        return await self._fitness.before(state.by.tenant, spec.fitness, spec.name, session=state.session, call=call)
+
+    async def measure(self, state: State, work: MeasureWork) -> tuple[Measured, ...]:
+        """How the targets stand that were measured before a call."""
+        if self._fitness is None:
+            return unmeasured(work.after.before, "nobody measures it here")
+        return await self._fitness.after(state.by.tenant, work.after.before)
+
+    async def _route(self, state: State, call: str) -> CallExamined:
+        """What a choice among the candidates depends on."""
+        if self._router is None:
+            raise ConfigurationError("Nobody can look at several models here.")
+        left = await self._left(state, is_asked=True)
+        found = CallExamined(
+            call,
+            answers=await self._answers(state),
+            tokens_left=left.tokens,
+            cost_left_microusd=left.microusd,
+            calls_left=left.calls,
+        )
+        return msgspec.structs.replace(found, routing=await self._router.route(state, found))
 
     async def _fault_of(self, grant: Grant) -> str:
         if self._grant_fault is None:
@@ -111,7 +166,9 @@ class Examiner:
         found = await self._pasts.own(own, state, now_us) if own else ()
         return found + (await self._pasts.answers(others, state, now_us) if others else ())
 
-    async def _book(self, state: State, call: str, spec: ToolSpec | None, arguments: Mapping[str, Any]) -> Booking:
+    async def _book(
+        self, state: State, call: str, spec: ToolSpec | None, arguments: Mapping[str, Any], worst: Amounts
+    ) -> Booking:
         """Reserve what the call may use of budgets, and what it takes of limits that sessions share."""
         rates = [
             rate(
@@ -129,12 +186,12 @@ class Examiner:
         if self._spending is None:
             raise ConfigurationError("Nobody keeps budgets here.")
         hold_s = spec.timeout_s if spec is not None else state.agent.settings.timeout_s
-        return await self._spending.reserve(
-            spender(state), call, worst_of(state, spec), hold_s=hold_s * HOLDS, rates=rates
-        )
+        return await self._spending.reserve(spender(state), call, worst, hold_s=hold_s * HOLDS, rates=rates)
 
-    async def _left(self, state: State) -> Left:
-        if self._spending is None or not state.is_budgeted or _BUDGET.isdisjoint(state.guard.uses):
+    async def _left(self, state: State, *, is_asked: bool = False) -> Left:
+        if self._spending is None or not state.is_budgeted:
+            return Left(None, None, None)
+        if not is_asked and _BUDGET.isdisjoint(state.guard.uses):
             return Left(None, None, None)
         return await self._spending.left(spender(state))
 
@@ -142,6 +199,8 @@ class Examiner:
         """Tell the budgets what calls have really used, now that it is recorded."""
         if self._spending is not None and (state.is_budgeted or state.guard.questions):
             self._spending.follow(stream, at_us, events)
+        if self._fitness is not None:
+            self._fitness.follow(state, at_us, events)
 
     def leave(self, stream: StreamId) -> None:
         """The session is not run here any more."""
@@ -179,6 +238,11 @@ class Examiner:
         if said.rewrite is not None:
             return ToolOutcome(outcome.ok, said.rewrite.value, outcome.kind), _kept(rulings)
         return outcome, _kept(rulings)
+
+    def screens_replies(self, state: State) -> bool:
+        """Whether hooks see what a model says before it is recorded, and may put something else in its place."""
+        hooks = state.agent.hooks
+        return bool(hooks) and (self._hooks is None or self._hooks.are_asked("post_model", hooks))
 
     async def screen_reply(self, state: State, call: OpenCall, reply: Reply) -> tuple[Reply, tuple[Ruling, ...]]:
         """The reply of a model as hooks leave it, and what they said. A refused reply says so, and asks for nothing."""
@@ -220,7 +284,7 @@ class Examiner:
                 call=work.name,
                 model=state.model.name,
                 system=request.system,
-                messages=(*request.messages, *map(UserMessage, state.inbox)),
+                messages=(*request.messages, *state.inbox),
             )
             return "pre_model", shown, "system"
         arguments = gate.arguments_of(state, work.asked)
@@ -234,6 +298,18 @@ class Examiner:
             reason = "no hooks are known to this process, and so none can be asked"
             return (Ruling(state.agent.hooks[0], point, Deny(reason), is_fault=True),)
         return await self._hooks.ask(point, shown, state.agent.hooks)
+
+
+def _dearest(state: State, chosen: Choice) -> Amounts:
+    """The most that the call can use, whichever of the candidates that fit it is asked in the end."""
+    excluded = {name for name, _ in chosen.excluded}
+    worst = [worst_of(choosing.with_model(state, card.name), None) for card in state.candidates]
+    fitting = [one for one, card in zip(worst, state.candidates, strict=True) if card.name not in excluded]
+    return max(fitting, key=lambda one: math.inf if one.microusd is None else one.microusd)
+
+
+def _left_in(found: CallExamined) -> Left:
+    return Left(found.tokens_left, found.cost_left_microusd, found.calls_left)
 
 
 def _correlated(state: State, per: Scope) -> str:

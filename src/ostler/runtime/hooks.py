@@ -110,6 +110,11 @@ class Hooks:
     def names(self) -> tuple[str, ...]:
         return tuple(sorted({name for name, _ in self._hooks}))
 
+    def are_asked(self, point: HookPoint, names: Sequence[str]) -> bool:
+        """Whether any of the hooks of these names has something to say there; one that is not known at all denies."""
+        known = self.names
+        return any((name, point) in self._hooks or name not in known for name in names)
+
     async def ask(self, point: HookPoint, subject: Subject, names: Sequence[str]) -> tuple[Ruling, ...]:
         """What the hooks of these names say, one after the other, each shown what those before it have left.
 

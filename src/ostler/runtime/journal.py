@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from ostler.domain.identity import Principal
+from ostler.domain.model import ModelRef
+from ostler.domain.registers import TRIALS
 from ostler.domain.session.commands import SessionCommand, Start
 from ostler.domain.session.decide import decide
 from ostler.domain.session.events import SESSION_CODEC, AgentPaused, SessionEvent
@@ -139,13 +141,14 @@ class Journal:
         by: Principal,
         at_us: int,
         seq: int | None,
+        trial: ModelRef | None = None,
         then: Callable[[State], Sequence[SessionEvent]] = lambda state: (),
     ) -> Folded:
         """A new session `name` that shares the past of `stream` up to `seq`; `then` says how it goes on at once."""
         await self.load(stream)  # what is damaged is not passed on, with good hashes of its own
         forked = Folded(StreamId(stream.tenant, name))
         records = []
-        facts = fork(await self.facts(stream), session=name, by=by.id, at_us=at_us, seq=seq)
+        facts = fork(await self.facts(stream), session=name, by=by.id, at_us=at_us, seq=seq, trial=trial)
         state: State | None = None
         for at, event in facts:
             state = evolve(state, event, at)
@@ -211,4 +214,4 @@ def standing_of(state: State, *, at_us: int, before: Standing | None) -> Standin
     if due == 0:
         stays = before is not None and before.due_us is not None and before.due_us <= at_us
         due = before.due_us if before is not None and stays else at_us
-    return Standing(state.agent.name, state.status, due, state.priority)
+    return Standing(TRIALS if state.is_trial else state.agent.name, state.status, due, state.priority)

@@ -1,10 +1,20 @@
 """The life of a worker process, as the log has it, and the burial of those that died without a word."""
 
+import asyncio
 import os
 import socket
 from pathlib import Path
 
-from ostler.domain.boot import WORKER_CODEC, WORKER_QUEUE, WorkerEvent, WorkerLost, WorkerStarted, WorkerStopped
+from ostler.domain.boot import (
+    WORKER_CODEC,
+    WORKER_QUEUE,
+    BreakerClosed,
+    BreakerOpened,
+    WorkerEvent,
+    WorkerLost,
+    WorkerStarted,
+    WorkerStopped,
+)
 from ostler.domain.identity import DEFAULT_TENANT
 from ostler.kernel.errors import StaleWrite
 from ostler.kernel.event import GENESIS, Record, StreamId, link
@@ -22,6 +32,7 @@ class Life:
         self._clock = clock
         self._stream = StreamId(DEFAULT_TENANT, identity)
         self._last: tuple[int, bytes] = (0, GENESIS)
+        self._writing = asyncio.Lock()
         self.name = f"{identity}/{_here()}/{os.getpid()}/{_birth(os.getpid())}"
 
     async def begin(self, version: str) -> None:
@@ -29,8 +40,14 @@ class Life:
         started = WorkerStarted(socket.gethostname(), os.getpid(), version, tuple(lost))
         self._last = await self._append(self._stream, self._last, started, "running")
 
+    async def note(self, event: BreakerOpened | BreakerClosed) -> None:
+        """Something happened to it that others may want to see."""
+        async with self._writing:
+            self._last = await self._append(self._stream, self._last, event, "running")
+
     async def end(self, reason: str) -> None:
-        self._last = await self._append(self._stream, self._last, WorkerStopped(reason), "stopped")
+        async with self._writing:
+            self._last = await self._append(self._stream, self._last, WorkerStopped(reason), "stopped")
         await self._store.retire(self.name)
 
     async def bury_the_dead(self) -> list[str]:
@@ -50,7 +67,7 @@ class Life:
     async def _mourn(self, stream: StreamId) -> bool:
         """Write down that a worker was lost, if it had begun and nobody has written down its end."""
         records = await self._store.read(stream)
-        if not records or not isinstance(WORKER_CODEC.decode(records[-1].data), WorkerStarted):
+        if not records or isinstance(WORKER_CODEC.decode(records[-1].data), WorkerStopped | WorkerLost):
             return False
         last = (records[-1].seq, records[-1].hash)
         try:

@@ -2,22 +2,32 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import NamedTuple
+
+import msgspec
 
 from ostler.domain import context
 from ostler.domain.guard import called
 from ostler.domain.hook import Ruling
-from ostler.domain.model import ModelRef
-from ostler.domain.resilience import retry_delay_s
-from ostler.domain.screening.detectors import BUILTIN, Detectors
+from ostler.domain.model import ModelRef, ModelRequest, Reply, Usage
+from ostler.domain.resilience.retry import UNBEGUN
 from ostler.domain.screening.screen import screen_output, screen_reply
-from ostler.domain.session.commands import Examined, ReplyFailed, ReplyReceived, ToolReturned
-from ostler.domain.session.pending import ExamineWork, ModelWork, ToolWork, Work
-from ostler.domain.session.state import State
+from ostler.domain.session.attempts import may_try_again
+from ostler.domain.session.commands import Compared, Examined, ReplyFailed, ReplyReceived, ToolReturned
+from ostler.domain.session.events import NOTHING_USED
+from ostler.domain.session.pending import ExamineWork, MeasureWork, ModelWork, ToolWork, Work
+from ostler.domain.session.state import OpenCall, State
 from ostler.domain.tool import CODE, ToolOutcome, ToolRequest, ToolSpec, failed
 from ostler.kernel.errors import OstlerError, ProviderError, StoreError, ToolNotFound, ToolTimeout
 from ostler.kernel.event import StreamId
-from ostler.ports import BlobStore, Clock, Entropy, ModelProvider, ToolHost
+from ostler.ports import BlobStore, Clock, Entropy, LiveText, ModelProvider, ToolHost
 from ostler.runtime.examiner import Examiner
+from ostler.runtime.images import Images
+from ostler.runtime.resilience.chain import Chain
+from ostler.runtime.resilience.shared import FailedElsewhere
+
+PARTIAL_MAX = 4096
+"""How much of the beginning of a reply that broke off is kept in the event."""
 
 PREVIEW_BYTES = 4096
 """How much of an output that went to the blob store stays in the event, and before the model's eyes."""
@@ -41,17 +51,22 @@ class Performer:
         entropy: Entropy,
         *,
         examiner: Examiner | None = None,
-        detectors: Detectors = BUILTIN,
+        live: LiveText | None = None,
+        chain: Chain | None = None,
     ) -> None:
+        self.chain = chain or Chain()
         self._examiner = examiner or Examiner(clock)
-        self._detectors = detectors
+        self._live = live
+        self._images = Images(blobs)
         self._providers = providers
         self._tools = tools
         self._blobs = blobs
         self._clock = clock
         self._entropy = entropy
 
-    async def perform(self, state: State, work: Work) -> ReplyReceived | ReplyFailed | ToolReturned | Examined:
+    async def perform(
+        self, state: State, work: Work
+    ) -> ReplyReceived | ReplyFailed | ToolReturned | Examined | Compared:
         match work:
             case ToolWork():
                 return await self._return_tool(state, work)
@@ -60,6 +75,9 @@ class Performer:
             case ExamineWork():
                 found = await self._examiner.examine(state, work)
                 return Examined(self._clock.now_us(), found, state)
+            case MeasureWork():
+                again = await self._examiner.measure(state, work)
+                return Compared(self._clock.now_us(), work.after.call, again)
 
     @property
     def examiner(self) -> Examiner:
@@ -67,18 +85,43 @@ class Performer:
 
     async def _return_tool(self, state: State, work: ToolWork) -> ToolReturned:
         """What came of a call, screened before it is recorded: what a rule takes out of it is written nowhere."""
-        outcome = _storable(await self._use_tool(state, work))
+        used = await self._use_tool(state, work)
+        outcome = _storable(used.outcome)
         redacted: dict[str, int] = {}
         hooks: tuple[Ruling, ...] = ()
         if outcome.suspension is None:
             outcome, redacted = self._screened(state, work, outcome)
+            again_us = self._tool_again_us(state, work, used)
+            if again_us is not None:
+                now_us = self._clock.now_us()
+                return ToolReturned(now_us, work.call.id, outcome, redacted, retry_at_us=again_us, code=used.code)
             seen = outcome
             outcome, hooks = await self._examiner.screen_outcome(state, work.call, outcome)
             if outcome is not seen:  # what hooks have put in its place is screened as well
                 outcome, more = self._screened(state, work, outcome)
                 redacted = {kind: redacted.get(kind, 0) + more.get(kind, 0) for kind in redacted | more}
             outcome = await self._bounded(state, outcome, work.spec.output_bytes_max)
-        return ToolReturned(self._clock.now_us(), work.call.id, outcome, redacted, hooks)
+        return ToolReturned(self._clock.now_us(), work.call.id, outcome, redacted, hooks, shared_with=used.shared_with)
+
+    def _tool_again_us(self, state: State, work: ToolWork, used: "_Used") -> int | None:
+        """When a tool is to be called once more; None if what came of the call is what came of it."""
+        is_transient = used.outcome.kind == "transient" and work.spec.name != CODE
+        if not is_transient or not may_try_again(state, work.call, used.code):
+            return None
+        return self._again_us(state, work.call, used.code, used.retry_after_s)
+
+    def _again_us(self, state: State, call: OpenCall, code: str, retry_after_s: float | None) -> int | None:
+        """When another attempt makes sense; None if it would come too late."""
+        chance = int.from_bytes(self._entropy.chance(4), "big") / 2**32
+        failures = max(call.failures + 1, call.attempt)  # those that were lost count, too
+        return state.agent.limits.retries.again_us(
+            code,
+            failures,
+            chance,
+            now_us=self._clock.now_us(),
+            since_us=call.failing_since_us,
+            retry_after_s=retry_after_s,
+        )
 
     def _screened(self, state: State, work: ToolWork, outcome: ToolOutcome) -> tuple[ToolOutcome, dict[str, int]]:
         """What is left of an outcome, and what was taken out of it, by kind."""
@@ -87,7 +130,7 @@ class Performer:
             outcome,
             names=state.guard.redactions(called(work.spec, "")),
             returns=work.spec.returns,
-            detectors=self._detectors,
+            detectors=self._examiner.detectors,
         )
         return screened.outcome, screened.redacted
 
@@ -95,29 +138,62 @@ class Performer:
         call = work.call
         try:
             provider = self._providers(state.model)
-            reply = await provider.complete(context.request(state, call), _unseen)
-        except OstlerError as error:
-            now = self._clock.now_us()
-            retry_at = None
-            if error.retryable:
-                asked = error.retry_after_s if isinstance(error, ProviderError) else None
-                chance = int.from_bytes(self._entropy.chance(4), "big") / 2**32
-                retry_at = now + int(retry_delay_s(call.attempt, chance, retry_after_s=asked) * 1_000_000)
-            status = error.status if isinstance(error, ProviderError) else None
-            message = f"{error.message} {error.hint}".strip()
-            return ReplyFailed(now, call.id, error.code, message, status, retry_at)
+            request = context.request(state, call)
+            if state.images:
+                request = msgspec.structs.replace(request, images=await self._images.of(state))
+            reply, shared_with = await self.chain.ask(
+                state, request, lambda: self._complete(provider, request, state, call)
+            )
+        except FailedElsewhere as elsewhere:
+            return self._failed(state, call, elsewhere.error, NOTHING_USED)
         except (Exception, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
                 raise
-            message = f"{type(error).__name__}: {error}"
-            return ReplyFailed(self._clock.now_us(), call.id, "provider_defect", message)
+            return self._failed(state, call, error, None)
+        if shared_with:
+            reply = msgspec.structs.replace(reply, usage=Usage())
         screened = screen_reply(
-            reply, names=state.guard.redactions(called(None, state.model.name)), detectors=self._detectors
+            reply, names=state.guard.redactions(called(None, state.model.name)), detectors=self._examiner.detectors
         )
         reply, hooks = await self._examiner.screen_reply(state, call, screened.reply)
-        return ReplyReceived(self._clock.now_us(), call.id, reply, screened.redacted, hooks)
+        return ReplyReceived(self._clock.now_us(), call.id, reply, screened.redacted, hooks, shared_with)
 
-    async def _use_tool(self, state: State, work: ToolWork) -> ToolOutcome:
+    async def _complete(self, provider: ModelProvider, request: ModelRequest, state: State, call: OpenCall) -> Reply:
+        """Ask once, with the text shown as it comes to whoever watches: unless something could be taken out of it."""
+        if self._live is None:
+            return await provider.complete(request, _unseen)
+        withheld = ""
+        if state.guard.redactions(called(None, state.model.name)):
+            withheld = "a rule takes out of it what it finds"
+        elif self._examiner.screens_replies(state):
+            withheld = "hooks look at it first"
+        live = self._live.begin(StreamId(state.by.tenant, state.session), call.id, call.attempt, withheld=withheld)
+        try:
+            return await provider.complete(request, live.say)
+        finally:
+            live.end()
+
+    def _failed(self, state: State, call: OpenCall, error: BaseException, usage: Usage | None) -> ReplyFailed:
+        """What to record of an attempt that failed. `usage` None: what it has used is not known."""
+        now_us = self._clock.now_us()
+        if not isinstance(error, OstlerError):
+            return ReplyFailed(now_us, call.id, "provider_defect", f"{type(error).__name__}: {error}", usage=usage)
+        message = f"{error.message} {error.hint}".strip()
+        again_us = None
+        if error.retryable:
+            wanted_s = getattr(error, "retry_after_s", None)
+            again_us = self._again_us(state, call, error.code, wanted_s)
+            if again_us is None:
+                asked = f" after {wanted_s:g} s" if wanted_s is not None else ""
+                message += f" (Another attempt{asked} would be later than {state.agent.limits.retries.for_s:g} s.)"
+        partial = error.partial_text[:PARTIAL_MAX] if isinstance(error, ProviderError) else ""
+        if state.agent.hooks or state.guard.redactions(called(None, state.model.name)):
+            partial = ""  # what would be taken out of a whole reply cannot be told from the half of one
+        status = error.status if isinstance(error, ProviderError) else None
+        return ReplyFailed(now_us, call.id, error.code, message, status, again_us, partial, usage)
+
+    async def _use_tool(self, state: State, work: ToolWork) -> "_Used":
+        """What came of one attempt, and what an error said beside that."""
         call, spec = work.call, work.spec
         request = ToolRequest(
             tool=call.tool,
@@ -134,24 +210,24 @@ class Performer:
             answer=call.answer,
         )
         try:
-            outcome = None
-            if call.attempt > 1 and spec.effect == "reconcilable":
-                outcome = await self._tools.reconcile(request)
-            if outcome is None:
-                outcome = await self._tools.perform(request)
-        except ToolNotFound as error:
-            return failed("not_found", error.message)
-        except ToolTimeout as error:
-            return failed("timeout", f"{error.message} {error.hint}".strip())
-        except OstlerError as error:
-            return failed("transient" if error.retryable else "permanent", f"{error.message} {error.hint}".strip())
+            outcome, shared_with = await self.chain.use(state, spec, request, lambda: self._perform(spec, request))
+            return _Used(outcome, shared_with=shared_with)
+        except FailedElsewhere as elsewhere:
+            return _failed_tool(elsewhere.error)
         except asyncio.CancelledError as error:
             if _is_being_cancelled():
                 raise
-            return failed("permanent", f"CancelledError: {error}")
+            return _Used(failed("permanent", f"CancelledError: {error}"))
         except Exception as error:
-            return failed("permanent", f"{type(error).__name__}: {error}")
-        return outcome
+            return _failed_tool(error)
+
+    async def _perform(self, spec: ToolSpec, request: ToolRequest) -> ToolOutcome:
+        """Perform a call, unless it can be asked and says that an earlier attempt did."""
+        if request.attempt > 1 and spec.effect == "reconcilable":
+            outcome = await self._tools.reconcile(request)
+            if outcome is not None:
+                return outcome
+        return await self._tools.perform(request)
 
     async def _bounded(self, state: State, outcome: ToolOutcome, bytes_max: int) -> ToolOutcome:
         """Keeps a large output in the blob store, and its beginning in the event."""
@@ -168,6 +244,31 @@ class Performer:
             note = f"[{lost} of {len(body)} bytes could not be kept: {error.message}]"
             return ToolOutcome(outcome.ok, f"{preview}\n{note}", outcome.kind)
         return ToolOutcome(outcome.ok, preview, outcome.kind, False, digest, len(body))
+
+
+class _Used(NamedTuple):
+    """What came of an attempt to use a tool. `code` says why it failed, where it is not that this is `transient`."""
+
+    outcome: ToolOutcome
+    code: str = "transient"
+    retry_after_s: float | None = None
+    shared_with: str = ""
+
+
+def _failed_tool(error: Exception) -> _Used:
+    """What the model is told of an error, and what says whether another attempt makes sense."""
+    if not isinstance(error, OstlerError):
+        return _Used(failed("permanent", f"{type(error).__name__}: {error}"))
+    message = f"{error.message} {error.hint}".strip()
+    match error:
+        case ToolNotFound():
+            return _Used(failed("not_found", error.message))
+        case ToolTimeout():
+            return _Used(failed("timeout", message))
+        case _:
+            code = error.code if error.code in UNBEGUN else "transient"
+            outcome = failed("transient" if error.retryable else "permanent", message)
+            return _Used(outcome, code, getattr(error, "retry_after_s", None))
 
 
 def _storable(outcome: ToolOutcome) -> ToolOutcome:

@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from ostler.domain.identity import DEFAULT_TENANT
-from ostler.domain.resilience import retry_delay_s
+from ostler.domain.resilience.retry import retry_delay_s
 from ostler.kernel.errors import BusError, EventRefused, NotFound, OstlerError, StaleWrite, StoreError
 from ostler.kernel.event import Record
 from ostler.ports import Clock, Entropy, EventBus, EventStore, Row, ViewStore

@@ -23,7 +23,7 @@ from ostler.domain.session.events import SESSION_CODEC, SessionEvent
 from ostler.domain.session.evolve import evolve
 from ostler.domain.session.fork import Fact
 from ostler.domain.session.state import State
-from ostler.domain.tool import Suspension, ToolOutcome
+from ostler.domain.tool import Suspension, ToolOutcome, failed
 from ostler.kernel.decider import fold
 from ostler.kernel.errors import OstlerError, ReplayDiverged
 from ostler.kernel.event import Record
@@ -155,6 +155,9 @@ def _commands_behind(facts: Sequence[Fact], place: int, state: State | None) -> 
                 cause.is_budgeted,
                 cause.holds,
                 cause.gate,
+                images=cause.images,
+                strategy=cause.strategy,
+                candidates=cause.candidates,
             )
             return [start] if cause.origin is None else []
         case event.AgentForked() | event.ApprovalRejected():
@@ -162,29 +165,36 @@ def _commands_behind(facts: Sequence[Fact], place: int, state: State | None) -> 
         case event.ModelCompleted():
             assert state is not None
             return [
-                command.ReplyReceived(at_us, cause.call, reply, cause.redacted, cause.hooks)
+                command.ReplyReceived(at_us, cause.call, reply, cause.redacted, cause.hooks, cause.shared_with)
                 for reply in _replies_behind(cause, state.model)
             ]
         case event.CallExamined():
             return [command.Examined(at_us, cause)]
+        case event.FitnessCompared():
+            return [command.Compared(at_us, cause.call, cause.fitness)]
         case event.ToolCompleted():
             outcome = ToolOutcome(cause.ok, cause.output, cause.kind, cause.is_json, cause.blob, cause.size)
-            returned = command.ToolReturned(at_us, cause.call, outcome, cause.redacted, cause.hooks)
+            returned = command.ToolReturned(
+                at_us, cause.call, outcome, cause.redacted, cause.hooks, shared_with=cause.shared_with
+            )
             return [returned, *_breaks(at_us, recorded)]
         case event.ToolSuspended():
             arguments = msgspec.json.decode(cause.asked.arguments, type=dict[str, Any])
             waiting = ToolOutcome(True, "", suspension=Suspension(cause.asked.name, arguments, cause.snapshot))
             return [command.ToolReturned(at_us, cause.call, waiting)]
         case event.ModelFailed():
-            failure = command.ReplyFailed(at_us, cause.call, cause.code, cause.message, cause.status)
-            return [failure, *_breaks(at_us, recorded)]
+            failure = command.ReplyFailed(
+                at_us, cause.call, cause.code, cause.message, cause.status, partial=cause.partial, usage=cause.usage
+            )
+            later = msgspec.structs.replace(failure, retry_at_us=at_us)  # … if limits left no room for another attempt
+            return [failure, later, *_breaks(at_us, recorded)]
         case event.CallRetried(limit=str(limit)):
             return [command.CapacityMissed(at_us, cause.call, limit)]
         case event.CallRetried():
-            code, _, message = cause.because.partition(": ")
             return [
-                command.ReplyFailed(at_us, cause.call, code, message, None, cause.not_before_us),
+                *_failures_behind(cause, at_us, state),
                 command.CapacityFound(at_us, cause.call),
+                command.WaitOver(at_us, cause.call),
                 *_breaks(at_us, recorded),
             ]
         case _:
@@ -200,6 +210,19 @@ def _replies_behind(cause: event.ModelCompleted, model: ModelRef) -> list[Reply]
         return [reply]
     texts = [cause.text, f"{cause.text}\nObservation:"]  # what a model makes up from there on is discarded
     return [*[msgspec.structs.replace(reply, text=text, calls=()) for text in texts], reply]
+
+
+def _failures_behind(cause: event.CallRetried, at_us: int, state: State | None) -> list[SessionCommand]:
+    """The failure after which a call was tried again. At once is not to be told from never, but for what follows."""
+    code, _, message = cause.because.partition(": ")
+    if any(call.id == cause.call and call.arguments is not None for call in (state.open if state else ())):
+        outcome, later = failed("transient", message), cause.not_before_us
+        return [command.ToolReturned(at_us, cause.call, outcome, retry_at_us=later, code=code)]
+    failure = command.ReplyFailed(
+        at_us, cause.call, code, message, cause.status, cause.not_before_us, cause.partial, cause.usage
+    )
+    moments = () if cause.choice is None else (None, at_us)
+    return [failure, *(msgspec.structs.replace(failure, retry_at_us=moment) for moment in moments)]
 
 
 def _wishes_behind(cause: SessionEvent, at_us: int, tenant: str) -> list[SessionCommand]:
@@ -221,7 +244,7 @@ def _wishes_behind(cause: SessionEvent, at_us: int, tenant: str) -> list[Session
             by = _person(cause.by, tenant)
             return [command.MovePolicy(at_us, by, cause.policy, cause.layers, cause.shadow, cause.reason)]
         case event.InputReceived():
-            return [command.Send(at_us, cause.text, _person(cause.by, tenant))]
+            return [command.Send(at_us, cause.text, _person(cause.by, tenant), cause.images)]
         case event.AgentPaused():
             return [command.Pause(at_us, _person(cause.by, tenant), cause.reason)]
         case event.AgentResumed():

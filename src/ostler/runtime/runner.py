@@ -7,9 +7,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from ostler.domain.capacity import Limit
+from ostler.domain.fitness.target import unmeasured
 from ostler.domain.session.commands import (
     CapacityFound,
     CapacityMissed,
+    Compared,
     Examined,
     Proceed,
     ReplyFailed,
@@ -17,9 +19,10 @@ from ostler.domain.session.commands import (
     SessionCommand,
     TakeOver,
     ToolReturned,
+    WaitOver,
 )
 from ostler.domain.session.events import CallExamined, CallRetried, ModelRequested, ToolRequested, ToolResumed
-from ostler.domain.session.pending import ExamineWork, ModelWork, ToolWork, Work, pending
+from ostler.domain.session.pending import ExamineWork, MeasureWork, ModelWork, ToolWork, Work, pending
 from ostler.domain.session.state import State, deadline_us
 from ostler.domain.tool import FailureKind, failed
 from ostler.kernel.errors import LeaseLost, OstlerError, StoreError
@@ -38,6 +41,8 @@ STOP_GRACE_S = 2.0
 """A call that does not stop this long after it was told to is left behind, and its session goes on."""
 EXAMINATION_S = 30.0
 """A call about which nothing can be found out for so long is refused."""
+MEASURED_S = 330.0
+"""How long targets around a call may take to measure; each has a time limit of its own."""
 MODEL_GRACE_S = 5.0
 """How much longer than its own timeout a provider may take before it is stopped from outside."""
 CAPACITY_QUIET_S = 1.0
@@ -98,6 +103,13 @@ class Runner:
         self._next: _Call | None = None
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._draining = False
+        self.is_halted: Callable[[], bool] = lambda: False
+        """Whether nothing of it may begin; asked once it is known whose session it is."""
+
+    @property
+    def agent(self) -> str:
+        """Whose session it is; empty before that is known."""
+        return "" if self.session is None or self.session.state is None else self.session.state.agent.name
 
     def poke(self) -> None:
         """Somebody else has appended to this session."""
@@ -116,6 +128,8 @@ class Runner:
         """Run until the session waits for something that is not a call, has ended, or is taken away."""
         try:
             self.session = session = await self._journal.load(self.stream)
+            if self.is_halted():
+                self.drain()
             now = self._clock.now_us()
             self._put(TakeOver(now) if _state(session).open else Proceed(now))
             await self._over
@@ -241,7 +255,7 @@ class Runner:
         """Whether this runner is to begin it: of what waits when it is to begin no more, only what was let pass while
         it was told so. Left alone, nobody would know later whether that happened.
         """
-        if isinstance(work, ExamineWork):
+        if isinstance(work, ExamineWork | MeasureWork):
             return not self._draining
         is_new = work.call.attempt == 1 and not work.call.not_before_us
         return work.call.id in self._own and (is_new or not self._draining)
@@ -256,7 +270,7 @@ class Runner:
         if not_before:
             if work.call.limit is not None and state.pause is not None:
                 return
-            if not_before > self._clock.now_us():
+            if not_before > self._clock.now_us() or work.call.limit is None:
                 moment = self._moment_of(not_before)
                 if moment - asyncio.get_running_loop().time() <= TIMER_HELD_S:
                     self._calls[work.call.id] = _Call(work, state, moment)
@@ -372,6 +386,8 @@ class Runner:
                 self._time(call)  # the driver is about to begin it, as soon as what came in meanwhile is recorded
             elif call.task is None and self._draining:
                 call.moment = math.inf  # nothing begins any more; the driver is about to forget it
+            elif call.task is None and call.work.call.limit is None:
+                self._settle(call, WaitOver(self._clock.now_us(), call.work.call.id))
             elif call.task is None:
                 self._time(call)
                 self._begin_task(session, call)
@@ -450,7 +466,10 @@ def _timeout_s(state: State, work: Work) -> float:
         case ModelWork():
             return state.agent.settings.timeout_s + MODEL_GRACE_S
         case ExamineWork():
-            return EXAMINATION_S
+            spec = None if work.asked is None else state.agent.tool(work.asked.name)
+            return EXAMINATION_S + (MEASURED_S if spec is not None and spec.fitness else 0.0)
+        case MeasureWork():
+            return MEASURED_S
 
 
 def _settle_future(future: asyncio.Future[None], error: BaseException | None) -> None:
@@ -482,3 +501,5 @@ def _stopped(state: State, work: Work, now_us: int, kind: FailureKind, reason: s
             return ReplyFailed(now_us, work.call.id, kind, reason, retry_at_us=now_us if kind == "timeout" else None)
         case ExamineWork():
             return Examined(now_us, CallExamined(work.name, refused=f"it could not be examined: {reason}"), state)
+        case MeasureWork():
+            return Compared(now_us, work.after.call, unmeasured(work.after.before, reason))

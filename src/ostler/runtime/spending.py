@@ -25,6 +25,8 @@ from ostler.domain.budget import (
     worst_of_model,
     worst_of_tool,
 )
+from ostler.domain.model import Usage
+from ostler.domain.session.attempts import UNSPENT
 from ostler.domain.session.events import (
     AgentCancelled,
     AgentCompleted,
@@ -46,15 +48,7 @@ from ostler.domain.session.events import (
 from ostler.domain.session.fork import Fact
 from ostler.domain.session.state import State
 from ostler.domain.tool import ToolSpec
-from ostler.kernel.errors import (
-    ConfigurationError,
-    NotFound,
-    OstlerError,
-    ProviderOverloaded,
-    ProviderRejected,
-    ProviderUnreachable,
-    RateLimited,
-)
+from ostler.kernel.errors import NotFound, OstlerError
 from ostler.kernel.event import StreamId
 from ostler.ports import Clock, Ledger
 
@@ -64,10 +58,6 @@ RECOVERED_AT_ONCE = 100
 CLOSE_S = 2.0
 """How long closing waits for settlements; those that are not done are overdue some day, and done then."""
 
-UNSPENT = frozenset(
-    kind.code for kind in (ProviderUnreachable, RateLimited, ProviderOverloaded, ProviderRejected, ConfigurationError)
-)
-"""After these failures of a first attempt nothing was spent: the model never began to answer."""
 FAILED = ("not_found", "invalid", "blocked", "transient", "permanent")
 """Outcomes of a tool after which the call is known to have failed, so that it does not count for a rate."""
 
@@ -103,7 +93,17 @@ class Released(NamedTuple):
 class Course:
     """What became of one call, by the events of its session. The same events make the same outcome, whoever looks."""
 
-    __slots__ = ("_attempts", "_begun_us", "_waits", "call", "has_reserved", "outcome")
+    __slots__ = (
+        "_attempts",
+        "_begun_us",
+        "_is_unknown",
+        "_microusd",
+        "_tokens",
+        "_waits",
+        "call",
+        "has_reserved",
+        "outcome",
+    )
 
     def __init__(self, call: str) -> None:
         self.call = call
@@ -111,6 +111,8 @@ class Course:
         self.outcome: Settled | Released | None = None
         self._begun_us: int | None = None
         self._attempts = 1
+        self._tokens = self._microusd = 0
+        self._is_unknown = False  # whether nobody can tell what failed attempts have used
         self._waits = False
 
     def follow(self, at_us: int, event: SessionEvent) -> None:
@@ -130,22 +132,34 @@ class Course:
             self._begun_us, self.outcome = at_us, None
         elif isinstance(event, CallRetried):
             self._begun_us = max(at_us, event.not_before_us or 0)
-            self._attempts, self._waits = event.attempt, event.limit is not None
+            self._waits = event.limit is not None
+            if event.code or event.attempt > self._attempts:
+                self._count(event.code or event.because, event.usage, event.cost_microusd)
+            self._attempts = event.attempt
         elif isinstance(event, _REFUSALS):
             self.outcome = Released()
         elif isinstance(event, ModelCompleted):
-            used = Amounts(
-                tokens=event.usage.total_tokens,
-                microusd=event.cost_microusd,
-                steps=1,
-                microseconds=self._took_us(at_us),
-            )
-            self.outcome = Settled(used.known())
+            self._count("", event.usage, event.cost_microusd)
+            self.outcome = Settled(self._used_by_model(at_us))
         elif isinstance(event, ModelFailed):
-            is_unspent = self._attempts == 1 and (self._waits or event.code in UNSPENT)
-            self.outcome = Released() if is_unspent else Settled(None)
+            if not self._waits:
+                self._count(event.code, event.usage, event.cost_microusd)
+            if self._is_unknown:
+                self.outcome = Settled(None)
+            else:
+                self.outcome = Settled(self._used_by_model(at_us)) if self._tokens else Released()
         elif isinstance(event, ToolCompleted):
             self.outcome = Settled(self._used_by_tool(at_us, event))
+
+    def _count(self, code: str, used: Usage, microusd: int) -> None:
+        """Add what an attempt has used, which has failed with this code, if it has."""
+        self._tokens += used.total_tokens
+        self._microusd += microusd
+        self._is_unknown |= bool(code) and not used.total_tokens and code not in UNSPENT
+
+    def _used_by_model(self, at_us: int) -> dict[Unit, int]:
+        took_us = self._took_us(at_us)
+        return Amounts(tokens=self._tokens, microusd=self._microusd, steps=1, microseconds=took_us).known()
 
     def _used_by_tool(self, at_us: int, event: ToolCompleted) -> dict[Unit, int] | None:
         if event.kind == "unknown":

@@ -5,10 +5,12 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
+from ostler.domain.boot import BreakerClosed, BreakerOpened
+from ostler.domain.resilience.breaker import Change
 from ostler.domain.scheduling import ATTEMPTS_MAX, EVERYONE, NO_CAPS, SUSPECT_ATTEMPTS, Caps
 from ostler.domain.session.commands import Fail
-from ostler.kernel.errors import OstlerError, StoreCorrupt, StoreError, UnknownEvent
-from ostler.kernel.event import StreamId
+from ostler.kernel.errors import CircuitOpen, OstlerError, StoreCorrupt, StoreError, UnknownEvent
+from ostler.kernel.event import StreamId, timestamp
 from ostler.kernel.ids import CHANCE_BYTES, make_id
 from ostler.ports import Claim, Clock, Entropy, EventStore
 from ostler.runtime.governor import Governor
@@ -17,6 +19,7 @@ from ostler.runtime.lease import Lease
 from ostler.runtime.life import Life
 from ostler.runtime.pace import Pace
 from ostler.runtime.performer import Performer
+from ostler.runtime.resilience.pipeline import Timing
 from ostler.runtime.runner import Runner
 from ostler.runtime.turns import Turns
 
@@ -63,7 +66,7 @@ class Worker:
         governor: Governor | None = None,
     ) -> None:
         self._governor = governor or Governor(journal.store)
-        self._halted: frozenset[str] = frozenset()
+        self._halted: tuple[frozenset[str], frozenset[tuple[str, str]]] = (frozenset(), frozenset())
         self._journal = journal
         self._store: EventStore = journal.store
         self._performer = performer
@@ -83,6 +86,10 @@ class Worker:
         self._lease = Lease(self._store, clock, self.name, duration_s=settings.lease_s)
         self.on_hold: Callable[[StreamId, bool], None] = lambda stream, holds: None
         """Told of every session that it takes, and of every one that it lets go."""
+
+    def stages(self) -> dict[str, list[Timing]]:
+        """What the stages cost that every attempt passes, for calls of models and of tools."""
+        return self._performer.chain.timings()
 
     @property
     def running(self) -> int:
@@ -136,12 +143,26 @@ class Worker:
     async def govern(self) -> None:
         """Look at once whether anything may begin: in halted tenants nothing does, and what is under way finishes."""
         await self._governor.refresh_all()
-        if self._governor.halted != self._halted:
-            self._halted = self._governor.halted
+        halted = self._governor.halted, self._governor.halted_agents
+        if halted != self._halted:
+            self._halted = halted
             for stream, runner in self._runners.items():
-                if self._governor.is_halted(stream.tenant):
+                if self._governor.is_halted(stream.tenant, runner.agent):
                     runner.drain()
             self._look.set()
+
+    async def on_breaker(self, change: Change) -> None:
+        """Write down that a circuit breaker of this worker opened or closed, so that others see it, and tell of it."""
+        key = change.key
+        event: BreakerOpened | BreakerClosed = BreakerClosed(*key)
+        if change.until_us is not None:
+            event = BreakerOpened(*key, change.until_us, change.because)
+            said = f"The breaker of the {key} opened for the tenant {key.tenant}: {change.because}."
+            self._trouble(None, CircuitOpen(said, until=timestamp(change.until_us)))
+        try:
+            await self._life.note(event)
+        except OstlerError as error:  # that others cannot see it must not be the end of the call
+            self._trouble(None, error)
 
     async def let_go(self, stream: StreamId) -> bool:
         """Wait while this worker holds the session; False at once if it does not."""
@@ -207,7 +228,7 @@ class Worker:
             limit=limit,
             queues=self._queues,
             only=self._settings.only,
-            caps=self._settings.caps.without(self._governor.halted),
+            caps=self._settings.caps.without(self._governor.halted, self._governor.halted_agents),
             suspects=0 if has_suspect else 1,
         )
         self._pace.take(len(claims), now)
@@ -267,8 +288,7 @@ class Worker:
                 await self._park(runner.claim)
             else:
                 await self._governor.know(runner.stream.tenant)
-                if self._governor.is_halted(runner.stream.tenant):
-                    runner.drain()
+                runner.is_halted = lambda: self._governor.is_halted(runner.stream.tenant, runner.agent)
                 await runner.run()
         except Exception as error:
             await self._meet(runner, error)

@@ -1,5 +1,6 @@
-"""What users need to test their agents, tools and back ends: scripted models and contract suites."""
+"""What users need to test their agents, tools and back ends: scripted and recorded models, contract suites."""
 
+from ostler.testing.recorded import recorded
 from ostler.testing.scripted import Scripted, calls
 
-__all__ = ["Scripted", "calls"]
+__all__ = ["Scripted", "calls", "recorded"]

@@ -8,17 +8,24 @@ A `Reply` is streamed in the dialect of the path that was asked; an `Answer` say
 """
 
 import asyncio
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import msgspec
 
-from ostler.domain.model import AskedCall, Reply
+from ostler.domain.model import Reply
+from ostler.testing.wire_anthropic import ANTHROPIC
+from ostler.testing.wire_dialect import Asked, Dialect
+from ostler.testing.wire_google import GEMINI
+from ostler.testing.wire_openai import OPENAI_CHAT
+from ostler.testing.wire_responses import RESPONSES
 
-DELTA_CHARACTERS = 12
+__all__ = ["DIALECTS", "EVENT_STREAM", "JSON", "Answer", "Asked", "WireServer", "stream"]
+
+DIALECTS: tuple[Dialect, ...] = (ANTHROPIC, OPENAI_CHAT, RESPONSES, GEMINI)
+"""The wire formats that the server speaks; the first that knows the path of a request answers it."""
 CONNECTIONS_WAITING_MAX = 4096
 EVENT_STREAM = "text/event-stream; charset=utf-8"
 JSON = "application/json"
@@ -35,16 +42,6 @@ class Answer(msgspec.Struct, frozen=True):
     content_type: str = EVENT_STREAM
     headers: Mapping[str, str] = {}
     then: Literal["end", "cut", "silence"] = "end"
-
-
-class Asked:
-    """One request as it came."""
-
-    def __init__(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> None:
-        self.method = method
-        self.path = path
-        self.headers = headers
-        self.body: Any = msgspec.json.decode(body) if body else None
 
 
 class WireServer:
@@ -149,88 +146,7 @@ async def _read(reader: asyncio.StreamReader) -> Asked | None:
 
 def stream(reply: Reply, asked: Asked) -> tuple[bytes, ...]:
     """The chunks in which a provider would stream `reply` to this request."""
-    offered = asked.body.get("tools") or []
-    wire = {_letters(name): name for name in (tool.get("name") or tool["function"]["name"] for tool in offered)}
-    calls = [
-        AskedCall(id=call.id, name=wire.get(_letters(call.name), call.name), arguments=call.arguments)
-        for call in reply.calls
-    ]
-    model = reply.model or asked.body["model"]
-    if asked.path.endswith("/messages"):
-        return _anthropic(reply, calls, model)
-    return _openai(reply, calls, model)
-
-
-def _letters(name: str) -> str:
-    """What is left of a tool's name however it was made fit for the wire."""
-    return re.sub(r"[^a-zA-Z0-9]", "", name)
-
-
-def _anthropic(reply: Reply, calls: list[AskedCall], model: str) -> tuple[bytes, ...]:
-    usage = {
-        "input_tokens": reply.usage.input_tokens,
-        "cache_creation_input_tokens": reply.usage.cache_write_tokens,
-        "cache_read_input_tokens": reply.usage.cache_read_tokens,
-        "output_tokens": 1,
-    }
-    events: list[dict[str, Any]] = [
-        {"type": "message_start", "message": {"id": "msg_1", "role": "assistant", "model": model, "usage": usage}},
-        {"type": "ping"},
-    ]
-    blocks: list[tuple[dict[str, Any], list[dict[str, Any]]]] = []
-    if reply.text:
-        deltas = [{"type": "text_delta", "text": part} for part in _parts(reply.text)]
-        blocks.append(({"type": "text", "text": ""}, deltas))
-    for call in calls:
-        deltas = [{"type": "input_json_delta", "partial_json": part} for part in ["", *_parts(call.arguments)]]
-        blocks.append(({"type": "tool_use", "id": call.id, "name": call.name, "input": {}}, deltas))
-    for index, (block, deltas) in enumerate(blocks):
-        events.append({"type": "content_block_start", "index": index, "content_block": block})
-        events.extend({"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas)
-        events.append({"type": "content_block_stop", "index": index})
-    stop = {"end": "end_turn", "tool_calls": "tool_use", "length": "max_tokens"}.get(reply.stop, reply.stop)
-    output = {"output_tokens": reply.usage.output_tokens}
-    events.append({"type": "message_delta", "delta": {"stop_reason": stop, "stop_sequence": None}, "usage": output})
-    events.append({"type": "message_stop"})
-    return tuple(b"event: %b\ndata: %b\n\n" % (event["type"].encode(), _json(event)) for event in events)
-
-
-def _openai(reply: Reply, calls: list[AskedCall], model: str) -> tuple[bytes, ...]:
-    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
-    deltas.extend({"content": part} for part in _parts(reply.text))
-    for index, call in enumerate(calls):
-        function = {"name": call.name, "arguments": ""}
-        deltas.append({"tool_calls": [{"index": index, "id": call.id, "type": "function", "function": function}]})
-        deltas.extend(
-            {"tool_calls": [{"index": index, "function": {"arguments": part}}]} for part in _parts(call.arguments)
-        )
-    finish = {"tool_calls": "tool_calls", "length": "length", "refusal": "content_filter"}.get(reply.stop, "stop")
-    choices: list[dict[str, Any]] = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
-    choices.append({"index": 0, "delta": {}, "finish_reason": finish})
-    prompt = reply.usage.total_tokens - reply.usage.output_tokens
-    usage = {
-        "prompt_tokens": prompt,
-        "completion_tokens": reply.usage.output_tokens,
-        "total_tokens": reply.usage.total_tokens,
-        "prompt_tokens_details": {
-            "cached_tokens": reply.usage.cache_read_tokens,
-            "cache_write_tokens": reply.usage.cache_write_tokens,
-        },
-    }
-    shared: dict[str, Any] = {
-        "id": "chatcmpl-1",
-        "object": "chat.completion.chunk",
-        "created": 1_770_000_000,
-        "model": model,
-    }
-    chunks: list[dict[str, Any]] = [shared | {"choices": [choice], "usage": None} for choice in choices]
-    chunks.append(shared | {"choices": [], "usage": usage})
-    return (*(b"data: %b\n\n" % _json(chunk) for chunk in chunks), b"data: [DONE]\n\n")
-
-
-def _parts(text: str) -> list[str]:
-    return [text[start : start + DELTA_CHARACTERS] for start in range(0, len(text), DELTA_CHARACTERS)]
-
-
-def _json(value: dict[str, Any]) -> bytes:
-    return msgspec.json.encode(value)
+    for dialect in DIALECTS:
+        if dialect.speaks(asked.path):
+            return dialect.stream(reply, asked)
+    raise LookupError(f"no dialect of {__name__}.DIALECTS is spoken at {asked.path}")

@@ -5,6 +5,8 @@ from typing import Any, Literal, assert_never
 
 import msgspec
 
+from ostler.domain.fitness.events import FitnessLowered
+from ostler.domain.fitness.target import Measured
 from ostler.domain.hook import Ask, Continue, Deny, Rewrite, Ruling
 from ostler.domain.session.events import (
     AgentCancelled,
@@ -24,7 +26,10 @@ from ostler.domain.session.events import (
     CallExamined,
     CallRetried,
     CancelRequested,
+    CompensationRequested,
     ConstraintFailed,
+    ContextCompacted,
+    FitnessCompared,
     InputReceived,
     ModelCompleted,
     ModelFailed,
@@ -36,6 +41,8 @@ from ostler.domain.session.events import (
     ToolSuspended,
 )
 from ostler.domain.session.fork import Fact
+from ostler.domain.session.state import TIME_HAS_COME
+from ostler.domain.strategy.choice import Choice, Routing
 from ostler.kernel.event import timestamp
 
 Stage = Literal["asked", "waiting", "approved", "under way", "done", "failed", "refused"]
@@ -51,6 +58,8 @@ _OfCall = (
     | ToolCompleted
     | ToolSuspended
     | ToolResumed
+    | FitnessCompared
+    | FitnessLowered
     | ConstraintFailed
     | ApprovalRequested
     | ApprovalGranted
@@ -61,6 +70,7 @@ _OfCall = (
 )
 _WITHOUT_CALL = (
     AgentStarted,
+    ContextCompacted,
     PolicyMoved,
     AnswerRefused,
     InputReceived,
@@ -132,6 +142,10 @@ def calls(facts: Iterable[Fact]) -> list[CallView]:
     for seq, (at_us, event) in enumerate(facts, 1):
         if isinstance(event, _WITHOUT_CALL):
             continue
+        if isinstance(event, CompensationRequested):
+            asked, why = event.asked, f"undoes call {event.of}: {event.because}"
+            found[asked.id] = CallView(asked.id, asked.name, asked=asked.arguments, examined=[why], seqs=[seq])
+            continue
         _note(found, seq, event)
         view = found[event.call]
         if isinstance(event, _BEGINNINGS):
@@ -152,6 +166,7 @@ def _note(found: dict[str, CallView], seq: int, event: _OfCall) -> None:
             view.examined += _found_out(event)
         case ModelRequested():
             view.stage, view.attempts = "under way", 1
+            view.examined += _chosen(event.choice) if event.choice is not None else []
         case ModelCompleted():
             view.stage, view.outcome, view.redacted = "done", event.text, event.redacted
             view.tokens, view.cost_microusd = event.usage.total_tokens, event.cost_microusd
@@ -162,9 +177,10 @@ def _note(found: dict[str, CallView], seq: int, event: _OfCall) -> None:
         case ModelFailed():
             view.stage, view.kind, view.outcome, view.waits_for = "failed", event.code, event.message, ""
         case CallRetried():
-            if event.limit is None and not view.waits_for:
+            if event.limit is None and not view.waits_for and event.because != TIME_HAS_COME:
                 view.retries.append(event.because)
             view.attempts, view.waits_for = event.attempt, event.limit or ""
+            view.examined += _chosen(event.choice) if event.choice is not None else []
         case ToolRequested():
             view.stage, view.attempts = "under way", 1
             view.tool, view.arguments, view.rule = event.tool, event.arguments, event.rule or view.rule
@@ -177,6 +193,12 @@ def _note(found: dict[str, CallView], seq: int, event: _OfCall) -> None:
             found[event.asked.id] = CallView(event.asked.id, event.asked.name, asked=event.asked.arguments, seqs=[seq])
         case ToolResumed():
             pass
+        case FitnessCompared():
+            view.examined += [f"after it, {_fitness(one)}" for one in event.fitness]
+            if event.is_restored is not None:
+                view.examined.append("all is as good again as before" if event.is_restored else "it is not restored")
+        case FitnessLowered():
+            view.examined.append(f"lowered {event.after.target}: {event.before} before it, {event.after} after it")
         case ConstraintFailed():
             view.stage, view.kind, view.rule, view.reason = "refused", event.kind, event.rule, event.reason
             view.tool = event.tool
@@ -216,8 +238,27 @@ def _found_out(event: CallExamined) -> list[str]:
         *([refused] if event.refused is not None else []),
         *event.warnings,
         *map(_ruled, event.hooks),
+        *(f"before it, {_fitness(one)}" for one in event.fitness),
         *([f"the tightest budget leaves {', '.join(left)}"] if left else []),
+        *(_routed(event.routing) if event.routing is not None else []),
     ]
+
+
+def _fitness(found: Measured) -> str:
+    return f"{found.target} is {found} (it should be {found.goal})"
+
+
+def _routed(routing: Routing) -> list[str]:
+    """What was found out about several models."""
+    away = [f"{one.model}: {one.reason}" for one in routing.unavailable]
+    scores = [f"{model}: {score:.3f}" for model, score in routing.scores.items()]
+    return [*away, *([f"scores: {', '.join(scores)}"] if scores else [])]
+
+
+def _chosen(choice: Choice) -> list[str]:
+    """Which of several models is asked, and why none of the others."""
+    excluded = [f"not {model}: {reason}" for model, reason in choice.excluded]
+    return [f"asks {choice.model}: {choice.because}", *excluded]
 
 
 def _ruled(ruling: Ruling) -> str:

@@ -11,6 +11,7 @@ from ostler.domain.identity import Principal
 from ostler.domain.model import ModelRef, Usage
 from ostler.domain.session.evolve import evolve as evolve_state
 from ostler.domain.session.state import End, OpenCall, Question, State
+from ostler.domain.strategy.card import Card
 from ostler.domain.transcript import Transcript
 from ostler.kernel.event import GENESIS, Record, link
 from ostler.views.fold import NO_SUMS, Format, NoSum, Step, View, no_sum, read
@@ -71,6 +72,7 @@ def _lighter(row: SessionRow, state: State, record: Record) -> SessionRow:
     if row.state is None:
         changes["agent"] = AgentSpec(state.agent.name, state.agent.version)
         changes["model"] = msgspec.structs.replace(state.model, base_url=None, price=None)
+        changes["candidates"] = tuple([_candidate(card.model) for card in state.candidates])
         changes["by"] = Principal(state.by.id)
         changes |= {"guard": NOBODYS, "layers": (), "shadow": (), "inputs": {}, "grant": None}
     if state.open:
@@ -90,9 +92,17 @@ def _lighter(row: SessionRow, state: State, record: Record) -> SessionRow:
         answer=None,
         examined=None,
         lasting=(),
+        measuring=(),
+        undoing=(),
         **changes,
     )
     return SessionRow(record.seq, record.hash, lighter, elsewhere)
+
+
+def _candidate(model: ModelRef) -> Card:
+    """What must be known of a model that may be chosen, to say which one is."""
+    known = ModelRef(model.kind, model.provider, model.name, model.tools)
+    return Card(f"{model.provider}:{model.name}", known)
 
 
 def _size(state: State, part: Shown, record: Record) -> int:
@@ -173,6 +183,7 @@ class _KeptState(msgspec.Struct, frozen=True, gc=False, array_like=True):
     question: Question | None
     pause: str | None
     end: End | None
+    candidates: tuple[ModelRef, ...] = ()
 
 
 class _Kept(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -221,6 +232,7 @@ def _packed(state: State) -> _KeptState:
         question=state.question,
         pause=state.pause,
         end=state.end,
+        candidates=tuple([card.model for card in state.candidates]),
     )
 
 
@@ -246,6 +258,7 @@ def _unpacked(kept: _KeptState) -> State:
         question=kept.question,
         pause=kept.pause,
         end=kept.end,
+        candidates=tuple([_candidate(model) for model in kept.candidates]),
     )
 
 

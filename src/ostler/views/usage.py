@@ -5,6 +5,7 @@ from functools import lru_cache
 
 import msgspec
 
+from ostler.domain.fitness.events import FitnessLowered
 from ostler.domain.session.events import (
     AgentCancelled,
     AgentCompleted,
@@ -23,7 +24,10 @@ from ostler.domain.session.events import (
     CallExamined,
     CallRetried,
     CancelRequested,
+    CompensationRequested,
     ConstraintFailed,
+    ContextCompacted,
+    FitnessCompared,
     InputReceived,
     ModelCompleted,
     ModelFailed,
@@ -40,11 +44,13 @@ from ostler.views.fold import Format, Step, View, read
 
 IGNORED = (
     CallExamined,
+    ContextCompacted,
     PolicyMoved,
-    ModelFailed,
-    CallRetried,
     ToolSuspended,
     ToolResumed,
+    FitnessCompared,
+    FitnessLowered,
+    CompensationRequested,
     ApprovalRequested,
     ApprovalGranted,
     ApprovalRejected,
@@ -98,20 +104,27 @@ UNKNOWN = Spender("?", "?")
 
 def evolve(row: Spender | None, record: Record) -> Step[Spender, Tally]:
     """To whom the session's events are counted from now on, and what this one adds."""
-    event = read(record)
+    event, before = read(record), row
     if isinstance(event, str):
         return Step(row, _counted(row, record, Tally(unreadable=1)))
     if isinstance(event, AgentStarted):
         row = Spender(str(event.agent), f"{event.model.provider}:{event.model.name}", event.origin)
     elif isinstance(event, AgentForked) and row is not None and row.past_of == event.origin:
-        row = Spender(row.agent, row.model)  # the past may hold forks of its own, and they name another origin
+        # The past may hold forks of its own, and they name another origin.
+        trial = event.trial
+        row = Spender(
+            *((f"{row.agent} (trial)", f"{trial.provider}:{trial.name}") if trial else (row.agent, row.model))
+        )
+    elif isinstance(event, ModelRequested | CallRetried) and event.choice is not None and row is not None:
+        row = Spender(row.agent, event.choice.model, row.past_of)
     if row is not None and row.past_of is not None:
         return Step(row)
     tally = _tally(event)
     if tally is None:
         return Step(row)
     has_ended = isinstance(event, AgentCompleted | AgentFailed | AgentCancelled)
-    return Step(None if has_ended else row, _counted(row, record, tally))
+    payer = before if isinstance(event, CallRetried) else row  # what has failed is the model before, if it is another
+    return Step(None if has_ended else row, _counted(payer, record, tally))
 
 
 def _tally(event: SessionEvent) -> Tally | None:
@@ -121,7 +134,9 @@ def _tally(event: SessionEvent) -> Tally | None:
     match event:
         case ModelRequested():
             return Tally(model_calls=1)
-        case ModelCompleted():
+        case CallRetried() | ModelFailed() if not event.usage.total_tokens:
+            return None
+        case ModelCompleted() | CallRetried() | ModelFailed():
             used = event.usage
             return Tally(
                 input_tokens=used.input_tokens,
@@ -181,7 +196,7 @@ def place(key: str) -> tuple[str, str, str]:
 
 USAGE: View[Spender, Tally] = View(
     "usage",
-    1,
+    2,
     Format(Spender),
     evolve,
     Format(Tally),

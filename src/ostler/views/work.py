@@ -4,6 +4,7 @@ from functools import lru_cache
 
 import msgspec
 
+from ostler.domain.fitness.events import FitnessLowered
 from ostler.domain.identity import agent_id
 from ostler.domain.session.events import (
     AgentCancelled,
@@ -23,7 +24,10 @@ from ostler.domain.session.events import (
     CallExamined,
     CallRetried,
     CancelRequested,
+    CompensationRequested,
     ConstraintFailed,
+    ContextCompacted,
+    FitnessCompared,
     InputReceived,
     ModelCompleted,
     ModelFailed,
@@ -40,11 +44,15 @@ from ostler.views.fold import Format, Step, View, read
 
 IGNORED = (
     CallExamined,
+    ContextCompacted,
     PolicyMoved,
     ModelFailed,
     CallRetried,
     ToolSuspended,
     ToolResumed,
+    FitnessCompared,
+    FitnessLowered,
+    CompensationRequested,
     ApprovalRejected,
     AnswerRefused,
     InputReceived,
@@ -103,7 +111,8 @@ def evolve(row: Doer | None, record: Record) -> Step[Doer, Work]:
     if isinstance(event, AgentStarted):
         row = Doer(agent_id(event.agent.name, event.agent.version), event.origin)
     elif isinstance(event, AgentForked) and row is not None and row.past_of == event.origin:
-        row = Doer(row.agent)  # the past may hold forks of its own, and they name another origin
+        # The past may hold forks of its own, and they name another origin.
+        row = Doer(row.agent if event.trial is None else f"{row.agent} (trial)")
     if row is not None and row.past_of is not None:
         return Step(row)
     work = _work(event)

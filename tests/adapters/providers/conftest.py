@@ -2,12 +2,10 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from ostler.adapters.providers.anthropic import Anthropic
-from ostler.adapters.providers.openai import OpenAI
 from ostler.testing.wire import WireServer
-from tests.adapters.providers.recorded import DIALECTS, KEY
+from tests.adapters.providers.recorded import DIALECTS, KEY, Provider
 
-Reach = Callable[..., Anthropic | OpenAI]
+Reach = Callable[..., Provider]
 
 
 @pytest.fixture
@@ -19,9 +17,9 @@ async def server() -> AsyncIterator[WireServer]:
 @pytest.fixture
 async def reach() -> AsyncIterator[Reach]:
     """Makes providers of a dialect at an address, and closes them after the test."""
-    made: list[Anthropic | OpenAI] = []
+    made: list[Provider] = []
 
-    def make(dialect: str, url: str, *, key: str = KEY) -> Anthropic | OpenAI:
+    def make(dialect: str, url: str, *, key: str = KEY) -> Provider:
         made.append(DIALECTS[dialect](api_key=key, base_url=url))
         return made[-1]
 

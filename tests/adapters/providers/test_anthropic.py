@@ -7,6 +7,7 @@ from ostler.adapters.providers.anthropic import Anthropic
 from ostler.domain.model import (
     AskedCall,
     AssistantMessage,
+    Image,
     ModelRef,
     ModelRequest,
     ModelSettings,
@@ -24,7 +25,7 @@ from ostler.kernel.errors import (
     RateLimited,
 )
 from ostler.testing.contracts.model_provider import READ, SCHEMA, SEARCH, request
-from tests.adapters.providers.recorded import KEY, cassette, cut_everywhere, ignore, offline
+from tests.adapters.providers.recorded import KEY, cassette, ignore, offline
 
 
 async def reply_to(body: bytes, *, seen: list[str] | None = None) -> Reply:
@@ -49,6 +50,7 @@ DELTA = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delt
 END = {"type": "content_block_stop", "index": 0}
 WHY = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}}
 STOP = {"type": "message_stop"}
+MARK = {"type": "ephemeral"}
 
 
 async def test_a_text_arrives_in_pieces_and_whole():
@@ -83,16 +85,75 @@ async def test_thinking_is_not_text():
     assert reply.stop == "stop_sequence"
 
 
+async def test_thoughts_are_kept_as_they_came_and_where_they_came():
+    reply = await reply_to(cassette("anthropic_interleaved"))
+    assert reply.text == "First shelf A."
+    assert [part.text for part in reply.reasoning] == ["Two shelves: „A“ first, 世.", "", ""]
+    assert {(part.dialect, part.model) for part in reply.reasoning} == {("anthropic", "model-1")}
+    assert [msgspec.json.decode(part.raw) for part in reply.reasoning] == [
+        {
+            "type": "thinking",
+            "thinking": "Two shelves: „A“ first, 世.",
+            "signature": "EqQBCgIYAhIMfirstA2b3hGgxBdjrkzL+/==",
+        },
+        {
+            "block": {"type": "redacted_thinking", "data": "EmwKAhgBEgy3va3pzixREDACTED+/="},
+            "text": 14,
+            "calls": 0,
+        },
+        {
+            "block": {"type": "thinking", "thinking": "", "signature": "EqQBCgIYAhIMsecondOmittedWords="},
+            "text": 14,
+            "calls": 1,
+        },
+    ]
+
+
+async def test_thoughts_are_given_back_in_their_places(server):
+    reply = await reply_to(cassette("anthropic_interleaved"))
+    calls = tuple([msgspec.structs.replace(call, id=f"1.{n}") for n, call in enumerate(reply.calls, 1)])
+    said = AssistantMessage(reply.text, calls, reply.reasoning)
+    body = await sent(server, request(messages=(UserMessage("Go."), said, ToolMessage("1.1", "files.read", "a"))))
+    assert [block["type"] for block in body["messages"][1]["content"]] == [
+        "thinking",
+        "text",
+        "redacted_thinking",
+        "tool_use",
+        "thinking",
+        "tool_use",
+    ]
+
+
+async def test_thoughts_stay_in_their_order_whatever_became_of_the_text_between(server):
+    reply = await reply_to(cassette("anthropic_interleaved"))
+    said = AssistantMessage("[cut]", (), reply.reasoning)
+    body = await sent(server, request(messages=(UserMessage("Go."), said, UserMessage("Go on."))))
+    assert [block["type"] for block in body["messages"][1]["content"]] == [
+        "thinking",
+        "text",
+        "redacted_thinking",
+        "thinking",
+    ]
+
+
+async def test_a_thought_that_was_cut_short_is_not_kept():
+    begin = {"type": "content_block_start", "index": 0, "content_block": {"type": "thinking", "thinking": "Hm"}}
+    why = {"type": "message_delta", "delta": {"stop_reason": "max_tokens"}, "usage": {"output_tokens": 2}}
+    reply = await reply_to(events(START, begin, END, why, STOP))
+    assert (reply.stop, reply.reasoning) == ("length", ())
+
+
+async def test_a_refusal_without_a_word_is_explained():
+    seen: list[str] = []
+    reply = await reply_to(cassette("anthropic_refusal"), seen=seen)
+    assert (reply.text, reply.stop) == ("This asks for help with an attack.", "refusal")
+    assert seen == [reply.text]
+
+
 async def test_of_a_reply_that_was_cut_only_whole_calls_are_kept():
     reply = await reply_to(cassette("anthropic_length"))
     assert [call.id for call in reply.calls] == ["toolu_01whole"]
     assert reply.stop == "length"
-
-
-async def test_a_stream_cut_at_any_byte_never_yields_a_reply():
-    body = cassette("anthropic_tools")
-    assert await cut_everywhere("anthropic", body) == len(body)
-    assert (await reply_to(body)).stop == "tool_calls"
 
 
 @pytest.mark.parametrize(
@@ -104,7 +165,7 @@ async def test_a_stream_cut_at_any_byte_never_yields_a_reply():
         ("model_context_window_exceeded", "length"),
         ("stop_sequence", "stop_sequence"),
         ("refusal", "refusal"),
-        ("pause_turn", "other"),
+        ("pause_turn", "length"),
         ("yet_to_be_invented", "other"),
     ],
 )
@@ -189,9 +250,9 @@ async def test_everything_that_was_asked_reaches_the_wire(server):
         "temperature": 0.25,
         "stop_sequences": ["Observation:", "END"],
         "stream": True,
-        "system": "You are a clerk.",
+        "system": [{"type": "text", "text": "You are a clerk.", "cache_control": MARK}],
         "messages": [
-            {"role": "user", "content": [{"type": "text", "text": "Go.\n\nReally."}]},
+            {"role": "user", "content": [{"type": "text", "text": "Go.\n\nReally.", "cache_control": MARK}]},
             {
                 "role": "assistant",
                 "content": [
@@ -210,13 +271,18 @@ async def test_everything_that_was_asked_reaches_the_wire(server):
                 "content": [
                     {"type": "tool_result", "tool_use_id": "call_1_1", "content": '{"ok":true}'},
                     {"type": "tool_result", "tool_use_id": "call_1_2", "content": '{"ok":false}', "is_error": True},
-                    {"type": "text", "text": "And?"},
+                    {"type": "text", "text": "And?", "cache_control": MARK},
                 ],
             },
         ],
         "tools": [
             {"name": "files__read", "description": READ.description, "input_schema": SCHEMA},
-            {"name": "search", "description": SEARCH.description, "input_schema": SEARCH.parameters},
+            {
+                "name": "search",
+                "description": SEARCH.description,
+                "input_schema": SEARCH.parameters,
+                "cache_control": MARK,
+            },
         ],
     }
     assert server.asked[0].path == "/v1/messages"
@@ -232,3 +298,81 @@ async def test_what_was_not_asked_for_is_left_to_the_provider(server):
 async def test_a_model_that_is_spoken_to_in_text_is_offered_no_native_tools(server):
     model = ModelRef(kind="live", provider="anthropic", name="model-1", tools="text")
     assert "tools" not in await sent(server, request(model=model, messages=(UserMessage("Hi."),)))
+
+
+def marks_in(value: Any) -> int:
+    if isinstance(value, dict):
+        return ("cache_control" in value) + sum(map(marks_in, value.values()))
+    return sum(map(marks_in, value)) if isinstance(value, list) else 0
+
+
+async def test_a_long_conversation_has_four_marks_and_the_last_is_at_its_end(server):
+    messages = [
+        message
+        for turn in range(9)
+        for message in (UserMessage(f"Question {turn}."), AssistantMessage(f"Answer {turn}."))
+    ]
+    body = await sent(server, request(messages=[*messages, UserMessage("Last.")]))
+    assert marks_in(body) == 4
+    assert marks_in(body["messages"][-1]) == marks_in(body["messages"][-3]) == 1
+
+
+async def test_a_single_question_pays_no_surcharge_for_a_cache(server):
+    assert marks_in(await sent(server, request(tools=(), messages=(UserMessage("Hi."),)))) == 0
+
+
+@pytest.mark.parametrize(
+    ("model", "effort", "thinking", "output"),
+    [
+        ("claude-opus-5-5", "high", {"type": "adaptive", "display": "summarized"}, {"effort": "high"}),
+        ("claude-sonnet-4-6", "low", {"type": "adaptive", "display": "summarized"}, {"effort": "low"}),
+        ("claude-opus-4-8", "medium", {"type": "adaptive", "display": "summarized"}, {"effort": "medium"}),
+        ("claude-opus-5-5", "none", {"type": "disabled"}, None),
+        ("claude-haiku-4-5", "low", {"type": "enabled", "budget_tokens": 2048}, None),
+        ("claude-sonnet-4-5-20250929", "medium", {"type": "enabled", "budget_tokens": 8192}, None),
+        ("claude-sonnet-4-20250514", "high", {"type": "enabled", "budget_tokens": 10_000}, None),
+        ("claude-3-7-sonnet-20250219", "low", {"type": "enabled", "budget_tokens": 2048}, None),
+        ("claude-haiku-4-5", "none", {"type": "disabled"}, None),
+        ("claude-opus-5-5", None, None, None),
+    ],
+)
+async def test_each_model_is_asked_to_think_in_its_own_way(server, model: str, effort: Any, thinking: Any, output: Any):
+    settings = ModelSettings(reasoning=effort, max_tokens=20_000)
+    body = await sent(server, request(model=ModelRef("live", "anthropic", model), settings=settings))
+    assert (body.get("thinking"), body.get("output_config")) == (thinking, output)
+
+
+async def test_a_budget_for_thoughts_leaves_room_for_the_answer(server):
+    model = ModelRef("live", "anthropic", "claude-haiku-4-5")
+    body = await sent(server, request(model=model, settings=ModelSettings(reasoning="high", max_tokens=6000)))
+    assert body["thinking"]["budget_tokens"] == 3000
+
+
+async def test_a_shape_that_can_be_enforced_is_and_others_are_told_in_words(server):
+    fits = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 1}}, "required": ["n"]}
+    body = await sent(server, request(returns=fits, settings=ModelSettings(reasoning="low")))
+    assert body["output_config"] == {
+        "effort": "low",
+        "format": {
+            "type": "json_schema",
+            "schema": {
+                "type": "object",
+                "properties": {"n": {"type": "integer", "description": '{"minimum":1}'}},
+                "required": ["n"],
+                "additionalProperties": False,
+            },
+        },
+    }
+    free = {"type": "object", "additionalProperties": {"type": "integer"}}
+    body = await sent(server, request(returns=free))
+    assert "output_config" not in body
+    assert '"additionalProperties":{"type":"integer"}' in body["system"][0]["text"]
+
+
+async def test_images_come_after_results_and_before_words(server):
+    image = Image(blob="ab" * 32, size=3, media_type="image/webp")
+    messages = (*request().messages, UserMessage("And this?", images=(image,)))
+    body = await sent(server, request(messages=messages, images={image.blob: b"\x00\xff\x01"}))
+    assert [block["type"] for block in body["messages"][-1]["content"]] == ["tool_result", "image", "text"]
+    source = {"type": "base64", "media_type": "image/webp", "data": "AP8B"}
+    assert body["messages"][-1]["content"][1]["source"] == source

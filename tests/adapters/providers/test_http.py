@@ -25,9 +25,15 @@ from ostler.kernel.errors import (
 from ostler.testing import wire
 from ostler.testing.contracts.model_provider import request
 from ostler.testing.wire import Answer
-from tests.adapters.providers.recorded import DIALECTS, EVENT_STREAM, JSON, KEY, cassette, ignore, offline
+from tests.adapters.providers.recorded import DIALECTS, EVENT_STREAM, JSON, KEY, begun, cassette, ignore, offline
 
-BOTH = pytest.mark.parametrize("dialect", DIALECTS)
+VARIABLES = {
+    "anthropic": "ANTHROPIC_API_KEY",
+    "google": "GEMINI_API_KEY",
+    "openai": "OPENAI_API_KEY",
+    "openai-responses": "OPENAI_API_KEY",
+}
+EVERY = pytest.mark.parametrize("dialect", DIALECTS)
 IN_WORDS = b'{"type":"error","error":{"type":"some_error","message":"These words.","code":null}}'
 
 
@@ -37,13 +43,15 @@ async def failure(dialect: str, body: bytes = b"", **answer: object) -> Provider
     return caught.value
 
 
-@BOTH
+@EVERY
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
         (301, ProviderRejected),
         (400, ProviderRejected),
         (401, ProviderRejected),
+        (402, ProviderRejected),
+        (403, ProviderRejected),
         (404, ProviderRejected),
         (408, ProviderTimeout),
         (409, ProviderOverloaded),
@@ -51,9 +59,12 @@ async def failure(dialect: str, body: bytes = b"", **answer: object) -> Provider
         (422, ProviderRejected),
         (425, ProviderOverloaded),
         (429, RateLimited),
+        (451, ProviderRejected),
         (500, ProviderOverloaded),
+        (502, ProviderOverloaded),
         (503, ProviderOverloaded),
         (504, ProviderTimeout),
+        (520, ProviderOverloaded),
         (529, ProviderOverloaded),
     ],
 )
@@ -96,6 +107,15 @@ NOW = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
         ({"retry-after-ms": "soon", "retry-after": "9"}, 9.0),
         ({"retry-after": "inf"}, None),
         ({"retry-after": "soon"}, None),
+        ({"retry-after": ""}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "1e999"}, None),
+        ({"retry-after": "7, 8"}, None),
+        ({"retry-after": "Sun, 99 Foo 2026 12:00:00 GMT"}, None),
+        ({"retry-after-ms": "-1"}, 0.0),
+        ({"retry-after-ms": "0.5"}, 0.0005),
+        ({"retry-after": "Friday, 20-Nov-26 12:00:30 GMT"}, 30.0),
+        ({"retry-after": "Fri Nov 20 12:00:30 2026"}, 30.0),
         ({"retry-after": format_datetime(NOW + timedelta(seconds=90), usegmt=True)}, 90.0),
         ({"retry-after": format_datetime(NOW - timedelta(seconds=90), usegmt=True)}, 0.0),
     ],
@@ -104,6 +124,25 @@ async def test_retry_after_is_understood_in_every_form(headers, wait_s):
     headers = {**JSON, "date": format_datetime(NOW, usegmt=True), **headers}
     error = await failure("anthropic", IN_WORDS, status=429, headers=headers)
     assert error.retry_after_s == wait_s
+
+
+@EVERY
+@pytest.mark.parametrize(
+    ("status", "says", "kind"),
+    [
+        (400, "true", ProviderOverloaded),
+        (404, "maybe", ProviderRejected),
+        (429, "false", ProviderRejected),
+        (503, "false", ProviderRejected),
+        (503, "true", ProviderOverloaded),
+        (429, "true", RateLimited),
+    ],
+)
+async def test_a_provider_that_says_whether_to_try_again_is_believed(dialect, status, says, kind):
+    headers = {**JSON, "x-should-retry": says, "retry-after": "3"}
+    error = await failure(dialect, IN_WORDS, status=status, headers=headers)
+    assert type(error) is kind
+    assert error.retry_after_s == (3.0 if kind.retryable else None)
 
 
 def test_a_date_without_the_servers_clock_is_compared_with_ours():
@@ -116,14 +155,14 @@ async def test_what_will_never_pass_names_no_time_to_wait():
     assert error.retry_after_s is None
 
 
-@BOTH
+@EVERY
 @pytest.mark.parametrize(
     "body",
     [
         b"data: nonsense\n\n",
         b"data: [1, 2]\n\n",
-        b'data: {"type":"x\xff","model":"x\xff"}\n\n',
-        b'data: {"type":7,"model":7}\n\n',
+        b'data: {"type":"x\xff","model":"x\xff","modelVersion":"x\xff"}\n\n',
+        b'data: {"type":7,"model":7,"modelVersion":7}\n\n',
     ],
     ids=["no json", "no object", "no utf-8", "other types"],
 )
@@ -133,13 +172,13 @@ async def test_garbage_in_the_stream_is_garbled(dialect, body):
     assert error.retryable
 
 
-@BOTH
+@EVERY
 @pytest.mark.parametrize("body", [b"", b"\n\n\n", b"data: \n\n", b": ping\n\n", b"hello", b"data: {"])
 async def test_a_stream_that_ends_before_the_reply_is_incomplete(dialect, body):
     assert type(await failure(dialect, body)) is IncompleteReply
 
 
-@BOTH
+@EVERY
 @pytest.mark.parametrize(
     ("content_type", "body", "words"),
     [
@@ -165,13 +204,13 @@ async def test_an_endless_reply_is_bounded(monkeypatch):
     assert type(await failure("openai", cassette("openai_text"))) is ProviderGarbled
 
 
-@BOTH
+@EVERY
 @pytest.mark.parametrize("status", [401, 403])
 async def test_a_refused_key_names_the_variable_to_check(dialect, status):
-    assert f"{dialect.upper()}_API_KEY" in (await failure(dialect, IN_WORDS, status=status, headers=JSON)).hint
+    assert VARIABLES[dialect] in (await failure(dialect, IN_WORDS, status=status, headers=JSON)).hint
 
 
-@BOTH
+@EVERY
 async def test_something_not_found_points_to_the_model(dialect):
     assert "model's name" in (await failure(dialect, IN_WORDS, status=404, headers=JSON)).hint
 
@@ -210,7 +249,7 @@ def nobody() -> Iterator[str]:
         yield f"127.0.0.1:{taken.getsockname()[1]}"
 
 
-@BOTH
+@EVERY
 async def test_a_connection_that_breaks_in_the_body_is_incomplete(dialect, server, reach):
     body = cassette(f"{dialect}_tools")
     server.answers(Answer(chunks=(body[: len(body) // 2],), then="cut"), Answer(chunks=(body[:-1],), then="cut"))
@@ -220,14 +259,14 @@ async def test_a_connection_that_breaks_in_the_body_is_incomplete(dialect, serve
             await provider.complete(request(), ignore)
 
 
-@BOTH
+@EVERY
 async def test_a_complete_reply_counts_even_if_the_connection_then_breaks(dialect, server, reach):
     server.answers(Answer(chunks=(cassette(f"{dialect}_text"),), then="cut"))
     reply = await reach(dialect, server.url).complete(request(), ignore)
     assert reply.text.startswith("Four of A-17")
 
 
-@BOTH
+@EVERY
 async def test_a_complete_reply_does_not_wait_for_a_server_that_lingers(dialect, server, reach, monkeypatch):
     monkeypatch.setattr(http, "LINGER_S", 0.01)
     server.answers(Answer(chunks=(cassette(f"{dialect}_text"),), then="silence"))
@@ -236,7 +275,7 @@ async def test_a_complete_reply_does_not_wait_for_a_server_that_lingers(dialect,
     assert reply.stop == "end"
 
 
-@BOTH
+@EVERY
 async def test_one_connection_serves_one_call_after_the_other(dialect, server, reach):
     provider = reach(dialect, server.url)
     server.answers(*[Answer(chunks=(cassette(f"{dialect}_text"),))] * 3)
@@ -245,19 +284,19 @@ async def test_one_connection_serves_one_call_after_the_other(dialect, server, r
     assert server.connections == 1
 
 
-@BOTH
-@pytest.mark.parametrize("begun", [False, True])
-async def test_silence_ends_at_the_deadline_and_closes_the_connection(dialect, begun, server, reach):
-    chunks = (cassette(f"{dialect}_text")[:700],) if begun else ()
+@EVERY
+@pytest.mark.parametrize("has_begun", [False, True])
+async def test_silence_ends_at_the_deadline_and_closes_the_connection(dialect, has_begun, server, reach):
+    chunks = (begun(dialect),) if has_begun else ()
     server.answers(Answer(chunks=chunks, then="silence"))
     with pytest.raises(ProviderTimeout, match=r"within 0\.1 s"):
         await reach(dialect, server.url).complete(request(settings=ModelSettings(timeout_s=0.1)), ignore)
     await server.idle()
 
 
-@BOTH
+@EVERY
 async def test_drops_of_text_do_not_put_the_deadline_off(dialect, reach):
-    beginning = cassette(f"{dialect}_text").partition(b"\n\n")[0] + b"\n\n"
+    beginning = begun(dialect)
 
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n" + beginning)
@@ -271,10 +310,10 @@ async def test_drops_of_text_do_not_put_the_deadline_off(dialect, reach):
             await reach(dialect, url).complete(request(settings=ModelSettings(timeout_s=0.2)), ignore)
 
 
-@BOTH
+@EVERY
 async def test_cancelling_closes_the_connection(dialect, server, reach):
     has_begun = asyncio.Event()
-    server.answers(Answer(chunks=(cassette(f"{dialect}_text")[:1200],), then="silence"))
+    server.answers(Answer(chunks=(begun(dialect),), then="silence"))
     call = asyncio.create_task(reach(dialect, server.url).complete(request(), lambda _: has_begun.set()))
     await has_begun.wait()
     call.cancel()
@@ -283,7 +322,7 @@ async def test_cancelling_closes_the_connection(dialect, server, reach):
     await server.idle()
 
 
-@BOTH
+@EVERY
 async def test_nobody_at_the_address_is_unreachable(dialect, reach):
     with nobody() as host, pytest.raises(ProviderUnreachable, match=f"{host} cannot be reached") as caught:
         await reach(dialect, f"http://{host}").complete(request(), ignore)
@@ -291,7 +330,44 @@ async def test_nobody_at_the_address_is_unreachable(dialect, reach):
     assert caught.value.hint
 
 
-@BOTH
+@EVERY
+@pytest.mark.parametrize("url", ["http://no-such-host.invalid", "https://no-such-host.invalid"])
+async def test_a_name_that_nobody_has_is_unreachable(dialect, url, reach, monkeypatch):
+    def resolve(*_: object, **__: object) -> None:
+        """As the resolver does; tests ask no real one."""
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    with pytest.raises(ProviderUnreachable, match=r"no-such-host\.invalid cannot be reached") as caught:
+        await reach(dialect, url).complete(request(), ignore)
+    assert caught.value.retryable
+
+
+@EVERY
+async def test_tls_to_a_server_without_it_is_unreachable(dialect, reach):
+    async def answer_in_plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(5)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
+        await writer.drain()
+
+    async with listening(answer_in_plain) as url:
+        with pytest.raises(ProviderUnreachable, match="cannot be reached"):
+            await reach(dialect, url.replace("http:", "https:")).complete(request(), ignore)
+
+
+@EVERY
+async def test_an_answer_that_is_no_http_is_unreachable(dialect, reach):
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"SSH-2.0-OpenSSH_9.6\r\n")
+        await writer.drain()
+
+    async with listening(greet) as url:
+        with pytest.raises(ProviderUnreachable, match="before a reply began"):
+            await reach(dialect, url).complete(request(), ignore)
+
+
+@EVERY
 async def test_a_connection_that_breaks_before_an_answer_is_unreachable(dialect, reach):
     async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -304,7 +380,7 @@ async def test_a_connection_that_breaks_before_an_answer_is_unreachable(dialect,
 # Keys
 
 
-@BOTH
+@EVERY
 @pytest.mark.parametrize(
     ("status", "body"),
     [
@@ -326,7 +402,7 @@ async def test_a_placeholder_is_not_taken_for_a_secret(server, reach):
         await reach("openai", server.url, key="ollama").complete(request(), ignore)
 
 
-@BOTH
+@EVERY
 @pytest.mark.parametrize("key", [f"{KEY}\nx", f"{KEY}é", f"{KEY}\x00"])
 def test_a_key_that_no_header_can_carry_is_refused_without_showing_it(dialect, key):
     with pytest.raises(ConfigurationError) as caught:
@@ -334,12 +410,13 @@ def test_a_key_that_no_header_can_carry_is_refused_without_showing_it(dialect, k
     assert KEY not in str(caught.value.as_dict())
 
 
-@BOTH
+@EVERY
 async def test_a_line_break_around_a_key_is_not_part_of_it(dialect, server, reach):
     server.answers(Answer(chunks=(cassette(f"{dialect}_text"),)))
     await reach(dialect, server.url, key=f" {KEY}\n").complete(request(), ignore)
     headers = server.asked[0].headers
-    assert KEY in (headers.get("x-api-key"), headers.get("authorization", "").removeprefix("Bearer "))
+    names = ("x-api-key", "x-goog-api-key", "authorization")
+    assert KEY in [headers.get(name, "").removeprefix("Bearer ") for name in names]
 
 
 @pytest.mark.parametrize(

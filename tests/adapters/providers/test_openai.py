@@ -8,9 +8,11 @@ from ostler.adapters.providers.openai import OpenAI
 from ostler.domain.model import (
     AskedCall,
     AssistantMessage,
+    Image,
     ModelRef,
     ModelRequest,
     ModelSettings,
+    Reasoning,
     Reply,
     ToolMessage,
     Usage,
@@ -25,7 +27,7 @@ from ostler.kernel.errors import (
     RateLimited,
 )
 from ostler.testing.contracts.model_provider import READ, SCHEMA, SEARCH, request
-from tests.adapters.providers.recorded import EVENT_STREAM, JSON, KEY, cassette, cut_everywhere, ignore, offline
+from tests.adapters.providers.recorded import EVENT_STREAM, JSON, KEY, cassette, ignore, offline
 
 
 async def reply_to(body: bytes, *, seen: list[str] | None = None) -> Reply:
@@ -107,16 +109,37 @@ async def test_a_refusal_is_text_and_says_that_it_is_one():
     assert (reply.text, reply.stop) == ("I'm sorry, I can't help with that.", "refusal")
 
 
+async def test_reasoning_is_kept_under_its_own_name_and_is_no_text():
+    reply = await reply_to(cassette("deepseek_reasoning"))
+    assert reply.text == "Let me look."
+    words = "They want „stock“: 世, look it up."
+    assert reply.reasoning == (Reasoning("openai-chat", "model-1", f'{{"reasoning_content":"{words}"}}', words),)
+    assert reply.usage == Usage(input_tokens=36, output_tokens=93, cache_read_tokens=320)
+    assert reply.fingerprint == "fp_ffc7281d48_prod0820"
+
+
+async def test_reasoning_that_comes_under_two_names_is_kept_once():
+    reply = await reply_to(cassette("vllm_reasoning"))
+    assert (reply.text, reply.reasoning[0].text) == ("Four.", "Short sum.")
+
+
+async def test_what_a_filter_stopped_is_a_refusal():
+    reply = await reply_to(cassette("openai_filtered"))
+    assert (reply.text, reply.stop, reply.fingerprint) == ("To do that", "refusal", "fp_c064fdde7c")
+
+
+async def test_reasoning_is_given_back_only_where_it_led_to_calls():
+    thought = (Reasoning("openai-chat", "model-1", '{"reasoning":"Hm."}', "Hm."),)
+    look = AssistantMessage("Let me look.", (AskedCall("1.1", "search", "{}"),), thought)
+    messages = (UserMessage("Go."), look, ToolMessage("1.1", "search", "4"), AssistantMessage("Four.", (), thought))
+    body = await body_of(request(messages=(*messages, UserMessage("And?"))))
+    assert [message.get("reasoning") for message in body["messages"]] == [None, None, "Hm.", None, None, None]
+
+
 async def test_of_a_reply_that_was_cut_only_whole_calls_are_kept():
     reply = await reply_to(cassette("openai_length"))
     assert [asked.id for asked in reply.calls] == ["call_whole"]
     assert reply.stop == "length"
-
-
-async def test_a_stream_cut_at_any_byte_never_yields_a_reply():
-    body = cassette("openai_tools")
-    assert await cut_everywhere("openai", body) == len(body)
-    assert (await reply_to(body)).stop == "tool_calls"
 
 
 @pytest.mark.parametrize(
@@ -319,3 +342,59 @@ async def test_a_model_without_native_tools_here_is_explained():
     with pytest.raises(ProviderRejected) as caught:
         await offline("openai", words, status=400, headers=JSON).complete(request(), ignore)
     assert 'tools="text"' in caught.value.hint
+
+
+OWN = "https://api.openai.com/v1"
+SHAPE = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": False}
+
+
+@pytest.mark.parametrize("base_url", [OWN, "http://localhost:8000/v1"])
+async def test_a_shape_is_enforced_strictly_where_that_is_possible(base_url: str):
+    body = await body_of(request(returns=SHAPE, tools=()), base_url=base_url)
+    schema = {"name": "answer", "schema": SHAPE, "strict": True}
+    assert body["response_format"] == {"type": "json_schema", "json_schema": schema}
+    loose = {"type": "object", "properties": {"n": {"type": "integer"}}}
+    body = await body_of(request(returns=loose, tools=()), base_url=base_url)
+    assert body["response_format"]["json_schema"] == {"name": "answer", "schema": loose, "strict": False}
+
+
+async def test_other_servers_are_told_the_shape_in_words_and_not_held_to_it_beside_tools():
+    theirs = await body_of(request(returns=SHAPE))
+    assert "response_format" not in theirs
+    assert theirs["messages"][0]["content"].startswith("You are a clerk.\n\nYour final answer is nothing but JSON")
+    own = await body_of(request(returns=SHAPE), base_url=OWN)
+    assert "response_format" in own
+    assert own["messages"][0]["content"] == "You are a clerk."
+
+
+async def test_the_requests_of_a_session_share_a_cache_where_there_is_one():
+    keys = [
+        (await body_of(request(key=key), base_url=OWN))["prompt_cache_key"]
+        for key in ("ses_1/2", "ses_1/3", "ses_2/2", "s" * 99)
+    ]
+    assert keys == ["ses_1", "ses_1", "ses_2", "s" * 64]
+    assert "prompt_cache_key" not in await body_of(request())
+
+
+async def test_an_effort_that_was_asked_for_is_never_replaced():
+    model = ModelRef(kind="live", provider="openai", name="gpt-6.1-terra")
+    body = await body_of(request(model=model, settings=ModelSettings(reasoning="high")), base_url=OWN)
+    assert body["reasoning_effort"] == "high"
+
+
+async def test_images_are_data_urls_before_the_words_about_them():
+    image = Image(blob="ab" * 32, size=3, media_type="image/webp")
+    asked = request(messages=(UserMessage("What?", images=(image,)),), images={image.blob: b"\x00\xff\x01"})
+    assert (await body_of(asked))["messages"][-1] == {
+        "role": "user",
+        "content": [
+            {"type": "image_url", "image_url": {"url": "data:image/webp;base64,AP8B"}},
+            {"type": "text", "text": "What?"},
+        ],
+    }
+
+
+async def test_a_server_that_knows_no_images_says_so_itself():
+    words = b'{"error":{"message":"This model does not support image input.","code":"invalid_image"}}'
+    with pytest.raises(ProviderRejected, match="does not support image input"):
+        await offline("openai", words, status=400, headers=JSON).complete(request(), ignore)

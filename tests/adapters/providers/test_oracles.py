@@ -3,23 +3,43 @@
 from typing import Any
 
 import anthropic
+import httpx2
 import msgspec
 import openai
 import pytest
 from openai.lib.streaming.chat import ChatCompletionStreamState
 
-from ostler.domain.model import Message, ModelRequest, ModelSettings, Reply, ToolMessage, UserMessage
+from ostler.adapters.providers.dialect import wire_id, with_schema
+from ostler.adapters.providers.openai import OpenAI
+from ostler.domain.model import (
+    AssistantMessage,
+    Image,
+    Message,
+    ModelRequest,
+    ModelSettings,
+    Reply,
+    ToolMessage,
+    UserMessage,
+)
 from ostler.testing.contracts.model_provider import READ, SCHEMA, SEARCH, request
 from ostler.testing.wire import Answer, WireServer
-from tests.adapters.providers.recorded import KEY, cassette
+from tests.adapters.providers.recorded import EVENT_STREAM, KEY, cassette, ignore
 
-SETTINGS = ModelSettings(temperature=0.5, max_tokens=77, stop=("Observation:",))
+SETTINGS = ModelSettings(temperature=0.5, max_tokens=77, stop=("Observation:",), reasoning="high")
+MARK = {"type": "ephemeral"}
+IMAGE = Image(blob="ab" * 32, size=3, media_type="image/webp")
+RETURNS = {"type": "object", "properties": {"left": {"type": "integer"}}, "required": ["left"]}
 MESSAGES: list[Message] = [
-    *request().messages,
+    UserMessage("How many A-17 are left?", images=(IMAGE,)),
+    *request().messages[1:],
     ToolMessage(call="1.2", name="search", text='{"ok":false}', ok=False),
     UserMessage(text="And?"),
 ]
-ASKED = request(settings=SETTINGS, messages=MESSAGES)
+ASKED = request(settings=SETTINGS, messages=MESSAGES, images={IMAGE.blob: b"\x00\xff\x01"}, returns=RETURNS)
+
+
+def picture(data: str) -> dict[str, Any]:
+    return {"type": "image", "source": {"type": "base64", "media_type": "image/webp", "data": data}}
 
 
 async def ours(dialect: str, server: WireServer, reach: Any, asked: ModelRequest = ASKED) -> tuple[Reply, list[str]]:
@@ -48,7 +68,7 @@ ANTHROPIC_STOP = {"end": "end_turn", "tool_calls": "tool_use", "stop_sequence": 
 OPENAI_STOP = {"end": "stop", "tool_calls": "tool_calls", "refusal": "stop"}
 
 
-@pytest.mark.parametrize("name", ["anthropic_text", "anthropic_tools", "anthropic_thinking"])
+@pytest.mark.parametrize("name", ["anthropic_text", "anthropic_tools", "anthropic_thinking", "anthropic_interleaved"])
 async def test_the_anthropic_sdk_reads_the_same_reply(name: str, server, reach):
     server.answers(*[Answer(chunks=(cassette(name),))] * 2)
     reply, seen = await ours("anthropic", server, reach)
@@ -71,7 +91,9 @@ async def test_the_anthropic_sdk_reads_the_same_reply(name: str, server, reach):
     assert (message.stop_reason, message.model) == (ANTHROPIC_STOP[reply.stop], reply.model)
 
 
-@pytest.mark.parametrize("name", ["openai_text", "openai_tools", "openai_refusal", "llamacpp_text"])
+@pytest.mark.parametrize(
+    "name", ["openai_text", "openai_tools", "openai_refusal", "llamacpp_text", "deepseek_reasoning"]
+)
 async def test_the_openai_sdk_reads_the_same_reply(name: str, server, reach):
     server.answers(*[Answer(chunks=(cassette(name),))] * 2)
     reply, _ = await ours("openai", server, reach)
@@ -104,9 +126,15 @@ async def test_the_anthropic_sdk_asks_the_same(server, reach):
         "model": "model-1",
         "max_tokens": 77,
         "stop_sequences": ["Observation:"],
-        "system": "You are a clerk.",
+        "system": [{"type": "text", "text": "You are a clerk.", "cache_control": MARK}],
         "messages": [
-            {"role": "user", "content": [{"type": "text", "text": "How many A-17 are left?"}]},
+            {
+                "role": "user",
+                "content": [
+                    picture("AP8B"),
+                    {"type": "text", "text": "How many A-17 are left?", "cache_control": MARK},
+                ],
+            },
             {
                 "role": "assistant",
                 "content": [
@@ -119,13 +147,23 @@ async def test_the_anthropic_sdk_asks_the_same(server, reach):
                 "content": [
                     {"type": "tool_result", "tool_use_id": "call_1_1", "content": '{"ok":true,"data":"4"}'},
                     {"type": "tool_result", "tool_use_id": "call_1_2", "content": '{"ok":false}', "is_error": True},
-                    {"type": "text", "text": "And?"},
+                    {"type": "text", "text": "And?", "cache_control": MARK},
                 ],
             },
         ],
+        "output_config": {
+            "effort": "high",
+            "format": {"type": "json_schema", "schema": anthropic.transform_schema(RETURNS)},
+        },
+        "thinking": {"type": "adaptive", "display": "summarized"},
         "tools": [
             {"name": "files__read", "description": READ.description, "input_schema": SCHEMA},
-            {"name": "search", "description": SEARCH.description, "input_schema": SEARCH.parameters},
+            {
+                "name": "search",
+                "description": SEARCH.description,
+                "input_schema": SEARCH.parameters,
+                "cache_control": MARK,
+            },
         ],
         # Newer models have no such parameter, and so the SDK has none; older ones still take it.
         "extra_body": {"temperature": 0.5},
@@ -153,9 +191,16 @@ async def test_the_openai_sdk_asks_the_same(server, reach):
         "stop": ["Observation:"],
         "stream": True,
         "stream_options": {"include_usage": True},
+        "reasoning_effort": "high",
         "messages": [
-            {"role": "system", "content": "You are a clerk."},
-            {"role": "user", "content": "How many A-17 are left?"},
+            {"role": "system", "content": with_schema("You are a clerk.", RETURNS)},
+            {
+                "role": "user",
+                "content": [
+                    {"type": "image_url", "image_url": {"url": "data:image/webp;base64,AP8B"}},
+                    {"type": "text", "text": "How many A-17 are left?"},
+                ],
+            },
             {
                 "role": "assistant",
                 "content": "Let me look.",
@@ -175,6 +220,63 @@ async def test_the_openai_sdk_asks_the_same(server, reach):
     assert (mine.method, mine.path) == (theirs.method, theirs.path)
     for header in ("authorization", "content-type"):
         assert mine.headers[header] == theirs.headers[header]
+
+
+@pytest.mark.parametrize("name", ["anthropic_interleaved", "anthropic_thinking", "anthropic_tools"])
+async def test_what_the_anthropic_sdk_read_is_what_is_given_back(name: str, server, reach):
+    """The SDK's advice is to give back the content of a reply just as it is."""
+    server.answers(*[Answer(chunks=(cassette(name),))] * 4)
+    reply, _ = await ours("anthropic", server, reach)
+    async with (
+        anthropic_client(server) as client,
+        client.messages.stream(model="model-1", max_tokens=77, messages=[{"role": "user", "content": "Hi."}]) as stream,
+    ):
+        message = await stream.get_final_message()
+    said = AssistantMessage(reply.text, reply.calls, reply.reasoning)
+    await ours("anthropic", server, reach, request(messages=[UserMessage("Hi."), said, UserMessage("Go on.")]))
+    async with (
+        anthropic_client(server) as client,
+        client.messages.stream(
+            model="model-1",
+            max_tokens=77,
+            messages=[{"role": "user", "content": "Hi."}, {"role": "assistant", "content": message.content}],
+        ) as stream,
+    ):
+        await stream.get_final_message()
+    mine, theirs = [asked.body["messages"][1]["content"] for asked in server.asked[2:]]
+    assert [with_our_id(block) for block in theirs] == mine
+
+
+def with_our_id(block: dict[str, Any]) -> dict[str, Any]:
+    """A block as the SDK gives it back, without its empty fields, and the id as we would write it."""
+    block = {name: value for name, value in block.items() if value is not None and name != "caller"}
+    return block | ({"id": wire_id(block["id"])} if "id" in block else {})
+
+
+async def test_the_openai_sdk_asks_its_own_servers_the_same(server, reach):
+    """What only OpenAI's own models are asked for: a key for the cache, and a shape beside tools."""
+    asked: list[Any] = []
+
+    def answer(http: httpx2.Request) -> httpx2.Response:
+        asked.append(msgspec.json.decode(http.content))
+        return httpx2.Response(200, headers=EVENT_STREAM, content=cassette("openai_text"))
+
+    provider = OpenAI(api_key=KEY, transport=httpx2.MockTransport(answer))
+    await provider.complete(request(tools=(), messages=(UserMessage("Hi."),), returns=RETURNS), ignore)
+    server.answers(Answer(chunks=(cassette("openai_text"),)))
+    shape: Any = {**RETURNS, "additionalProperties": False}
+    async with openai_client(server) as client:
+        async for _ in await client.chat.completions.create(
+            model="model-1",
+            max_completion_tokens=request().settings.max_tokens,
+            stream=True,
+            stream_options={"include_usage": True},
+            messages=[{"role": "system", "content": "You are a clerk."}, {"role": "user", "content": "Hi."}],
+            response_format={"type": "json_schema", "json_schema": {"name": "answer", "schema": shape, "strict": True}},
+            prompt_cache_key="ses_1",
+        ):
+            pass
+    assert asked == [server.asked[0].body]
 
 
 async def test_the_sdks_list_the_same_models(server, reach):

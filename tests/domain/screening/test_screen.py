@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostler.domain.model import AskedCall, Reply
+from ostler.domain.model import AskedCall, Reasoning, Reply
 from ostler.domain.protocols import grammar
 from ostler.domain.screening import screen
 from ostler.domain.screening.controls import acting
@@ -141,6 +141,18 @@ def test_text_and_arguments_of_a_reply_are_redacted_and_stay_json() -> None:
     ]
     assert screened.redacted == {"pii.email": 3, "pii.card": 1}
     assert screened.neutralised == 1
+
+
+def test_a_thought_in_which_something_is_found_is_left_out_and_counted() -> None:
+    thoughts = [
+        Reasoning("anthropic", "m", f'{{"thinking":{msgspec.json.encode(words).decode()},"signature":"x"}}', words)
+        for words in ("Look first.", "Write to a@b.co.", "Clear it: \x1b[2J")
+    ]
+    screened = screen_reply(Reply("Sent.", reasoning=tuple(thoughts)), names=["pii.*"])
+    assert screened.reply.reasoning == (thoughts[0], msgspec.structs.replace(thoughts[2], text="Clear it: ␛[2J"))
+    assert (screened.redacted, screened.neutralised) == ({"pii.email": 1}, 1)
+    assert screen_reply(Reply("Sent.", reasoning=(thoughts[2],))).neutralised == 1
+    assert screen_reply(Reply("Sent.", reasoning=tuple(thoughts[:2]))).reply.reasoning == tuple(thoughts[:2])
 
 
 def test_a_reply_in_which_nothing_is_found_is_the_same() -> None:

@@ -78,10 +78,14 @@ def reply(story: Story, call: OpenCall, data: st.DataObject) -> command.ReplyRec
 def outcome(story: Story, call: OpenCall, data: st.DataObject) -> object:
     """What may become of an open call."""
     if call.arguments is not None:
-        good = command.ToolReturned(story.us, call.id, failed("transient", "later"))
-        return data.draw(st.sampled_from((good, command.ToolReturned(story.us, call.id, failed("permanent", "no")))))
+        retry_at = data.draw(st.sampled_from((None, story.us, story.us + 5 * SECOND)))
+        code = data.draw(st.sampled_from(("transient", "shed")))
+        later = command.ToolReturned(story.us, call.id, failed("transient", "later"), retry_at_us=retry_at, code=code)
+        return data.draw(st.sampled_from((later, command.ToolReturned(story.us, call.id, failed("permanent", "no")))))
     retry_at = data.draw(st.sampled_from((None, story.us, story.us + 5 * SECOND)))
-    failure = command.ReplyFailed(story.us, call.id, "rate_limited", "slow: down", 429, retry_at)
+    code = data.draw(st.sampled_from(("rate_limited", "provider_timeout", "incomplete_reply", "circuit_open")))
+    partial = data.draw(st.sampled_from(("", "Let me")))
+    failure = command.ReplyFailed(story.us, call.id, code, "slow: down", 429, retry_at, partial)
     return failure if data.draw(st.integers(0, 3)) == 0 else reply(story, call, data)
 
 
@@ -113,6 +117,8 @@ def live(story: Story, data: st.DataObject) -> Story:
         elif state.question is not None and choice < 6:
             answer = command.Approve if data.draw(st.booleans()) else command.Deny
             wish = answer(story.us, state.question.call, story.by, "because")
+        elif state.open and state.open[-1].not_before_us and choice < 5:
+            wish = command.WaitOver(story.us, state.open[-1].id)
         elif state.open and choice < 9:
             wish = outcome(story, data.draw(st.sampled_from(state.open)), data)
         story.do(wish, may_begin=data.draw(st.integers(0, 9)) > 0)

@@ -1,5 +1,6 @@
 """The Messages API of Anthropic (https://docs.anthropic.com/en/api/messages), streamed."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -8,16 +9,21 @@ import msgspec
 
 from ostler.adapters.providers.dialect import (
     CallInParts,
+    Text,
     Turn,
     WireNames,
     arguments_object,
     asked_calls,
+    image_bytes,
     model_ids,
+    own_reasoning,
     turns,
     wire_id,
+    with_schema,
 )
 from ostler.adapters.providers.http import Endpoint, bearer
-from ostler.domain.model import ModelRequest, Reply, StopReason, Usage
+from ostler.adapters.providers.schemas import enforceable
+from ostler.domain.model import Effort, ModelRequest, Reasoning, Reply, StopReason, Usage
 from ostler.kernel.errors import IncompleteReply, ProviderGarbled
 
 BASE_URL = "https://api.anthropic.com"
@@ -25,6 +31,17 @@ VERSION = "2023-06-01"
 """The version that every server of this dialect knows. The next one (2026-10-21) differs for us in one thing: it
 refuses `temperature` for all models, where this one leaves it to those that still have it."""
 MODELS_MAX = 1000
+DIALECT = "anthropic"
+
+_CACHED = {"type": "ephemeral"}
+_MARKED_TURNS = 2
+"""With the tools and the system prompt that makes four marks, which is all that the API takes. The last turn's mark
+writes what the next request reads; the mark before it reads what the request before wrote, however many blocks ago."""
+
+_BUDGETED = re.compile(r"claude-(3-|[a-z]+-4(-[0-5])?(-\d{8}|@|$))")
+"""Models before 4.6, whose thinking is bounded in tokens. All later ones decide for themselves, guided by an effort."""
+_BUDGET: dict[Effort, int] = {"low": 2048, "medium": 8192, "high": 16_384}
+_BUDGET_MIN = 1024
 
 _STOP: dict[str, StopReason] = {
     "end_turn": "end",
@@ -33,6 +50,8 @@ _STOP: dict[str, StopReason] = {
     "model_context_window_exceeded": "length",
     "stop_sequence": "stop_sequence",
     "refusal": "refusal",
+    # The server paused in the middle of its own tools, which are never asked for: what came is not a whole reply.
+    "pause_turn": "length",
 }
 
 _STATUS = {
@@ -62,8 +81,11 @@ class Anthropic:
     async def complete(self, request: ModelRequest, on_text: Callable[[str], None]) -> Reply:
         names = WireNames(spec.name for spec in request.tools)
         body = msgspec.json.encode(_body(request, names))
-        reading = _Reading(self._endpoint, names, on_text)
-        await self._endpoint.stream("/v1/messages", body, timeout_s=request.settings.timeout_s, on_data=reading.take)
+        text = Text(on_text)
+        reading = _Reading(self._endpoint, names, text, request.model.name)
+        await self._endpoint.stream(
+            "/v1/messages", body, timeout_s=request.settings.timeout_s, on_data=reading.take, text=text
+        )
         return reading.reply()
 
     async def list_models(self, *, timeout_s: float = 10.0) -> list[str]:
@@ -81,10 +103,10 @@ def _body(request: ModelRequest, names: WireNames) -> dict[str, Any]:
         "model": request.model.name,
         "max_tokens": settings.max_tokens,
         "stream": True,
-        "messages": [_message(turn, names) for turn in turns(request.messages)],
+        "messages": [
+            {"role": _role(turn), "content": _content(turn, request, names)} for turn in turns(request.messages)
+        ],
     }
-    if request.system:
-        body["system"] = request.system
     if settings.temperature is not None:
         body["temperature"] = settings.temperature
     if settings.stop:
@@ -94,18 +116,62 @@ def _body(request: ModelRequest, names: WireNames) -> dict[str, Any]:
             {"name": names.wire(tool.name), "description": tool.description, "input_schema": tool.parameters}
             for tool in request.tools
         ]
+    if settings.reasoning is not None:
+        _reason(body, settings.reasoning)
+    system = request.system
+    if request.returns is not None and request.model.tools == "native":
+        schema = enforceable(request.returns)
+        if schema is None:
+            system = with_schema(system, request.returns)
+        else:
+            body.setdefault("output_config", {})["format"] = {"type": "json_schema", "schema": schema}
+    if system:
+        body["system"] = [{"type": "text", "text": system}]
+    _mark(body)
     return body
 
 
-def _message(turn: Turn, names: WireNames) -> dict[str, Any]:
-    content: list[dict[str, Any]] = [
+def _reason(body: dict[str, Any], effort: Effort) -> None:
+    """Ask for thought of this effort, shown in words, so that the log can say what was thought."""
+    if effort == "none":
+        body["thinking"] = {"type": "disabled"}
+    elif not _BUDGETED.search(body["model"]):
+        body["thinking"] = {"type": "adaptive", "display": "summarized"}
+        body["output_config"] = {"effort": effort}
+    else:
+        budget = max(_BUDGET_MIN, min(_BUDGET[effort], body["max_tokens"] // 2))
+        body["thinking"] = {"type": "enabled", "budget_tokens": budget}
+
+
+def _mark(body: dict[str, Any]) -> None:
+    """Mark what the next request of the session will begin with. A single question has none, and pays no surcharge."""
+    messages = body["messages"]
+    if "tools" not in body and len(messages) == 1:
+        return
+    said = [message["content"] for message in messages if message["role"] == "user"][-_MARKED_TURNS:]
+    for blocks in (body.get("tools"), body.get("system"), *said):
+        if blocks:
+            blocks[-1]["cache_control"] = _CACHED
+
+
+def _role(turn: Turn) -> str:
+    return "assistant" if turn.by_model else "user"
+
+
+def _content(turn: Turn, request: ModelRequest, names: WireNames) -> list[Any]:
+    content: list[Any] = [
         {"type": "tool_result", "tool_use_id": wire_id(result.call), "content": result.text}
         | ({} if result.ok else {"is_error": True})
         for result in turn.results
     ]
-    if turn.text:
-        content.append({"type": "text", "text": turn.text})
     content.extend(
+        {
+            "type": "image",
+            "source": {"type": "base64", "media_type": image.media_type, "data": image_bytes(request, image)},
+        }
+        for image in turn.images
+    )
+    calls = [
         {
             "type": "tool_use",
             "id": wire_id(call.id),
@@ -113,8 +179,46 @@ def _message(turn: Turn, names: WireNames) -> dict[str, Any]:
             "input": msgspec.Raw(arguments_object(call.arguments)),
         }
         for call in turn.calls
-    )
-    return {"role": "assistant" if turn.by_model else "user", "content": content}
+    ]
+    thoughts = [_placed(part) for part in own_reasoning(turn, DIALECT, request.model.name)]
+    return content + _interleaved(turn.text, calls, thoughts)
+
+
+class _Placed(msgspec.Struct):
+    """A block that came after so many characters of the text and so many calls. Most come first of all."""
+
+    block: msgspec.Raw
+    text: int = 0
+    calls: int = 0
+
+
+_decode_placed = msgspec.json.Decoder(_Placed).decode
+
+
+def _placed(part: Reasoning) -> _Placed:
+    try:
+        return _decode_placed(part.raw)
+    except msgspec.ValidationError:  # a block that came first, as it is
+        return _Placed(msgspec.Raw(part.raw.encode()))
+
+
+def _interleaved(text: str, calls: list[Any], thoughts: list[_Placed]) -> list[Any]:
+    """Text and calls with the thoughts where they came: the API refuses a turn whose thoughts have moved."""
+    content: list[Any] = []
+    said = asked = 0
+
+    def go_on(to_text: int, to_calls: int) -> None:
+        nonlocal said, asked
+        if text[said:to_text].strip():
+            content.append({"type": "text", "text": text[said:to_text]})
+        content.extend(calls[asked:to_calls])
+        said, asked = max(said, to_text), max(asked, to_calls)
+
+    for thought in thoughts:
+        go_on(thought.text, thought.calls)
+        content.append(thought.block)
+    go_on(len(text), len(calls))
+    return content
 
 
 class _Usage(msgspec.Struct):
@@ -135,12 +239,21 @@ class _Block(msgspec.Struct):
     name: str = ""
     text: str = ""
     input: msgspec.Raw = msgspec.Raw(b"{}")
+    thinking: str = ""
+    signature: str = ""
+
+
+class _StopDetails(msgspec.Struct):
+    explanation: str | None = None
 
 
 class _Delta(msgspec.Struct):
     text: str = ""
     partial_json: str = ""
+    thinking: str = ""
+    signature: str = ""
     stop_reason: str | None = None
+    stop_details: _StopDetails | None = None
 
 
 class _Error(msgspec.Struct):
@@ -154,25 +267,51 @@ class _Event(msgspec.Struct):
     type: str
     index: int = -1
     message: _Message | None = None
-    content_block: _Block | None = None
+    content_block: msgspec.Raw = msgspec.Raw(b"null")
     delta: _Delta | None = None
     usage: _Usage | None = None
     error: _Error | None = None
 
 
 _decode = msgspec.json.Decoder(_Event).decode
+_decode_block = msgspec.json.Decoder(_Block | None).decode
+
+
+class _Thought:
+    """A block of thinking while it arrives, and where in the reply it does."""
+
+    def __init__(self, raw: bytes, block: _Block, text: int, calls: int) -> None:
+        self._raw = raw.decode()
+        self._at = (text, calls)
+        self._is_redacted = block.type == "redacted_thinking"
+        self.words = [block.thinking]
+        self.signature = block.signature
+
+    @property
+    def is_whole(self) -> bool:
+        return self._is_redacted or bool(self.signature)
+
+    def reasoning(self, model: str) -> Reasoning:
+        words, raw = "".join(self.words), self._raw
+        if not self._is_redacted:
+            whole = msgspec.json.decode(raw) | {"thinking": words, "signature": self.signature}
+            raw = msgspec.json.encode(whole).decode()
+        if self._at != (0, 0):
+            raw = msgspec.json.encode(_Placed(msgspec.Raw(raw), *self._at)).decode()
+        return Reasoning(dialect=DIALECT, model=model, raw=raw, text=words)
 
 
 class _Reading:
     """Reads one reply from the events of its stream."""
 
-    def __init__(self, endpoint: Endpoint, names: WireNames, on_text: Callable[[str], None]) -> None:
+    def __init__(self, endpoint: Endpoint, names: WireNames, text: Text, asked_model: str) -> None:
         self._endpoint = endpoint
         self._names = names
-        self._on_text = on_text
-        self._texts: list[str] = []
+        self._text = text
+        self._asked_model = asked_model
         self._calls: list[CallInParts] = []
-        self._blocks: dict[int, CallInParts | None] = {}
+        self._thoughts: list[_Thought] = []
+        self._blocks: dict[int, CallInParts | _Thought | None] = {}
         self._unfinished: set[int] = set()
         self._message: _Message | None = None
         self._usage = Usage()
@@ -184,8 +323,8 @@ class _Reading:
         match event:
             case _Event(type="content_block_delta", delta=_Delta() as delta):
                 self._add(event.index, delta)
-            case _Event(type="content_block_start", content_block=_Block() as block):
-                self._begin(event.index, block)
+            case _Event(type="content_block_start") if (block := _decode_block(event.content_block)) is not None:
+                self._begin(event.index, block, event.content_block)
             case _Event(type="content_block_stop"):
                 self._unfinished.discard(event.index)
             case _Event(type="message_start", message=_Message() as message) if self._message is None:
@@ -194,6 +333,7 @@ class _Reading:
             case _Event(type="message_delta"):
                 if event.delta is not None and event.delta.stop_reason is not None:
                     self._stop = _STOP.get(event.delta.stop_reason, "other")
+                    self._explain(event.delta.stop_details)
                 if event.usage is not None:
                     self._count(event.usage)
             case _Event(type="message_stop"):
@@ -211,14 +351,22 @@ class _Reading:
     def reply(self) -> Reply:
         stop = self._stop or "other"
         return Reply(
-            text="".join(self._texts),
+            text=str(self._text),
             calls=asked_calls(self._calls, self._names, stop),
             stop=stop,
             usage=self._usage,
             model=self._message.model if self._message else "",
+            # A thought that was cut has no signature, and would be refused.
+            reasoning=tuple(
+                [
+                    thought.reasoning(self._asked_model)
+                    for thought in self._thoughts
+                    if stop != "length" or thought.is_whole
+                ]
+            ),
         )
 
-    def _begin(self, index: int, block: _Block) -> None:
+    def _begin(self, index: int, block: _Block, raw: msgspec.Raw) -> None:
         if self._message is None or index in self._blocks:
             raise ProviderGarbled("The reply has a content_block_start that is out of place.")
         self._blocks[index] = None
@@ -228,22 +376,31 @@ class _Reading:
             self._calls.append(call)
             if bytes(block.input) != b"{}":  # compatible servers may send the whole input at once
                 call.parts.append(bytes(block.input).decode())
+        elif block.type in ("thinking", "redacted_thinking"):
+            thought = self._blocks[index] = _Thought(bytes(raw), block, len(str(self._text)), len(self._calls))
+            self._thoughts.append(thought)
         elif block.type == "text" and block.text:
-            self._say(block.text)
+            self._text.say(block.text)
 
     def _add(self, index: int, delta: _Delta) -> None:
         if index not in self._unfinished:
             raise ProviderGarbled("The reply has a content_block_delta that is out of place.")
         if delta.text:
-            self._say(delta.text)
-        elif delta.partial_json:
-            call = self._blocks[index]
-            if call is not None:
-                call.parts.append(delta.partial_json)
+            self._text.say(delta.text)
+            return
+        match self._blocks[index]:
+            case CallInParts(parts=parts) if delta.partial_json:
+                parts.append(delta.partial_json)
+            case _Thought() as thought:
+                thought.words.append(delta.thinking)
+                thought.signature = delta.signature or thought.signature
+            case _:  # a kind of block that is yet to be invented
+                pass
 
-    def _say(self, text: str) -> None:
-        self._texts.append(text)
-        self._on_text(text)
+    def _explain(self, details: _StopDetails | None) -> None:
+        """A refusal without a word is explained by its details."""
+        if self._stop == "refusal" and details is not None and details.explanation and not str(self._text):
+            self._text.say(details.explanation)
 
     def _count(self, usage: _Usage) -> None:
         """Later counts replace earlier ones: they are cumulative."""
@@ -272,4 +429,6 @@ def _advice(status: int, words: str) -> str:
         return "The account has no credit: see its billing page."
     if "temperature" in words:
         return "This model chooses for itself: leave settings.temperature unset."
+    if "thinking" in words or "effort" in words:
+        return "This model does not reason as asked: choose another settings.reasoning, or leave it unset."
     return ""

@@ -1,13 +1,24 @@
 """What the dialects share: tool names, call ids, turns and arguments in the form that providers accept."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
+from typing import Any
 
 import msgspec
 
-from ostler.domain.model import AskedCall, AssistantMessage, Message, StopReason, ToolMessage, UserMessage
-from ostler.kernel.errors import ProviderGarbled
+from ostler.domain.model import (
+    AskedCall,
+    AssistantMessage,
+    Image,
+    Message,
+    ModelRequest,
+    Reasoning,
+    StopReason,
+    ToolMessage,
+    UserMessage,
+)
+from ostler.kernel.errors import ProviderGarbled, ProviderRejected
 
 NAME_CHARACTERS_MAX = 64
 _REFUSED = re.compile(r"[^a-zA-Z0-9_-]")
@@ -53,12 +64,17 @@ def wire_id(call: str) -> str:
 
 
 class Turn(msgspec.Struct):
-    """Consecutive messages of one side, as one. `results` answer the calls of the turn before and come first."""
+    """Consecutive messages of one side, as one. `results` answer the calls of the turn before and come first.
+
+    `images` come before the text that speaks of them, `reasoning` before what it led to.
+    """
 
     by_model: bool
     text: str
     calls: list[AskedCall]
     results: list[ToolMessage]
+    images: list[Image]
+    reasoning: list[Reasoning]
 
 
 def turns(messages: Sequence[Message]) -> list[Turn]:
@@ -69,7 +85,7 @@ def turns(messages: Sequence[Message]) -> list[Turn]:
 
 def _turn(by_model: bool, messages: Iterable[Message]) -> Turn:
     texts = []
-    turn = Turn(by_model=by_model, text="", calls=[], results=[])
+    turn = Turn(by_model=by_model, text="", calls=[], results=[], images=[], reasoning=[])
     for message in messages:
         if isinstance(message, ToolMessage):
             turn.results.append(message)
@@ -78,6 +94,9 @@ def _turn(by_model: bool, messages: Iterable[Message]) -> Turn:
             texts.append(message.text)
         if isinstance(message, AssistantMessage):
             turn.calls.extend(message.calls)
+            turn.reasoning.extend(message.reasoning)
+        else:
+            turn.images.extend(message.images)
     turn.text = "\n\n".join(texts)
     return turn
 
@@ -87,7 +106,27 @@ def _is_by_model(message: Message) -> bool:
 
 
 def _says(message: UserMessage | AssistantMessage) -> bool:
-    return bool(message.text.strip() or (isinstance(message, AssistantMessage) and message.calls))
+    beside = message.calls if isinstance(message, AssistantMessage) else message.images
+    return bool(message.text.strip() or beside)
+
+
+def own_reasoning(turn: Turn, dialect: str, model: str) -> list[Reasoning]:
+    """What may be given back to this model: only what it thought itself, in this dialect."""
+    return [part for part in turn.reasoning if part.dialect == dialect and part.model == model]
+
+
+def with_schema(system: str, schema: dict[str, Any]) -> str:
+    """The system prompt for a model that must be told in words what its answer is to be."""
+    words = f"Your final answer is nothing but JSON that fits this JSON Schema: {msgspec.json.encode(schema).decode()}"
+    return f"{system}\n\n{words}" if system else words
+
+
+def image_bytes(request: ModelRequest, image: Image) -> bytes:
+    """The image's bytes, which came with the request. Raises `ProviderRejected`: without them it cannot be asked."""
+    data = request.images.get(image.blob)
+    if data is None:
+        raise ProviderRejected(f"The image {image.blob[:12]} of this conversation is not in the blob store any more.")
+    return data
 
 
 def arguments_object(arguments: str) -> bytes:
@@ -104,6 +143,23 @@ def is_object(arguments: str) -> bool:
     except msgspec.MsgspecError:
         return False
     return True
+
+
+class Text:
+    """The text of a reply while it arrives: shown piece by piece, and kept."""
+
+    __slots__ = ("_on_text", "_pieces")
+
+    def __init__(self, on_text: Callable[[str], None]) -> None:
+        self._on_text = on_text
+        self._pieces: list[str] = []
+
+    def say(self, piece: str) -> None:
+        self._pieces.append(piece)
+        self._on_text(piece)
+
+    def __str__(self) -> str:
+        return "".join(self._pieces)
 
 
 class CallInParts:

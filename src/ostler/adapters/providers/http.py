@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import httpx2
 import msgspec
 
+from ostler.adapters.providers.dialect import Text
 from ostler.adapters.providers.sse import EventDecoder
 from ostler.kernel.errors import (
     ConfigurationError,
@@ -30,12 +31,18 @@ CONNECT_S = 10.0
 REPLY_BYTES_MAX = 64 * 1024 * 1024
 REFUSAL_BYTES_MAX = 64 * 1024
 WORDS_MAX = 1000
+PARTIAL_BYTES_MAX = 4096
 IDLE_CONNECTIONS_MAX = 64
 LINGER_S = 0.2
 """How long a complete reply waits for the end of the HTTP body, without which the connection cannot be used again."""
 
+_SHOULD_RETRY = {"true": True, "false": False}
+"""What `x-should-retry` says, which Anthropic and OpenAI send with errors that their status alone would misjudge."""
+
 _SECRET_MIN = 8
 """Shorter keys (`none`, `ollama`) are placeholders, and taking them out of messages would only garble these."""
+
+_RETRY_DELAY = re.compile(rb'"retryDelay"\s*:\s*"([0-9]{1,9}(?:\.[0-9]{1,9})?)s"')
 
 Advice = Callable[[int, str], str]
 """From the status and the provider's words to what the user can do about it."""
@@ -64,13 +71,38 @@ class Endpoint:
         self._transport = transport
         self._client: httpx2.AsyncClient | None = None
 
-    async def stream(self, path: str, body: bytes, *, timeout_s: float, on_data: Callable[[bytes], bool]) -> None:
+    async def stream(
+        self,
+        path: str,
+        body: bytes,
+        *,
+        timeout_s: float,
+        on_data: Callable[[bytes], bool],
+        text: Text,
+        is_whole: Callable[[], bool] | None = None,
+    ) -> None:
         """POST `body` and give `on_data` the data of each event, until it says that the reply is complete.
 
-        Raises `IncompleteReply` if the stream ends before that, `ProviderTimeout` after `timeout_s` for all of it.
+        Where no event is sure to be the last, there is `is_whole`: what follows is read too and may say otherwise, and
+        it has the last word where the HTTP body ends in order. Raises `IncompleteReply` if the stream ends before the
+        reply, `ProviderTimeout` after `timeout_s` for all of it. The error tells how the `text` of the reply began.
         """
+        try:
+            done = await self._stream(path, body, timeout_s, on_data, listens_on=is_whole is not None)
+            if not done and (is_whole is None or not is_whole()):
+                raise IncompleteReply()
+        except ProviderError as error:
+            error.partial_text = str(text).encode()[:PARTIAL_BYTES_MAX].decode(errors="ignore")
+            raise
+
+    async def _stream(
+        self, path: str, body: bytes, timeout_s: float, on_data: Callable[[bytes], bool], *, listens_on: bool
+    ) -> bool:
+        """Whether `on_data` said that the reply is complete; if it `listens_on`, the last time that it was asked."""
         began = done = False
         received = 0
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout_s
         decoder = EventDecoder()
         try:
             async with asyncio.timeout(timeout_s) as deadline, self._open("POST", path, body) as response:
@@ -81,14 +113,14 @@ class Endpoint:
                     if received > REPLY_BYTES_MAX:
                         raise ProviderGarbled(f"The reply of {self.host} is longer than {REPLY_BYTES_MAX} bytes.")
                     for data in decoder.feed(chunk):
-                        if not done and on_data(data):
-                            done = True
-                            deadline.reschedule(asyncio.get_running_loop().time() + LINGER_S)
+                        if not done or listens_on:
+                            was_done, done = done, on_data(data)
+                            if done or was_done:
+                                deadline.reschedule(min(loop.time() + LINGER_S, until) if done else until)
         except (TimeoutError, httpx2.HTTPError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             if not done:
                 raise self._translated(error, began=began, timeout_s=timeout_s) from error
-        if not done:
-            raise IncompleteReply()
+        return done
 
     async def get(self, path: str, *, timeout_s: float) -> bytes:
         """The body of a JSON answer."""
@@ -106,10 +138,23 @@ class Endpoint:
         if client is not None:
             await client.aclose()
 
-    def failure(self, status: int, words: str, *, code: str = "", retry_after_s: float | None = None) -> ProviderError:
-        """The error that an HTTP status, or an error within a stream that amounts to one, stands for."""
+    def failure(
+        self,
+        status: int,
+        words: str,
+        *,
+        code: str = "",
+        retry_after_s: float | None = None,
+        may_retry: bool | None = None,
+    ) -> ProviderError:
+        """The error that an HTTP status, or an error within a stream that amounts to one, stands for.
+
+        `may_retry` is what the provider itself says of another try; None if it leaves that to the status.
+        """
         words = self._clean(words) or f"{self.host} answered with HTTP status {status} and no reason."
         kind = _kind(status, code)
+        if may_retry is not None and may_retry != kind.retryable:
+            kind = ProviderOverloaded if may_retry else ProviderRejected
         hint = self._advise(status, words)
         return kind(words, status=status, retry_after_s=retry_after_s if kind.retryable else None, hint=hint)
 
@@ -134,9 +179,17 @@ class Endpoint:
         is_refused = not 200 <= status < 300
         if not is_refused and (given == media_type or given not in ("application/json", "text/html")):
             return
-        words, code = said(await _beginning(response, REFUSAL_BYTES_MAX))
+        body = await _beginning(response, REFUSAL_BYTES_MAX)
+        words, code = said(body)
         if is_refused:
-            raise self.failure(status, words, code=code, retry_after_s=retry_after_s(response.headers))
+            wait_s = retry_after_s(response.headers)
+            raise self.failure(
+                status,
+                words,
+                code=code,
+                retry_after_s=retry_delay_s(body) if wait_s is None else wait_s,
+                may_retry=_SHOULD_RETRY.get(response.headers.get("x-should-retry", "")),
+            )
         raise ProviderGarbled(
             self._clean(words) or f"{self.host} answered with {given} where {media_type} was expected.",
             status=status,
@@ -181,14 +234,16 @@ def bearer(provider: str, key: str | None) -> str | None:
 def said(body: bytes) -> tuple[str, str]:
     """The provider's own words and its code for the kind of error, both empty if the body has none.
 
-    Understands `{"error": {"message", "type", "code"}}`, `{"error": "…"}`, `{"message": "…"}`, `{"detail": "…"}` and
-    plain text.
+    Understands `{"error": {"message", "type", "code"}}`, `{"error": "…"}`, `{"message": "…"}`, `{"detail": "…"}`, a
+    list that begins with one of these, and plain text.
     """
     try:
         answer: Any = msgspec.json.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         text = body.decode("utf-8", "replace").strip()
         return ("", "") if text.startswith("<") else (text, "")
+    if isinstance(answer, list) and answer:
+        answer = answer[0]
     if isinstance(answer, dict):
         answer = answer.get("error") or answer
     if isinstance(answer, dict):
@@ -209,9 +264,16 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
                 return max(0.0, wait_s)
     with suppress(KeyError, ValueError, TypeError):
         until = parsedate_to_datetime(headers["retry-after"])
+        until = until if until.tzinfo else until.replace(tzinfo=UTC)  # asctime's format, which names no zone
         now = parsedate_to_datetime(headers["date"]) if "date" in headers else datetime.now(UTC)
         return max(0.0, (until - now).total_seconds())
     return None
+
+
+def retry_delay_s(body: bytes) -> float | None:
+    """How long Google asks us to wait: the `google.rpc.RetryInfo` of an error has it in seconds (`"17.5s"`)."""
+    found = _RETRY_DELAY.search(body)
+    return float(found[1]) if found else None
 
 
 def _kind(status: int, code: str) -> type[ProviderError]:

@@ -6,6 +6,7 @@ second alone says nothing of why the model stopped.
 """
 
 import re
+from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,19 +16,26 @@ import msgspec
 
 from ostler.adapters.providers.dialect import (
     CallInParts,
+    Text,
     Turn,
     WireNames,
     arguments_object,
     asked_calls,
+    image_bytes,
     model_ids,
+    own_reasoning,
     turns,
     wire_id,
+    with_schema,
 )
 from ostler.adapters.providers.http import Endpoint, bearer
-from ostler.domain.model import ModelRequest, Reply, StopReason, Usage
+from ostler.adapters.providers.schemas import strict
+from ostler.domain.model import Image, ModelRequest, Reasoning, Reply, StopReason, Usage
 from ostler.kernel.errors import IncompleteReply
 
 BASE_URL = "https://api.openai.com/v1"
+DIALECT = "openai-chat"
+CACHE_KEY_MAX = 64
 
 _OWN_HOSTS = ("api.openai.com", ".openai.azure.com")
 """Where OpenAI's own models answer, which differ from the rest in two parameters (regional hosts are subdomains)."""
@@ -74,9 +82,10 @@ class OpenAI:
     async def complete(self, request: ModelRequest, on_text: Callable[[str], None]) -> Reply:
         names = WireNames(spec.name for spec in request.tools)
         body = msgspec.json.encode(_body(request, names, is_own=self._is_own))
-        reading = _Reading(self._endpoint, names, on_text)
+        text = Text(on_text)
+        reading = _Reading(self._endpoint, names, text, request.model.name)
         await self._endpoint.stream(
-            "/chat/completions", body, timeout_s=request.settings.timeout_s, on_data=reading.take
+            "/chat/completions", body, timeout_s=request.settings.timeout_s, on_data=reading.take, text=text
         )
         return reading.reply()
 
@@ -93,10 +102,13 @@ def _body(request: ModelRequest, names: WireNames, *, is_own: bool) -> dict[str,
     write without limit: so each host gets the one that it heeds.
     """
     settings = request.settings
-    messages = [{"role": "system", "content": request.system}] if request.system else []
+    schema = request.returns if request.model.tools == "native" else None
+    system = request.system if schema is None or is_own else with_schema(request.system, schema)
+    messages = [{"role": "system", "content": system}] if system else []
     body: dict[str, Any] = {
         "model": request.model.name,
-        "messages": messages + [message for turn in turns(request.messages) for message in _messages(turn, names)],
+        "messages": messages
+        + [message for turn in turns(request.messages) for message in _messages(turn, request, names)],
         "stream": True,
         "stream_options": {"include_usage": True},
         "max_completion_tokens" if is_own else "max_tokens": settings.max_tokens,
@@ -119,15 +131,39 @@ def _body(request: ModelRequest, names: WireNames, *, is_own: bool) -> dict[str,
         ]
         if is_own and _REASONS_UNASKED.match(request.model.name):
             body["reasoning_effort"] = "none"
+    if settings.reasoning is not None:
+        body["reasoning_effort"] = settings.reasoning
+    # Other servers than OpenAI's own write no calls while they are held to a schema, and may not show it to the model.
+    if schema is not None and (is_own or not request.tools):
+        body["response_format"] = {"type": "json_schema", "json_schema": json_schema(schema)}
+    if is_own:
+        body["prompt_cache_key"] = cache_key(request)
     return body
 
 
-def _messages(turn: Turn, names: WireNames) -> list[dict[str, Any]]:
+def json_schema(schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema as OpenAI's structured outputs take it: enforced where it can be, else a strong hint."""
+    enforced = strict(schema)
+    return {"name": "answer", "schema": schema if enforced is None else enforced, "strict": enforced is not None}
+
+
+def cache_key(request: ModelRequest) -> str:
+    """Requests of one session share it, and are sent where their common beginning is cached."""
+    return request.key.partition("/")[0][:CACHE_KEY_MAX]
+
+
+def data_url(request: ModelRequest, image: Image) -> str:
+    """The image as an address that holds it."""
+    return f"data:{image.media_type};base64,{b64encode(image_bytes(request, image)).decode()}"
+
+
+def _messages(turn: Turn, request: ModelRequest, names: WireNames) -> list[dict[str, Any]]:
     messages: list[dict[str, Any]] = [
         {"role": "tool", "tool_call_id": wire_id(result.call), "content": result.text} for result in turn.results
     ]
     if not turn.by_model:
-        return messages + ([{"role": "user", "content": turn.text}] if turn.text else [])
+        said = _said(turn, request)
+        return messages + ([{"role": "user", "content": said}] if said else [])
     message: dict[str, Any] = {"role": "assistant", "content": turn.text or None}
     if turn.calls:
         message["tool_calls"] = [
@@ -138,7 +174,19 @@ def _messages(turn: Turn, names: WireNames) -> list[dict[str, Any]]:
             }
             for call in turn.calls
         ]
+        # Servers that show their reasoning want it back where it led to calls, and some refuse it everywhere else.
+        for part in own_reasoning(turn, DIALECT, request.model.name):
+            message.update(msgspec.json.decode(part.raw, type=dict[str, str]))
     return [message]
+
+
+def _said(turn: Turn, request: ModelRequest) -> str | list[dict[str, Any]]:
+    if not turn.images:
+        return turn.text
+    parts: list[dict[str, Any]] = [
+        {"type": "image_url", "image_url": {"url": data_url(request, image)}} for image in turn.images
+    ]
+    return parts + ([{"type": "text", "text": turn.text}] if turn.text else [])
 
 
 class _Function(msgspec.Struct):
@@ -155,6 +203,8 @@ class _CallDelta(msgspec.Struct):
 class _Delta(msgspec.Struct):
     content: str | None = None
     refusal: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
     tool_calls: list[_CallDelta] | None = None
 
 
@@ -185,6 +235,7 @@ class _Chunk(msgspec.Struct):
     choices: list[_Choice] | None = None
     model: str | None = None
     usage: _Usage | None = None
+    system_fingerprint: str | None = None
     error: _Error | str | None = None
 
 
@@ -194,17 +245,20 @@ _decode = msgspec.json.Decoder(_Chunk).decode
 class _Reading:
     """Reads one reply from the chunks of its stream."""
 
-    def __init__(self, endpoint: Endpoint, names: WireNames, on_text: Callable[[str], None]) -> None:
+    def __init__(self, endpoint: Endpoint, names: WireNames, text: Text, asked_model: str) -> None:
         self._endpoint = endpoint
         self._names = names
-        self._on_text = on_text
-        self._texts: list[str] = []
+        self._text = text
+        self._asked_model = asked_model
+        self._thoughts: list[str] = []
+        self._thoughts_field = ""
         self._calls: list[CallInParts] = []
         self._open: dict[int, CallInParts] = {}
         self._has_refused = False
         self._finish: str | None = None
         self._usage = _Usage()
         self._model = ""
+        self._fingerprint = ""
 
     def take(self, data: bytes) -> bool:
         """Read one chunk. True at `[DONE]`."""
@@ -217,6 +271,7 @@ class _Reading:
             raise self._failure(chunk.error)
         self._model = chunk.model or self._model
         self._usage = chunk.usage or self._usage
+        self._fingerprint = chunk.system_fingerprint or self._fingerprint
         for choice in chunk.choices or ():
             if choice.index == 0:
                 self._finish = choice.finish_reason or self._finish
@@ -231,19 +286,25 @@ class _Reading:
         elif self._calls and stop == "end":  # several servers finish with `stop` after tool calls
             stop = "tool_calls"
         return Reply(
-            text="".join(self._texts),
+            text=str(self._text),
             calls=asked_calls(self._calls, self._names, stop),
             stop=stop,
             usage=_counted(self._usage),
             model=self._model,
+            reasoning=self._reasoning(),
+            fingerprint=self._fingerprint,
         )
 
     def _add(self, delta: _Delta) -> None:
         if delta.content:
-            self._say(delta.content)
+            self._text.say(delta.content)
         if delta.refusal:
             self._has_refused = True
-            self._say(delta.refusal)
+            self._text.say(delta.refusal)
+        if delta.reasoning_content:
+            self._think("reasoning_content", delta.reasoning_content)
+        elif delta.reasoning:
+            self._think("reasoning", delta.reasoning)
         for part in delta.tool_calls or ():
             self._add_call(part)
 
@@ -260,9 +321,17 @@ class _Reading:
             if part.function.arguments:
                 call.parts.append(part.function.arguments)
 
-    def _say(self, text: str) -> None:
-        self._texts.append(text)
-        self._on_text(text)
+    def _think(self, field: str, words: str) -> None:
+        """Servers name it in two ways; some in both at once, with the same words."""
+        self._thoughts_field = self._thoughts_field or field
+        self._thoughts.append(words)
+
+    def _reasoning(self) -> tuple[Reasoning, ...]:
+        words = "".join(self._thoughts)
+        if not words:
+            return ()
+        raw = msgspec.json.encode({self._thoughts_field: words}).decode()
+        return (Reasoning(dialect=DIALECT, model=self._asked_model, raw=raw, text=words),)
 
     def _failure(self, error: _Error | str) -> Exception:
         if isinstance(error, str):
@@ -296,4 +365,8 @@ def _advice(status: int, words: str) -> str:
         return 'This model has native tools in another API only: choose another model, or tools="text" for this one.'
     if "temperature" in words:
         return "This model chooses for itself: leave settings.temperature unset."
+    if "response_format" in words:
+        return "This server cannot be held to a schema: leave `returns` to an agent whose model can."
+    if "reasoning_effort" in words:
+        return "This model does not reason as asked: choose another settings.reasoning, or leave it unset."
     return ""

@@ -120,6 +120,9 @@ def tool(
     isolation: Isolation = "none",
     returns: dict[str, Any] | None = None,
     reconcile: Reconcile | None = None,
+    attempts: int = 3,
+    share_s: float | None = None,
+    compensate: str = "",
 ) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
 
 
@@ -137,6 +140,9 @@ def tool(
     isolation: Isolation = "none",
     returns: dict[str, Any] | None = None,
     reconcile: Reconcile | None = None,
+    attempts: int = 3,
+    share_s: float | None = None,
+    compensate: str = "",
 ) -> Any:
     """Make a function a tool.
 
@@ -149,7 +155,11 @@ def tool(
     `credentials` are names in the vault, whose values `ostler.credential` gives while the function is called. `roles`
     say what it does that policies care about, and `destinations` which arguments say where something goes or what is
     acted upon. A result that does not fit the JSON Schema `returns` is withheld. `isolation` is the weakest tier in
-    which it may run; a function runs in this process, and so can only promise `none`.
+    which it may run; a function runs in this process, and so can only promise `none`. A call that fails for the moment
+    (`ToolOutcome(False, "…", "transient")`) is made up to `attempts` times, if its effect allows it; with `share_s`, equal calls of
+    a tenant get one result, those at the same time and those up to so many seconds later (only for `read`).
+    The tool `compensate` is called by the runtime if a call has lowered a fitness target, with the same arguments as far as it
+    has parameters of these names, and with what came of the call as `output`.
     Raises `DefinitionInvalid` with every problem that the function has.
     """
 
@@ -166,6 +176,9 @@ def tool(
             destinations=tuple(destinations),
             isolation=isolation,
             returns=returns,
+            attempts=attempts,
+            share_s=share_s,
+            compensate=compensate,
         )
         if problems := _problems(spec, reconcile):
             raise DefinitionInvalid(f"tool {spec.name!r}", problems)
@@ -248,6 +261,10 @@ def _problems(spec: ToolSpec, reconcile: Reconcile | None) -> list[tuple[str, st
         problems.append(("isolation", f"{spec.isolation!r} is none of {', '.join(TIERS)}"))
     if spec.effect == "reconcilable" and reconcile is None:
         problems.append(("reconcile", "is what makes a tool reconcilable, and is missing"))
+    if spec.attempts < 1:
+        problems.append(("attempts", f"counts the first one, too, and is {spec.attempts}"))
+    if spec.share_s is not None and (spec.effect != "read" or spec.share_s < 0):
+        problems.append(("share_s", "is not negative, and only for tools with effect 'read'"))
     if spec.effect != "reconcilable" and reconcile is not None:
         problems.append(("reconcile", f"is never asked of a tool with effect {spec.effect!r}"))
     return problems

@@ -122,6 +122,17 @@ def _schema(
     return schema
 
 
+def schema_of(kind: Any) -> dict[str, Any]:
+    """The JSON Schema of a type, of whatever a function's parameter may be. Raises `TypeError`."""
+    (own,), definitions = msgspec.json.schema_components(
+        [kind], schema_hook=_model_schema, ref_template=_REF + "{name}"
+    )
+    flat = flatten(own, definitions)
+    kept = _kept({"": flat}, definitions)
+    schema: dict[str, Any] = _json_value({**flat, "$defs": kept} if kept else flat)
+    return schema
+
+
 def flatten(schema: Any, definitions: Mapping[str, Any], open_refs: tuple[str, ...] = ()) -> Any:
     """The schema with references written out, except where a type contains itself, and objects closed.
 

@@ -33,7 +33,7 @@ from ostler.ports import EventStore
 PAGE = 1_000
 SESSIONS_MAX = 500
 """Sessions that are kept in memory; one that goes on after it was dropped is read again."""
-_NOT_BY_RULES = ("scopes", "hook", "budget")
+_NOT_BY_RULES = ("scopes", "hook", "budget", "trial")
 """The first words of what stands in the place of a rule where none has decided; names may follow."""
 _FIRST_GATE = 1
 """It judged no calls of models."""

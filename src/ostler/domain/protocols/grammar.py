@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from ostler.domain.schema.text import unfenced
 from ostler.domain.tool import ToolSpec
 
 STOP = ("\nObservation:",)
@@ -54,7 +55,6 @@ _OBSERVATION = re.compile(rf"{_START}observation(?:[ ]?[0-9]{{1,3}})?{_COLON}", 
 _INPUT = re.compile(rf"{_START}action[ _]input{_COLON}", _FLAGS)
 _FINAL = re.compile(r"\s*[*`]{0,3}final[ _]answer(?![\w-])[*`]{0,3}[ \t]{0,8}([:\uff1a])?", _FLAGS)
 _TOOL = re.compile(r"[*`]{0,3}((?:[^\s(){}\[\]\"'`*:]|:(?=[^\s(){}\[\]\"'`*:]))+)[*`]{0,3}[ \t]{0,8}:?", re.ASCII)
-_FENCE = re.compile(r"```(?:json\b|[a-z0-9]{0,20}[ \t]{0,8}\n)?", re.ASCII | re.IGNORECASE)
 
 _FORM = 'Write one line "Action: TOOL {ARGUMENTS}" with the arguments as a JSON object, or "Final Answer: ANSWER".'
 
@@ -109,7 +109,7 @@ def _act(kept: str, position: int, thought: str) -> Step:
 
 def _action(body: str) -> Action | None:
     """`tool {…}`, `tool: {…}`, `tool({…})` or `tool`; None if there is no name where it should be."""
-    body = _unfenced(body)
+    body = unfenced(body)
     name = _TOOL.match(body)
     if name is None:
         return None
@@ -119,17 +119,7 @@ def _action(body: str) -> Action | None:
         rest = rest[given.end() :].strip()
     if rest.startswith("(") and rest.endswith(")"):
         rest = rest[1:-1].strip()
-    return Action(name[1], _unfenced(rest) or "{}")
-
-
-def _unfenced(text: str) -> str:
-    """What stands between code fences, if all of `text` does; a closing fence without an opening one is dropped."""
-    if not text.endswith("```"):
-        return text
-    opening = _FENCE.match(text)
-    if opening is not None and opening.end() <= len(text) - 3:
-        return text[opening.end() : -3].strip()
-    return text[:-3].rstrip() if text.count("```") == 1 else text
+    return Action(name[1], unfenced(rest) or "{}")
 
 
 def render(step: Step) -> str:
@@ -149,16 +139,19 @@ def _without_headers(text: str) -> str:
     return _OBSERVATION.sub(_INDENTED, _HEADER.sub(_INDENTED, text))
 
 
-def describe(tools: tuple[ToolSpec, ...]) -> str:
-    """The part of the system prompt that explains the grammar and lists the tools with their schemas."""
+def describe(tools: tuple[ToolSpec, ...], returns: dict[str, Any] | None = None) -> str:
+    """The part of the system prompt that explains the grammar, what the answer is to be, and lists the tools."""
+    how_to_answer = _HOW_TO_ANSWER
+    if returns is not None:
+        how_to_answer += f"\n\nThe answer is JSON that fits this schema: {msgspec.json.encode(returns).decode()}"
     if not tools:
-        return f"{_HOW_TO_ANSWER}\n\nYou have no tools."
+        return f"{how_to_answer}\n\nYou have no tools."
     listed = "\n\n".join(
         f"{tool.name}: {tool.description}\nArguments (JSON Schema): {msgspec.json.encode(tool.parameters).decode()}"
         for tool in tools
     )
     example = f"Action: {tools[0].name} {msgspec.json.encode(_sample(tools[0].parameters)).decode()}"
-    return f"{_HOW_TO_ACT.format(example=example)}\n\n{_HOW_TO_ANSWER}\n\nTools:\n\n{listed}"
+    return f"{_HOW_TO_ACT.format(example=example)}\n\n{how_to_answer}\n\nTools:\n\n{listed}"
 
 
 _HOW_TO_ACT = """\

@@ -4,19 +4,28 @@ With native tool calling the reply carries its calls; a model without it is spok
 `domain.protocols.grammar`, and its reply is parsed.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
 from ostler.domain.agent import AgentSpec
 from ostler.domain.model import AskedCall, ModelRef, Reply
 from ostler.domain.protocols import grammar
 from ostler.domain.protocols.moves import Answer, AskModel, Move, Understood
+from ostler.domain.schema import Problem, judge_answer
 from ostler.domain.session.state import State
 from ostler.domain.tool import ToolSpec
+
+SCHEMA_CHARS_MAX = 8_000
+"""A schema that is longer than this is not told again to a model whose answer does not fit it."""
 
 
 def system(agent: AgentSpec, model: ModelRef, tools: tuple[ToolSpec, ...]) -> str:
     """The system prompt: the agent's instructions and, for the text grammar, these tools with their schemas."""
     if model.tools == "native":
         return agent.instructions
-    return f"{agent.instructions}\n\n{grammar.describe(tools)}"
+    return f"{agent.instructions}\n\n{grammar.describe(tools, agent.returns)}"
 
 
 def stop(model: ModelRef) -> tuple[str, ...]:
@@ -24,8 +33,38 @@ def stop(model: ModelRef) -> tuple[str, ...]:
     return () if model.tools == "native" else grammar.STOP
 
 
-def understand(reply: Reply, model: ModelRef, turn: str) -> Understood:
-    """What the reply of this turn asks for. Calls get ids of ours, `3.1`, `3.2` … in turn `3`."""
+def understand(reply: Reply, model: ModelRef, turn: str, returns: dict[str, Any] | None = None) -> Understood:
+    """What the reply of this turn asks for. Calls get ids of ours, `3.1`, `3.2` … in turn `3`.
+
+    An answer has to fit `returns`; what could be repaired of it by the model is a defect.
+    """
+    understood = _understand(reply, model, turn)
+    is_answer = not understood.calls and understood.defect is None and reply.stop != "refusal"
+    return understood if returns is None or not is_answer else _fitted(understood, returns)
+
+
+def misfit(answer: str, returns: dict[str, Any] | None) -> str:
+    """What is wrong with an answer; empty if it fits."""
+    return "" if returns is None else _listed(judge_answer(answer, returns)[1])
+
+
+def _listed(problems: Sequence[Problem]) -> str:
+    return "; ".join(": ".join(filter(None, problem)) for problem in problems)
+
+
+def _fitted(understood: Understood, returns: dict[str, Any]) -> Understood:
+    said = understood.text if understood.answer is None else understood.answer
+    answer, problems = judge_answer(said, returns)
+    if not problems:
+        return Understood(understood.text, answer=None if answer == understood.text else answer)
+    schema = msgspec.json.encode(returns).decode()
+    schema = f": {schema}" if len(schema) <= SCHEMA_CHARS_MAX else ""
+    wrong = _listed(problems)
+    defect = f"Your answer does not fit: {wrong}. Answer again, with nothing but JSON that fits the JSON Schema{schema}"
+    return Understood(understood.text, defect=defect, misfit=wrong)
+
+
+def _understand(reply: Reply, model: ModelRef, turn: str) -> Understood:
     if reply.stop == "length":
         return Understood(text=reply.text, defect="Your reply was cut off at its maximum length. Be briefer.")
     if model.tools == "text" and not reply.calls:

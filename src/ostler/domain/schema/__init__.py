@@ -18,10 +18,10 @@ import msgspec
 from ostler.domain.schema.builder import Builder, Schema
 from ostler.domain.schema.form import form_problems
 from ostler.domain.schema.run import Problem, Validator, make_validator
-from ostler.domain.schema.text import parse_json
+from ostler.domain.schema.text import parse_json, unfenced
 from ostler.kernel.errors import DefinitionInvalid
 
-__all__ = ["Problem", "Schema", "Validator", "compile_schema", "parse_json", "validator_for"]
+__all__ = ["Problem", "Schema", "Validator", "compile_schema", "judge_answer", "parse_json", "validator_for"]
 
 
 def compile_schema(schema: Schema, source: str = "The schema") -> Validator:
@@ -45,6 +45,24 @@ def validator_for(parameters: dict[str, Any]) -> Validator:
         return _compiled(msgspec.json.encode(parameters))
     except TypeError as error:
         raise DefinitionInvalid("The schema", [("", f"is not JSON: {error}")]) from error
+
+
+def judge_answer(text: str, returns: dict[str, Any]) -> tuple[str, list[Problem]]:
+    """The JSON that a model answered with, and what is wrong with it by this schema.
+
+    A code fence around it is dropped. Missing properties with a default are filled in.
+    """
+    written = unfenced(text.strip())
+    value, problem = parse_json(written)
+    if problem is not None:
+        return written, [problem]
+    filled, problems = _compiled_answer(msgspec.json.encode(returns))(value)
+    return (written if filled is value else msgspec.json.encode(filled).decode()), problems
+
+
+@lru_cache(maxsize=4096)
+def _compiled_answer(encoded: bytes) -> Validator:
+    return compile_schema(msgspec.json.decode(encoded), "what the agent returns")
 
 
 @lru_cache(maxsize=4096)

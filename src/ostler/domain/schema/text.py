@@ -1,11 +1,24 @@
 """From JSON text to a value, or to a problem that says where the text goes wrong."""
 
 import json
+import re
 from typing import Any
 
 import msgspec
 
 from ostler.domain.schema.run import Problem
+
+_FENCE = re.compile(r"```(?:json\b|[a-z0-9]{0,20}[ \t]{0,8}\n)?", re.ASCII | re.IGNORECASE)
+
+
+def unfenced(text: str) -> str:
+    """What stands between code fences, if all of `text` does; a closing fence without an opening one is dropped."""
+    if not text.endswith("```"):
+        return text
+    opening = _FENCE.match(text)
+    if opening is not None and opening.end() <= len(text) - 3:
+        return text[opening.end() : -3].strip()
+    return text[:-3].rstrip() if text.count("```") == 1 else text
 
 
 def parse_json(text: str) -> tuple[Any, Problem | None]:

@@ -24,6 +24,7 @@ _C0 = "\x00-\x08\x0b-\x1f\x7f"
 _COLOUR = r"\x1b\[[0-9;:]{0,64}m"
 _BREAK = "\r\n|[\x0b\x0c\x85\u2028\u2029]"
 _ACTING = re.compile(f"{_COLOUR}|{_BREAK}|[{_C0}]|[{_UNSEEN}]+")
+_ACTING_ALONE = re.compile(f"[{_C0}{_UNSEEN}\x85\u2028\u2029]")
 _ACTING_IN_JSON = re.compile(f"{JSON_ESCAPE.pattern}|[\x7f\x85\u2028\u2029]|[{_UNSEEN}]+")
 _JSON_ESCAPES = re.compile(r"\\[ubfr]")
 _BREAKS = frozenset(("\r\n", "\x0b", "\x0c", "\x85", "\u2028", "\u2029"))
@@ -59,6 +60,13 @@ def neutralise(text: str) -> Neutralised:
         return _seen(found)
 
     return Neutralised(_ACTING.sub(replace, text), count)
+
+
+def shown(text: str) -> str:
+    """The text with everything that acts made to be seen, character for character: it stays as long as it is."""
+    if text.isascii() and text.isprintable():
+        return text
+    return _ACTING_ALONE.sub(lambda match: "\n" if match[0] in _BREAKS else _seen(match[0]), text)
 
 
 def neutralise_json(text: str) -> Neutralised:

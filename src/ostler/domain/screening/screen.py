@@ -86,8 +86,12 @@ def screen_output(
 
 
 def screen_reply(reply: Reply, *, names: Sequence[str] = (), detectors: Detectors = BUILTIN) -> ScreenedReply:
-    """A model's reply as it may be recorded and acted upon: its text, and the names and arguments of its calls."""
-    if not names and not acts(reply.text) and not any(acts(call.name) or acts(call.arguments) for call in reply.calls):
+    """A model's reply as it may be recorded and acted upon: its text, its thoughts, and its calls with their arguments.
+
+    A thought in which something is found is left out as a whole: changed, it would be refused by those who wrote it.
+    """
+    is_plain = not acts(reply.text) and not any(acts(call.name) or acts(call.arguments) for call in reply.calls)
+    if not names and is_plain and not any(acts(thought.text) for thought in reply.reasoning):
         return ScreenedReply(reply, {})
     counts: dict[str, int] = {}
     text, neutralised = neutralise(reply.text)
@@ -96,7 +100,15 @@ def screen_reply(reply: Reply, *, names: Sequence[str] = (), detectors: Detector
         screened, count = _screen_call(call, names, detectors, counts)
         calls.append(screened)
         neutralised += count
-    kept = msgspec.structs.replace(reply, text=_redacted(text, names, detectors, counts), calls=tuple(calls))
+    thoughts = []
+    for thought in reply.reasoning:
+        words, changed = neutralise(thought.text)
+        if _redacted(words, names, detectors, counts) == words:
+            thoughts.append(msgspec.structs.replace(thought, text=words))
+        neutralised += changed
+    kept = msgspec.structs.replace(
+        reply, text=_redacted(text, names, detectors, counts), calls=tuple(calls), reasoning=tuple(thoughts)
+    )
     return ScreenedReply(kept, counts, neutralised)
 
 

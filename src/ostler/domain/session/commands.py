@@ -11,15 +11,18 @@ import msgspec
 
 from ostler.domain.agent import AgentSpec
 from ostler.domain.constraint.policy import Policy
+from ostler.domain.fitness.target import Measured
 from ostler.domain.grant import Grant
 from ostler.domain.hook import Ruling
 from ostler.domain.identity import Principal
-from ostler.domain.model import ModelRef, Reply
+from ostler.domain.model import Image, ModelRef, Reply, Usage
 from ostler.domain.session.events import CallExamined, Lasts
 from ostler.domain.session.state import State
+from ostler.domain.strategy.card import Card
+from ostler.domain.strategy.choice import StrategySpec
 from ostler.domain.tool import ToolOutcome
 
-GATE = 2
+GATE = 4
 """The version of the gate that new sessions are judged by; see `AgentStarted`."""
 
 
@@ -42,6 +45,9 @@ class Start(msgspec.Struct, frozen=True, gc=False):
     is_budgeted: bool = False
     holds: tuple[str, ...] = ()
     gate: int = GATE
+    images: tuple[Image, ...] = ()
+    strategy: StrategySpec | None = None
+    candidates: tuple[Card, ...] = ()
 
 
 class Proceed(msgspec.Struct, frozen=True, gc=False):
@@ -64,18 +70,33 @@ class Examined(msgspec.Struct, frozen=True, gc=False):
     before: State | None = None
 
 
+class Compared(msgspec.Struct, frozen=True, gc=False):
+    """What was measured after a call around which targets are measured."""
+
+    at_us: int
+    call: str
+    fitness: tuple[Measured, ...]
+
+
 class ReplyReceived(msgspec.Struct, frozen=True, gc=False):
-    """The model has replied, wholly. `redacted` and `hooks` are what was done to the reply before this."""
+    """The model has replied, wholly. `redacted` and `hooks` are what was done to the reply before this.
+
+    `shared_with` as in `ModelCompleted`.
+    """
 
     at_us: int
     call: str
     reply: Reply
     redacted: dict[str, int] = {}
     hooks: tuple[Ruling, ...] = ()
+    shared_with: str = ""
 
 
 class ReplyFailed(msgspec.Struct, frozen=True, gc=False):
-    """An attempt failed. `retry_at_us` says when another would make sense, if one would."""
+    """An attempt failed. `retry_at_us` says when another would make sense, if one would.
+
+    `partial` is how the reply began; `usage` is what the provider says was used, None that it does not say.
+    """
 
     at_us: int
     call: str
@@ -83,6 +104,8 @@ class ReplyFailed(msgspec.Struct, frozen=True, gc=False):
     message: str
     status: int | None = None
     retry_at_us: int | None = None
+    partial: str = ""
+    usage: Usage | None = None
 
 
 class CapacityMissed(msgspec.Struct, frozen=True, gc=False):
@@ -100,14 +123,28 @@ class CapacityFound(msgspec.Struct, frozen=True, gc=False):
     call: str
 
 
+class WaitOver(msgspec.Struct, frozen=True, gc=False):
+    """The moment has come before which a call was not to be tried again; it begins now."""
+
+    at_us: int
+    call: str
+
+
 class ToolReturned(msgspec.Struct, frozen=True, gc=False):
-    """A tool call has its outcome. `redacted` and `hooks` are what was done to it before this."""
+    """A tool call has its outcome. `redacted` and `hooks` are what was done to it before this.
+
+    With `retry_at_us` it failed for the moment, and another attempt would make sense then; `code` says why, where it
+    is not that the outcome is `transient`. `shared_with` as in `ModelCompleted`.
+    """
 
     at_us: int
     call: str
     outcome: ToolOutcome
     redacted: dict[str, int] = {}
     hooks: tuple[Ruling, ...] = ()
+    retry_at_us: int | None = None
+    code: str = "transient"
+    shared_with: str = ""
 
 
 class Approve(msgspec.Struct, frozen=True, gc=False):
@@ -161,6 +198,7 @@ class Send(msgspec.Struct, frozen=True, gc=False):
     at_us: int
     text: str
     by: Principal
+    images: tuple[Image, ...] = ()
 
 
 class Pause(msgspec.Struct, frozen=True, gc=False):
@@ -204,12 +242,14 @@ class Fail(msgspec.Struct, frozen=True, gc=False):
 SessionCommand = (
     ReplyReceived
     | Examined
+    | Compared
     | ToolReturned
     | Proceed
     | TakeOver
     | ReplyFailed
     | CapacityMissed
     | CapacityFound
+    | WaitOver
     | Start
     | Approve
     | Deny

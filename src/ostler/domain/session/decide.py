@@ -1,32 +1,46 @@
 """What happens now: `decide`, the one place where a session's next step is chosen and judged."""
 
-from typing import Any, Literal, assert_never
+from typing import Any, assert_never
 
 import msgspec
 
-from ostler.domain import context, gate
+from ostler.domain import gate
 from ostler.domain.hook import combine
 from ostler.domain.identity import DEFAULT_TENANT
-from ostler.domain.model import AskedCall, cost_microusd
+from ostler.domain.model import AskedCall, Usage, cost_microusd
 from ostler.domain.protocols import react
 from ostler.domain.protocols.moves import Answer, AskModel
-from ostler.domain.session import approvals
+from ostler.domain.resilience.retry import UNBEGUN
+from ostler.domain.session import choosing, comparing
 from ostler.domain.session import commands as command
+from ostler.domain.session.answering import answer
+from ostler.domain.session.attempts import (
+    NoRoom,
+    Worst,
+    as_of_old,
+    lost,
+    may_try_again,
+    spent,
+    used_by,
+    worst_again,
+    worst_case,
+)
 from ostler.domain.session.commands import SessionCommand
+from ostler.domain.session.compaction import make_room, summarised
+from ostler.domain.session.decision import Decision
+from ostler.domain.session.decision import close as _close
+from ostler.domain.session.decision import end as _end
+from ostler.domain.session.decision import is_open as _is_open
+from ostler.domain.session.decision import refused as _refused
 from ostler.domain.session.events import (
     AgentCancelled,
     AgentCompleted,
     AgentFailed,
     AgentPaused,
     AgentResumed,
-    AgentStarted,
     AnswerRefused,
-    ApprovalDenied,
     ApprovalExpired,
-    ApprovalGranted,
-    ApprovalRejected,
     ApprovalRequested,
-    ApprovalReturned,
     CallRetried,
     CancelRequested,
     ConstraintFailed,
@@ -35,37 +49,26 @@ from ostler.domain.session.events import (
     ModelFailed,
     ModelRequested,
     PolicyMoved,
-    SessionEvent,
+    Purpose,
     ToolCompleted,
     ToolRequested,
     ToolResumed,
     ToolSuspended,
 )
 from ostler.domain.session.evolve import evolve
-from ostler.domain.session.state import LOST, OpenCall, Question, State, deadline_us, under_way
-from ostler.domain.tool import FailureKind, Suspension
-from ostler.kernel.errors import ConfigurationError, Conflict, DefinitionInvalid, NotAllowed, NotFound
+from ostler.domain.session.interventions import is_undoing
+from ostler.domain.session.starting import started_by
+from ostler.domain.session.state import LOST, TIME_HAS_COME, OpenCall, State, deadline_us, under_way
+from ostler.domain.strategy.choice import NoModel
+from ostler.domain.tool import Suspension
+from ostler.kernel.errors import ConfigurationError, Conflict, NotAllowed, NotFound
 
 LOSSES_MAX = 20
 """A session whose workers were lost so often in the middle of its calls waits for a person, even if it gets on."""
-MIN_REPLY_TOKENS = 16
-"""A budget that leaves less than this for the reply is spent."""
-
-
-class Decision:
-    """Events decided so far, and the state after them."""
-
-    __slots__ = ("at_us", "events", "may_begin", "state")
-
-    def __init__(self, state: State, at_us: int, may_begin: bool = True) -> None:
-        self.state = state
-        self.at_us = at_us
-        self.may_begin = may_begin
-        self.events: list[SessionEvent] = []
-
-    def emit(self, event: SessionEvent) -> None:
-        self.events.append(event)
-        self.state = evolve(self.state, event, self.at_us)
+ROUND_US = 1_000_000
+"""How long after all models of a session have failed the first is asked again, if its failure does not say."""
+BECAUSE_MAX = 1000
+"""How much of what a tool says of a failure is kept, if it is tried again."""
 
 
 def decide(asked: SessionCommand, state: State | None, *, may_begin: bool = True) -> Decision:
@@ -88,12 +91,17 @@ def decide(asked: SessionCommand, state: State | None, *, may_begin: bool = True
             _advance(decision)
         case command.Examined():
             _examined(decision, asked)
+        case command.Compared():
+            comparing.compared(decision, asked)
+            _advance(decision)
         case command.TakeOver():
             _take_over(decision)
         case command.ReplyFailed():
             _reply_failed(decision, asked)
         case command.CapacityMissed() | command.CapacityFound():
             _capacity_changed(decision, asked)
+        case command.WaitOver():
+            _wait_over(decision, asked)
         case command.Fail():
             _end(decision, AgentFailed(asked.reason, asked.message), "unknown")
         case command.Start():
@@ -120,7 +128,7 @@ def _decide_people(
     if asked.by.tenant not in (state.by.tenant, DEFAULT_TENANT):
         raise NotAllowed(f"{by} is of the tenant {asked.by.tenant}, and this is a session of another one.")
     if isinstance(asked, command.Approve | command.Deny | command.AskBack):
-        _answer(decision, asked)
+        answer(decision, asked)
         return
     if state.end is not None:
         raise Conflict(
@@ -131,7 +139,7 @@ def _decide_people(
         case command.MovePolicy():
             decision.emit(PolicyMoved(by, asked.policy, asked.layers, asked.shadow, asked.reason))
         case command.Send():
-            decision.emit(InputReceived(asked.text, by))
+            decision.emit(InputReceived(asked.text, by, asked.images))
         case command.Pause():
             if state.pause is None:
                 decision.emit(AgentPaused(by, asked.reason))
@@ -150,30 +158,7 @@ def _decide_people(
 
 
 def _start(asked: command.Start) -> Decision:
-    problems = []
-    if not asked.goal.strip():
-        problems.append(("goal", "is empty: say what the agent is to reach"))
-    if asked.agent.limits.cost_microusd is not None and asked.model.kind == "live" and asked.model.price is None:
-        problems.append(("limits.cost_microusd", f"cannot be kept: the price of {asked.model} is not known"))
-    if problems:
-        raise DefinitionInvalid(f"the start of {asked.agent}", problems)
-    started = AgentStarted(
-        session=asked.session,
-        agent=asked.agent,
-        model=asked.model,
-        goal=asked.goal,
-        by=asked.by,
-        workspace=asked.workspace,
-        sandbox=asked.sandbox,
-        priority=asked.priority,
-        layers=asked.layers,
-        shadow=asked.shadow,
-        inputs=asked.inputs,
-        grant=asked.grant,
-        is_budgeted=asked.is_budgeted,
-        holds=asked.holds,
-        gate=asked.gate,
-    )
+    started = started_by(asked)
     decision = Decision(evolve(None, started, asked.at_us), asked.at_us)
     decision.events.append(started)
     return decision
@@ -181,9 +166,15 @@ def _start(asked: command.Start) -> Decision:
 
 def _reply_received(decision: Decision, asked: command.ReplyReceived) -> None:
     state, reply = decision.state, asked.reply
-    if not _is_open(state, asked.call):
+    call = _is_open(state, asked.call)
+    if call is None:
         return
-    understood = react.understand(reply, state.model, asked.call)
+    used = reply.usage if asked.shared_with else used_by(state, call, reply)
+    if call.purpose == "summary":
+        summarised(decision, asked, used)
+        _advance(decision)
+        return
+    understood = react.understand(reply, state.model, asked.call, state.agent.returns)
     decision.emit(
         ModelCompleted(
             call=asked.call,
@@ -192,17 +183,24 @@ def _reply_received(decision: Decision, asked: command.ReplyReceived) -> None:
             answer=understood.answer,
             defect=understood.defect,
             stop=reply.stop,
-            usage=reply.usage,
-            cost_microusd=cost_microusd(reply.usage, state.model.price),
+            usage=used,
+            cost_microusd=cost_microusd(used, state.model.price),
             model="" if reply.model == state.model.name else reply.model,
             redacted=asked.redacted,
             hooks=asked.hooks,
             reasoning=reply.reasoning,
             fingerprint=reply.fingerprint,
+            unfit=bool(understood.misfit),
+            shared_with=asked.shared_with,
         )
     )
-    if reply.stop == "refusal":
+    if decision.state.is_trial:
+        _end(decision, AgentCompleted(understood.text, "trial"), "cancelled")
+    elif reply.stop == "refusal":
         _end(decision, AgentFailed("model_refused", understood.text), "cancelled")
+    elif decision.state.misfits > state.agent.limits.repairs:
+        text = f"{decision.state.misfits} answers did not fit what the agent returns; the last: {understood.misfit}"
+        _end(decision, AgentFailed("unfit_answer", text), "cancelled")
     elif decision.state.defects >= state.agent.limits.defects:
         text = f"{decision.state.defects} replies in a row could not be used; the last: {understood.defect}"
         _end(decision, AgentFailed("unusable_replies", text), "cancelled")
@@ -215,19 +213,58 @@ def _reply_failed(decision: Decision, asked: command.ReplyFailed) -> None:
     call = _is_open(decision.state, asked.call)
     if call is None:
         return
+    used = spent(decision.state, call, asked)
     is_wanted = decision.state.cancelling_by is None
-    if is_wanted and asked.retry_at_us is not None and call.attempt < decision.state.agent.limits.attempts:
-        because = f"{asked.code}: {asked.message}"
-        decision.emit(CallRetried(call.id, call.attempt + 1, because, asked.retry_at_us))
+    room = _try_again(decision, call, asked, used) if is_wanted else None
+    if isinstance(room, Worst):
         _advance(decision)
         return
-    decision.emit(ModelFailed(call.id, asked.code, asked.message, asked.status))
+    cost = cost_microusd(used, decision.state.model.price)
+    decision.emit(ModelFailed(call.id, asked.code, asked.message, asked.status, asked.partial, used, cost))
     if not is_wanted:
         _advance(decision)
+    elif isinstance(room, NoRoom):
+        _end(decision, AgentFailed(room.reason, f"{room.text}, after {asked.code}: {asked.message}"), "cancelled")
     elif asked.code == ConfigurationError.code:
         decision.emit(AgentPaused("ostler", asked.message))
+    elif call.purpose == "summary":
+        _advance(decision)
     else:
         _end(decision, AgentFailed("error", f"{asked.code}: {asked.message}"), "cancelled")
+
+
+def _try_again(decision: Decision, call: OpenCall, asked: command.ReplyFailed, used: Usage) -> Worst | NoRoom | None:
+    """Make another attempt, if one makes sense and there is room for it: of another of several models at once, or of
+    the same, or the first, after a while.
+    """
+    state, later = decision.state, asked.retry_at_us
+    is_begun = asked.code not in UNBEGUN
+    if is_begun and call.attempt >= state.agent.limits.retries.attempts(asked.code, state.agent.limits.attempts):
+        return None
+    again = choosing.choice_after_failure(state, call, asked.at_us, is_final=later is None)
+    if again is not None:
+        later = (later or asked.at_us + ROUND_US) if again.is_new_round else None
+    elif later is None:
+        return None
+    room = worst_again(state, call, used, again and again.choice)
+    if isinstance(room, Worst):
+        retried = CallRetried(
+            call.id,
+            call.attempt + is_begun,
+            f"{asked.code}: {asked.message}",
+            later,
+            code=asked.code,
+            status=asked.status,
+            partial=asked.partial,
+            usage=used,
+            cost_microusd=cost_microusd(used, state.model.price),
+            max_tokens=room.max_tokens,
+            reserved_tokens=room.tokens,
+            reserved_microusd=room.microusd,
+            choice=again and again.choice,
+        )
+        decision.emit(as_of_old(state, retried))
+    return room
 
 
 def _capacity_changed(decision: Decision, asked: command.CapacityMissed | command.CapacityFound) -> None:
@@ -246,10 +283,30 @@ def _capacity_changed(decision: Decision, asked: command.CapacityMissed | comman
         decision.emit(CallRetried(call.id, call.attempt, "there is capacity"))
 
 
+def _wait_over(decision: Decision, asked: command.WaitOver) -> None:
+    """A call that waited begins: only after this is in the log, so that nobody takes what waits for what has begun."""
+    call = _is_open(decision.state, asked.call)
+    if call is None or not call.not_before_us:
+        return
+    if decision.state.cancelling_by is not None:
+        _close(decision, call, "cancelled", "the session was cancelled before this call began")
+        _advance(decision)
+    elif decision.may_begin:
+        decision.emit(CallRetried(call.id, call.attempt, TIME_HAS_COME))
+
+
 def _tool_returned(decision: Decision, asked: command.ToolReturned) -> None:
-    if not _is_open(decision.state, asked.call):
+    call = _is_open(decision.state, asked.call)
+    if call is None:
         return
     outcome = asked.outcome
+    if asked.retry_at_us is not None and may_try_again(decision.state, call, asked.code):
+        because = f"{asked.code}: {outcome.output[:BECAUSE_MAX]}"
+        attempt = call.attempt + (asked.code not in UNBEGUN)
+        retried = CallRetried(call.id, attempt, because, asked.retry_at_us, code=asked.code)
+        decision.emit(as_of_old(decision.state, retried))
+        _advance(decision)
+        return
     if outcome.suspension is not None:
         _tool_suspended(decision, asked.call, outcome.suspension)
         return
@@ -264,6 +321,7 @@ def _tool_returned(decision: Decision, asked: command.ToolReturned) -> None:
             outcome.size,
             asked.redacted,
             asked.hooks,
+            asked.shared_with,
         )
     )
     _advance(decision)
@@ -293,9 +351,11 @@ def _take_over(decision: Decision) -> None:
             )
         elif state.cancelling_by is not None:
             _close(decision, call, "unknown", "the worker was lost while it was being cancelled")
-        elif call.not_before_us and _effect(state, call) != "once":
+        elif call.not_before_us > decision.at_us and call.arguments is not None:
+            decision.emit(CallRetried(call.id, call.attempt, "it still waits", call.not_before_us))
+        elif call.not_before_us:
             # Nobody was lost: whoever waits for long lets go. A worker that is lost after this is counted as ever.
-            decision.emit(CallRetried(call.id, call.attempt, "its time has come"))
+            decision.emit(CallRetried(call.id, call.attempt, TIME_HAS_COME))
         elif call.attempt >= state.agent.limits.attempts:
             reason = f"given up: the worker was lost during attempt {call.attempt} of this call"
             _close(decision, call, "unknown", reason)
@@ -305,12 +365,34 @@ def _take_over(decision: Decision) -> None:
             _close(decision, call, "unknown", "the worker was lost during this call; nobody knows whether it happened")
             if state.agent.on_unknown == "pause":
                 decision.emit(AgentPaused("ostler", f"nobody knows whether call {call.id} ({call.tool}) happened"))
-        else:
-            decision.emit(CallRetried(call.id, call.attempt + 1, LOST))
+        elif (no_room := _try_lost(decision, call)) is not None:
+            _end(decision, AgentFailed(no_room.reason, f"{no_room.text}, after a worker was lost"), "cancelled")
     if is_hopeless:
         reason = f"parked: workers were lost during {state.losses} calls; `resume` goes on"
         decision.emit(AgentPaused("ostler", reason, is_parked=True))
     _advance(decision)
+
+
+def _try_lost(decision: Decision, call: OpenCall) -> NoRoom | None:
+    """Make another attempt of a call whose worker is gone, if limits leave room for it."""
+    state = decision.state
+    used = lost(state, call)
+    room = worst_again(state, call, used)
+    if isinstance(room, NoRoom):
+        return room
+    decision.emit(
+        CallRetried(
+            call.id,
+            call.attempt + 1,
+            LOST,
+            usage=used,
+            cost_microusd=cost_microusd(used, state.model.price),
+            max_tokens=room.max_tokens,
+            reserved_tokens=room.tokens,
+            reserved_microusd=room.microusd,
+        )
+    )
+    return None
 
 
 def _advance(decision: Decision) -> None:
@@ -341,9 +423,9 @@ def _step(decision: Decision) -> bool:
         if not state.question.tool:
             decision.emit(AgentPaused("ostler", "nobody answered whether the model may be asked; `resume` asks again"))
         return True
-    if state.pause is not None:
+    if state.pause is not None or state.measuring:
         return False
-    for call in state.open:
+    for call in () if state.undoing else state.open:
         if call.is_suspended and call.answer is not None:
             decision.emit(ToolResumed(call.id))
             return True
@@ -372,7 +454,12 @@ def _finish(decision: Decision, answer: str) -> bool:
     if said.effect == "deny":
         decision.emit(AnswerRefused(said.reason, found.hooks))
         return True
-    decision.emit(AgentCompleted(answer if found.arguments is None else str(found.arguments["answer"])))
+    if found.arguments is not None:
+        answer = str(found.arguments["answer"])
+        if wrong := react.misfit(answer, state.agent.returns):
+            _end(decision, AgentFailed("unfit_answer", f"hooks put another answer in its place: {wrong}"), "cancelled")
+            return False
+    decision.emit(AgentCompleted(answer))
     return False
 
 
@@ -394,7 +481,7 @@ def _judge_next(decision: Decision) -> bool:
             decision.emit(ToolRequested(call.id, call.name, passed.arguments, **gate.recorded(state, passed)))
         case gate.Refused(kind, reason) as refused:
             decision.emit(ConstraintFailed(call.id, call.name, kind, reason, **gate.recorded(state, refused)))
-            if kind == "blocked":
+            if kind == "blocked" and not is_undoing(state, call.id):
                 _refused(decision, call.name, reason)
         case gate.Asked() as asked:
             _ask_people(decision, call.id, call.name, asked)
@@ -434,14 +521,6 @@ def _examined(decision: Decision, asked: command.Examined) -> None:
     _advance(decision)
 
 
-def _refused(decision: Decision, tool: str, reason: str, *, is_final: bool = True) -> None:
-    """A rule or a person has said no. For some agents that is the end, and for all if the model may not be asked."""
-    if not tool:
-        _end(decision, AgentFailed("denied", f"the model may not be asked: {reason}"), "cancelled")
-    elif is_final and decision.state.agent.on_refusal == "end":
-        _end(decision, AgentFailed("denied", f"{tool} was refused: {reason}"), "cancelled")
-
-
 def _ask_model(decision: Decision) -> None:
     """Ask for the next reply if the gate lets it pass and the limits leave room for the worst case."""
     state, limits = decision.state, decision.state.agent.limits
@@ -449,6 +528,14 @@ def _ask_model(decision: Decision) -> None:
     if limits.steps is not None and state.steps >= limits.steps:
         _end(decision, AgentFailed("step_limit", f"the limit of {limits.steps} steps is used up"), "cancelled")
         return
+    covers = make_room(decision)
+    state, choice = decision.state, None
+    if state.is_routed and gate.is_examined(state, call) and state.examined is not None and state.examined.routing:
+        chosen = choosing.choice_for(state, state.examined)
+        if isinstance(chosen, NoModel):
+            _end(decision, AgentFailed("no_model", str(chosen)), "cancelled")
+            return
+        state, choice = choosing.with_model(state, chosen.model), chosen
     match gate.judge_model(state, decision.at_us):
         case gate.Unexamined():
             pass
@@ -457,131 +544,30 @@ def _ask_model(decision: Decision) -> None:
             why = "budget" if refused.verdict.rule == "budget" else "denied"
             _end(decision, AgentFailed(why, f"the model may not be asked: {reason}"), "cancelled")
         case gate.Asked() as asked:
-            _ask_people(decision, call, "", asked)
+            shown = {} if choice is None else {"model": choice.model}
+            _ask_people(decision, call, "", msgspec.structs.replace(asked, arguments=shown))
         case gate.Passed() as passed:
-            _ask_model_within_budget(decision, call, gate.recorded(state, passed) if state.gate > 1 else {})
+            more = gate.recorded(state, passed) if state.gate > 1 else {}
+            _ask_model_within_budget(decision, state, call, {**more, "choice": choice, "covers": covers})
 
 
-def _ask_model_within_budget(decision: Decision, call: str, verdict: dict[str, Any]) -> None:
+def _ask_model_within_budget(decision: Decision, state: State, call: str, more: dict[str, Any]) -> None:
     """Ask for it with the worst case reserved, if the limits leave room for that."""
-    state, limits = decision.state, decision.state.agent.limits
-    if limits.tokens is None and limits.cost_microusd is None:
-        decision.emit(ModelRequested(call, **verdict))
-        return
-    max_tokens = wanted = state.agent.settings.max_tokens
-    expected = context.estimated_input_tokens(state)
-    if limits.tokens is not None:
-        max_tokens = min(max_tokens, limits.tokens - state.usage.total_tokens - expected)
-        if max_tokens < MIN_REPLY_TOKENS:
-            text = f"the budget of {limits.tokens} tokens leaves no room for a reply ({state.usage.total_tokens} used)"
-            _end(decision, AgentFailed("token_limit", text), "cancelled")
-            return
-    price = state.model.price
-    if limits.cost_microusd is not None and price is not None:
-        left = (limits.cost_microusd - state.cost_microusd) * 1_000_000 - expected * price.input_microusd
-        if price.output_microusd:
-            max_tokens = min(max_tokens, left // price.output_microusd)
-        if left < 0 or max_tokens < MIN_REPLY_TOKENS:
-            text = f"the budget of {limits.cost_microusd / 1e6:g} USD leaves no room for a reply"
-            _end(decision, AgentFailed("cost_limit", f"{text} ({state.cost_microusd / 1e6:g} spent)"), "cancelled")
-            return
-    cost = 0 if price is None else expected * price.input_microusd + max_tokens * price.output_microusd
-    decision.emit(
-        ModelRequested(
-            call,
-            max_tokens=None if max_tokens == wanted else max_tokens,
-            reserved_tokens=expected + max_tokens,
-            reserved_microusd=-(-cost // 1_000_000),
-            **verdict,
-        )
-    )
-
-
-def _answer(decision: Decision, asked: command.Approve | command.Deny | command.AskBack) -> None:
-    """What a person says of the call that waits. Whatever does not count is recorded as well, with the reason."""
-    state, by = decision.state, asked.by
-    digest = asked.digest if isinstance(asked, command.Approve) else None
-    problem = approvals.objection(state, asked.call, by, asked.at_us, digest)
-    if problem is None and isinstance(asked, command.Approve):
-        problem = approvals.objection_to_grant(state, by)
-    if problem is not None:
-        decision.emit(ApprovalRejected(asked.call, by.id, _DECISIONS[type(asked)], problem))
-        return
-    question = state.question
-    assert question is not None, "an objection was looked for"
-    match asked:
-        case command.Approve():
-            _approve(decision, asked, question)
-        case command.Deny():
-            decision.emit(ApprovalDenied(asked.call, by.id, asked.reason, by.roles))
-            _refused(decision, question.tool, f"{by.id} denied it")
-        case command.AskBack():
-            decision.emit(ApprovalReturned(asked.call, by.id, asked.question, by.roles))
-            _refused(decision, question.tool, f"{by.id} asked back", is_final=False)
-
-
-_DECISIONS: dict[type, Literal["grant", "deny", "return"]] = {
-    command.Approve: "grant",
-    command.Deny: "deny",
-    command.AskBack: "return",
-}
-
-
-def _approve(decision: Decision, asked: command.Approve, question: Question) -> None:
-    digest, arguments = question.digest, asked.arguments
-    is_alone = not question.approved_by and approvals.is_enough(question, asked.by)
-    if arguments is not None and not is_alone:
-        raise Conflict("Arguments can only be changed by the one approval that is enough: others approved these.")
-    if arguments is not None and not question.tool:
-        raise Conflict("A call of the model has no arguments that could be changed.")
-    if asked.lasts != "once" and not is_alone:
-        raise Conflict("An approval can only last where it alone is enough: others approved this once.")
-    if arguments is not None:
-        arguments = gate.changed(decision.state, question.tool, arguments)
-        try:
-            digest = gate.digest_of(decision.state, question.tool, arguments)
-        except ValueError as error:
-            raise Conflict(f"The call cannot be approved with these arguments: {error}.") from error
-    decision.emit(
-        ApprovalGranted(
-            asked.call,
-            asked.by.id,
-            digest,
-            asked.reason,
-            roles=asked.by.roles,
-            is_enough=approvals.is_enough(question, asked.by),
-            arguments=arguments,
-            lasts=asked.lasts,
-            until_us=asked.until_us,
-        )
-    )
-
-
-def _end(decision: Decision, end: AgentCompleted | AgentFailed | AgentCancelled, kind: FailureKind) -> None:
-    """End the session, giving every open call its one outcome first. An ended session stays as it is."""
-    if decision.state.end is not None:
-        return
-    for call in decision.state.open:
-        _close(decision, call, kind, "the session ended during this call")
-    decision.emit(end)
-
-
-def _close(decision: Decision, call: OpenCall, kind: FailureKind, reason: str) -> None:
-    """Record that an open call gets no other outcome than this."""
-    if call.arguments is None:
-        decision.emit(ModelFailed(call.id, kind, reason))
-    else:
-        decision.emit(ToolCompleted(call.id, ok=False, output=reason, kind=kind))
-
-
-def _is_open(state: State, call: str) -> OpenCall | None:
-    """The open call of this id; None if it has its outcome already, and this one comes too late."""
-    if state.end is not None:
-        return None
-    for other in state.open:
-        if other.id == call:
-            return other
-    return None
+    purpose: Purpose = "summary" if more["covers"] else "turn"
+    match worst_case(state, purpose):
+        case NoRoom(reason, text):
+            _end(decision, AgentFailed(reason, text), "cancelled")
+        case Worst(max_tokens, tokens, microusd):
+            decision.emit(
+                ModelRequested(
+                    call,
+                    max_tokens=max_tokens,
+                    reserved_tokens=tokens,
+                    reserved_microusd=microusd,
+                    purpose=purpose,
+                    **more,
+                )
+            )
 
 
 def _effect(state: State, call: OpenCall) -> str:

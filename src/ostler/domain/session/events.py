@@ -4,16 +4,26 @@ from typing import Any, Literal
 
 import msgspec
 
-from ostler.domain.agent import AgentSpec
+from ostler.domain.agent import AgentSpec, ContextStep
 from ostler.domain.constraint.policy import Policy
 from ostler.domain.constraint.verdict import Demand
+from ostler.domain.fitness.events import FitnessLowered
+from ostler.domain.fitness.target import Measured
 from ostler.domain.grant import Grant
 from ostler.domain.hook import Ruling
 from ostler.domain.identity import Principal
-from ostler.domain.model import AskedCall, ModelRef, Reasoning, StopReason, Usage
+from ostler.domain.model import AskedCall, Image, ModelRef, Reasoning, StopReason, Usage
+from ostler.domain.strategy.card import Card
+from ostler.domain.strategy.choice import Choice, Routing, StrategySpec
 from ostler.domain.tool import Effect, FailureKind
 from ostler.kernel.codec import Codec
 from ostler.kernel.event import Event
+
+Purpose = Literal["turn", "summary"]
+"""What a model is asked for."""
+
+NOTHING_USED = Usage()
+"""What an attempt is counted with that was never begun; as the default of a field it takes no room in the log."""
 
 Lasts = Literal["once", "session", "until"]
 """How long an approval of a call holds for other calls that are equal to it."""
@@ -27,7 +37,10 @@ class AgentStarted(Event, tag="agent.started"):
     are only tried; `inputs` are the values of what they declare. `grant` bounds what the session may do, whatever its
     principal and its agent may. `is_budgeted`: budgets are asked before each call. `holds` are the attacks
     that the sandbox was found to hold against, where commands may be run. `gate` is the version of the gate
-    that wrote what follows: since 2, decisions name their policy, and digests cover the whole call.
+    that wrote what follows: since 2, decisions name their policy, and digests cover the whole call; since 3, failed
+    attempts say more of themselves, and are counted with what they used; since 4, tokens are counted by what texts are
+    made of, and windows are kept to. `images` belong to the goal.
+    With a `strategy`, one of the `candidates` is chosen for each request; `model` is the first of them.
     """
 
     session: str
@@ -46,6 +59,9 @@ class AgentStarted(Event, tag="agent.started"):
     is_budgeted: bool = False
     holds: tuple[str, ...] = ()
     gate: int = 1
+    images: tuple[Image, ...] = ()
+    strategy: StrategySpec | None = None
+    candidates: tuple[Card, ...] = ()
 
 
 class CallExamined(Event, tag="call.examined"):
@@ -58,7 +74,8 @@ class CallExamined(Event, tag="call.examined"):
     `warnings` are budgets that are nearly used up. `hooks` is what the agent's hooks said, but for those that had
     nothing against it; with `arguments`, they have rewritten them (`system`: the system prompt of a model call;
     `answer`: the answer).
-    `tokens_left`, `cost_left_microusd` and `calls_left` are what the tightest budget leaves.
+    `tokens_left`, `cost_left_microusd` and `calls_left` are what the tightest budget leaves. `routing` is what a choice
+    among several models depends on.
     """
 
     call: str
@@ -72,6 +89,8 @@ class CallExamined(Event, tag="call.examined"):
     cost_left_microusd: int | None = None
     calls_left: int | None = None
     budgets: tuple[str, ...] = ()
+    routing: Routing | None = None
+    fitness: tuple[Measured, ...] = ()
 
 
 class PolicyMoved(Event, tag="policy.moved"):
@@ -84,11 +103,33 @@ class PolicyMoved(Event, tag="policy.moved"):
     reason: str = ""
 
 
+class ContextCompacted(Event, tag="context.compacted"):
+    """From here on the model is shown less than before; the log keeps all of it.
+
+    `by` is the step of the agent's settings. The results of these `calls` have become one line each; the messages in
+    the `spans` (from, up to), of those that the model was shown, are left out, which are so many `turns`. A `summary`
+    stands in the place of all that was left out so far. `tokens_before` and `tokens_after` are estimates of the next
+    request, `window_tokens` is what the window holds.
+    """
+
+    by: ContextStep
+    because: str
+    tokens_before: int
+    tokens_after: int
+    window_tokens: int
+    calls: tuple[str, ...] = ()
+    spans: tuple[tuple[int, int], ...] = ()
+    turns: int = 0
+    summary: str = ""
+
+
 class ModelRequested(Event, tag="model.requested"):
     """Intent: the model is asked, with the prompt that the log up to here determines.
 
     `max_tokens` is set where the budget left less than the agent's settings allow; `reserved_*` is the worst case.
     `rule`, `policy`, `risk` and `shadow` as in `ToolRequested`.
+    With a `choice`, the model that was chosen is the one that is asked, from here on. It is asked for its next `turn`,
+    or for a `summary` of the first so many messages that it is shown (`covers`).
     """
 
     call: str
@@ -99,6 +140,9 @@ class ModelRequested(Event, tag="model.requested"):
     policy: str = ""
     risk: float | None = None
     shadow: tuple[str, ...] = ()
+    choice: Choice | None = None
+    purpose: Purpose = "turn"
+    covers: int = 0
 
 
 class ModelCompleted(Event, tag="model.completed"):
@@ -106,7 +150,8 @@ class ModelCompleted(Event, tag="model.completed"):
 
     No `calls` and no `defect` makes it the answer: `answer`, or else the whole `text`. A `defect` is what the model is
     told of a reply that cannot be used. `redacted` counts what was taken out of it, by kind; `hooks` is what the
-    agent's hooks said of it. `reasoning` and `fingerprint` as in `Reply`.
+    agent's hooks said of it. `reasoning` and `fingerprint` as in `Reply`. `unfit`: the defect is that it answers, and
+    not with what the agent returns. `shared_with` is the equal call (`ses_…/3`) whose outcome this is, at no cost.
     """
 
     call: str
@@ -122,22 +167,34 @@ class ModelCompleted(Event, tag="model.completed"):
     hooks: tuple[Ruling, ...] = ()
     reasoning: tuple[Reasoning, ...] = ()
     fingerprint: str = ""
+    unfit: bool = False
+    shared_with: str = ""
 
 
 class ModelFailed(Event, tag="model.failed"):
-    """No reply came, and no further attempt is made. `message` is the provider's own."""
+    """No reply came, and no further attempt is made. `message` is the provider's own.
+
+    `partial` is how the reply began, `usage` and `cost_microusd` what this attempt is counted with.
+    """
 
     call: str
     code: str
     message: str
     status: int | None = None
+    partial: str = ""
+    usage: Usage = NOTHING_USED
+    cost_microusd: int = 0
 
 
 class CallRetried(Event, tag="call.retried"):
     """Attempt `attempt` of an open call begins, not before `not_before_us`; `because` says what became of the last.
 
     With `limit` it has not begun, because there is no capacity under the limit of this name; another event of this
-    type, with the same attempt, says when it does.
+    type, with the same attempt, says when it does. After a failure it has a `code`, and has not begun either before
+    another event says that its time has come, unless that is at once. The code, the HTTP `status`, the beginning of the
+    reply (`partial`), `usage` and `cost_microusd` are of the attempt that failed. `max_tokens` and `reserved_*` as in
+    `ModelRequested`, where they are others from now on.
+    With a `choice`, another model is asked, or the same once more.
     """
 
     call: str
@@ -145,6 +202,15 @@ class CallRetried(Event, tag="call.retried"):
     because: str
     not_before_us: int | None = None
     limit: str | None = None
+    code: str = ""
+    status: int | None = None
+    partial: str = ""
+    usage: Usage = NOTHING_USED
+    cost_microusd: int = 0
+    max_tokens: int | None = None
+    reserved_tokens: int = 0
+    reserved_microusd: int = 0
+    choice: Choice | None = None
 
 
 class ToolRequested(Event, tag="tool.requested"):
@@ -164,7 +230,7 @@ class ToolRequested(Event, tag="tool.requested"):
 
 
 class ToolCompleted(Event, tag="tool.completed"):
-    """What came of a call; see `ToolOutcome`. `redacted` and `hooks` as in `ModelCompleted`."""
+    """What came of a call; see `ToolOutcome`. `redacted`, `hooks` and `shared_with` as in `ModelCompleted`."""
 
     call: str
     ok: bool = True
@@ -175,6 +241,7 @@ class ToolCompleted(Event, tag="tool.completed"):
     size: int | None = None
     redacted: dict[str, int] = msgspec.field(default_factory=dict)
     hooks: tuple[Ruling, ...] = ()
+    shared_with: str = ""
 
 
 class ToolSuspended(Event, tag="tool.suspended"):
@@ -192,6 +259,29 @@ class ToolResumed(Event, tag="tool.resumed"):
     """Intent: a program goes on with what came of the call that it waited for."""
 
     call: str
+
+
+class FitnessCompared(Event, tag="fitness.compared"):
+    """What was measured after a call around which targets are measured.
+
+    Of a call that was to undo another one, `is_restored` says whether all is as good again as before that one.
+    """
+
+    call: str
+    fitness: tuple[Measured, ...] = ()
+    is_restored: bool | None = None
+
+
+class CompensationRequested(Event, tag="compensation.requested"):
+    """The runtime asks for a call, `because` another one (`of`) has lowered fitness. The gate judges it like any.
+
+    `before` is what was measured before that one, and is to be again.
+    """
+
+    asked: AskedCall
+    of: str
+    because: str
+    before: tuple[Measured, ...] = ()
 
 
 class ConstraintFailed(Event, tag="constraint.failed"):
@@ -289,10 +379,11 @@ class ApprovalExpired(Event, tag="approval.expired"):
 
 
 class InputReceived(Event, tag="input.received"):
-    """A person said something to a running session; the model sees it with its next request."""
+    """A person said something to a running session; the model sees it with its next request, and `images` with it."""
 
     text: str
     by: str
+    images: tuple[Image, ...] = ()
 
 
 class AgentPaused(Event, tag="agent.paused"):
@@ -315,13 +406,15 @@ class AgentResumed(Event, tag="agent.resumed"):
 class AgentForked(Event, tag="agent.forked"):
     """What stands before this is the past of session `origin` up to its event `seq`.
 
-    `idle_us` is the time between that event and this one, which nobody used.
+    `idle_us` is the time between that event and this one, which nobody used. With `trial`, this model is asked for one
+    reply in place of the session's own; nothing that it asks for is performed, and then the session ends.
     """
 
     origin: str
     seq: int
     by: str
     idle_us: int = 0
+    trial: ModelRef | None = None
 
 
 class CancelRequested(Event, tag="cancel.requested"):
@@ -363,6 +456,7 @@ SessionEvent = (
     AgentStarted
     | CallExamined
     | PolicyMoved
+    | ContextCompacted
     | ModelRequested
     | ModelCompleted
     | ModelFailed
@@ -371,6 +465,9 @@ SessionEvent = (
     | ToolCompleted
     | ToolSuspended
     | ToolResumed
+    | FitnessCompared
+    | FitnessLowered
+    | CompensationRequested
     | ConstraintFailed
     | ApprovalRequested
     | ApprovalGranted

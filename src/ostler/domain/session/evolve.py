@@ -6,9 +6,13 @@ import msgspec
 
 from ostler.domain.constraint.history import Past
 from ostler.domain.constraint.verdict import Demand
+from ostler.domain.context import view
+from ostler.domain.fitness.events import FitnessLowered
 from ostler.domain.guard import Guard
-from ostler.domain.model import AssistantMessage, Message, ToolMessage, Usage, UserMessage
+from ostler.domain.model import AssistantMessage, Message, ToolMessage, UserMessage
 from ostler.domain.provenance import Said, said_by_tool
+from ostler.domain.session import interventions
+from ostler.domain.session.attempts import counted
 from ostler.domain.session.events import (
     AgentCancelled,
     AgentCompleted,
@@ -27,7 +31,10 @@ from ostler.domain.session.events import (
     CallExamined,
     CallRetried,
     CancelRequested,
+    CompensationRequested,
     ConstraintFailed,
+    ContextCompacted,
+    FitnessCompared,
     InputReceived,
     ModelCompleted,
     ModelFailed,
@@ -50,6 +57,7 @@ from ostler.domain.session.state import (
     Question,
     State,
 )
+from ostler.domain.strategy.choice import Choice
 from ostler.domain.tool import CODE, ToolOutcome, failed, observation
 from ostler.domain.transcript import Transcript
 
@@ -64,10 +72,12 @@ def evolve(state: State | None, event: SessionEvent, at_us: int) -> State:
         assert isinstance(event, AgentStarted), f"a session begins with agent.started, not {type(event).__name__}"
         return _started(event, at_us)
     after = _evolve_calls(state, event, at_us)
+    if isinstance(event, ModelRequested | CallRetried) and event.choice is not None:
+        after = _chosen(state, after, event.call, event.choice)
     if state.has_moved or not isinstance(event, OF_CALLS) or not state.guard.own_questions:
         return after
     past = state.past or Past(state.guard.own_questions)
-    name, model = state.session, state.model.name
+    name, model = state.session, after.model.name
     return _replace(after, past=grown(past, event, at_us, session=name, tool=state.agent.tool, model=model))
 
 
@@ -82,13 +92,17 @@ def _evolve_calls(state: State, event: SessionEvent, at_us: int) -> State:
                 open=_without(state.open, event.call),
                 losses=state.losses + (event.kind == "unknown"),
             )
-            return _observed(state, event.call, call.tool, outcome)
+            return interventions.ended(_observed(state, event.call, call.tool, outcome), call, outcome)
+        case ContextCompacted():
+            return view.compacted(state, event)
         case ModelRequested():
             return _model_requested(state, event)
         case ModelCompleted():
             return _model_completed(state, event)
         case ToolRequested():
             begun = OpenCall(event.call, event.tool, event.arguments)
+            if state.examined is not None and state.examined.fitness:
+                begun = _replace(begun, fitness=state.examined.fitness)
             return _replace(
                 state,
                 open=(*state.open, begun),
@@ -103,23 +117,23 @@ def _evolve_calls(state: State, event: SessionEvent, at_us: int) -> State:
             outcome = failed(event.kind, f"{event.reason} [{event.rule}]" if event.rule else event.reason)
             return _refused(state, event.call, event.tool, outcome)
         case ModelFailed():
-            return _replace(state, open=_without(state.open, event.call))
+            failed_call = next(call for call in state.open if call.id == event.call)
+            after = _replace(state, open=_without(state.open, event.call))
+            if failed_call.purpose == "summary":
+                after = _replace(after, context=_replace(state.context, draft=""))
+            return counted(after, event.usage, event.cost_microusd) if event.usage.total_tokens else after
         case CallRetried():
-            retried = tuple(
-                msgspec.structs.replace(
-                    call, attempt=event.attempt, not_before_us=event.not_before_us or 0, limit=event.limit
-                )
-                if call.id == event.call
-                else call
-                for call in state.open
-            )
-            return _replace(state, open=retried, losses=state.losses + (event.because == LOST))
+            retried = tuple([_retried(call, event, at_us) if call.id == event.call else call for call in state.open])
+            after = _replace(state, open=retried, losses=state.losses + (event.because == LOST))
+            return counted(after, event.usage, event.cost_microusd) if event.usage.total_tokens else after
         case CallExamined():
             return _replace(state, examined=event)
         case ToolSuspended():
             return _suspended(state, event)
         case ToolResumed():
             return _changed(state, event.call, is_suspended=False)
+        case FitnessCompared() | FitnessLowered() | CompensationRequested():
+            return interventions.evolve(state, event)
         case _:
             return _evolve_people(state, event, at_us)
 
@@ -149,7 +163,11 @@ def _evolve_people(
         case InputReceived():
             heard = state.provenance.plus(Said("user", event.text))
             senders = state.senders if event.by in state.senders else (*state.senders, event.by)
-            return _replace(state, inbox=(*state.inbox, event.text), answer=None, provenance=heard, senders=senders)
+            said = UserMessage(event.text, event.images)
+            images = state.images + event.images
+            return _replace(
+                state, inbox=(*state.inbox, said), answer=None, provenance=heard, senders=senders, images=images
+            )
         case AgentPaused():
             return _clocked(
                 _replace(state, pause=event.reason or f"paused by {event.by}", is_parked=event.is_parked), at_us
@@ -162,16 +180,11 @@ def _evolve_people(
             # A question that is open since then accounts for that time when it is answered.
             idle = event.idle_us if state.waiting_since_us is None else 0
             question = None if state.question is None else _replace(state.question, approved_by=())
-            return _replace(state, waited_us=state.waited_us + idle, lasting=(), question=question)
+            forked = _replace(state, waited_us=state.waited_us + idle, lasting=(), question=question)
+            return forked if event.trial is None else _replace(forked, model=event.trial, is_trial=True, examined=None)
         case AnswerRefused():
             text = f"The session does not end with this answer: {event.reason}"
-            return _replace(
-                state,
-                answer=None,
-                examined=None,
-                transcript=state.transcript.plus(UserMessage(text)),
-                transcript_bytes=state.transcript_bytes + len(text),
-            )
+            return _replace(state, answer=None, examined=None, **view.told(state, (UserMessage(text),), len(text)))
         case AgentCompleted():
             return _replace(state, end=End("completed", event.reason, event.answer))
         case AgentFailed():
@@ -217,6 +230,7 @@ def _moved(state: State, event: PolicyMoved) -> State:
     moved = _replace(
         state, agent=agent, guard=guard, layers=event.layers, shadow=event.shadow, has_moved=True, examined=None
     )
+    moved = _replace(moved, context=_replace(state.context, fixed=view.fixed_counts(moved)))
     if all(policy in guard.policies for policy in state.guard.policies):
         return moved
     question = None if state.question is None else _replace(state.question, is_outdated=True)
@@ -228,7 +242,7 @@ _replace = msgspec.structs.replace
 
 
 def _started(event: AgentStarted, at_us: int) -> State:
-    return State(
+    state = State(
         session=event.session,
         agent=event.agent,
         model=event.model,
@@ -238,7 +252,7 @@ def _started(event: AgentStarted, at_us: int) -> State:
         sandbox=event.sandbox,
         started_us=at_us,
         origin=event.origin,
-        transcript=Transcript([UserMessage(event.goal)]),
+        transcript=Transcript([UserMessage(event.goal, event.images)]),
         transcript_bytes=len(event.goal),
         guard=Guard(event.agent.policy, event.layers, event.shadow),
         provenance=NOTHING_SAID.plus(Said("system", event.agent.instructions), Said("user", event.goal)),
@@ -249,7 +263,11 @@ def _started(event: AgentStarted, at_us: int) -> State:
         grant=event.grant,
         is_budgeted=event.is_budgeted,
         gate=event.gate,
+        images=event.images,
+        strategy=event.strategy,
+        candidates=event.candidates,
     )
+    return view.opened(state)
 
 
 def _heard(state: State, call: OpenCall, outcome: ToolOutcome) -> State:
@@ -269,10 +287,11 @@ def _model_requested(state: State, event: ModelRequested) -> State:
         reserved_tokens=event.reserved_tokens,
         reserved_microusd=event.reserved_microusd,
         system=_rewritten(state, "system"),
+        purpose=event.purpose,
+        covers=event.covers,
     )
     if not state.inbox:
         return _replace(state, open=(begun,), steps=state.steps + 1, granted=None, examined=None)
-    messages = [UserMessage(text) for text in state.inbox]
     return _replace(
         state,
         open=(begun,),
@@ -280,9 +299,20 @@ def _model_requested(state: State, event: ModelRequested) -> State:
         granted=None,
         examined=None,
         inbox=(),
-        transcript=state.transcript.plus(*messages),
-        transcript_bytes=state.transcript_bytes + sum(len(text) for text in state.inbox),
+        **view.told(state, state.inbox, sum(len(message.text) for message in state.inbox)),
     )
+
+
+def _chosen(before: State, state: State, call: str, choice: Choice) -> State:
+    """Another model answers from here on, in as many tokens as it can; the call knows what the choice rests on."""
+    card = next(card for card in state.candidates if card.name == choice.model)
+    (asked,) = (other for other in state.open if other.id == call)
+    most, examined = asked.max_tokens, asked.examined or before.examined
+    if card.reply_tokens_max is not None:
+        wanted = most or state.agent.settings.max_tokens
+        most = card.reply_tokens_max if card.reply_tokens_max < wanted else most
+    changed = _changed(state, call, choice=choice, examined=examined, max_tokens=most)
+    return _replace(changed, model=card.model)
 
 
 def _rewritten(state: State, what: str) -> str | None:
@@ -292,11 +322,15 @@ def _rewritten(state: State, what: str) -> str | None:
 
 
 def _model_completed(state: State, event: ModelCompleted) -> State:
-    used, usage = event.usage, state.usage
-    messages: list[Message] = [AssistantMessage(event.text, event.calls, event.reasoning)]
+    is_summary = state.open[0].purpose == "summary"
+    state = counted(state if is_summary else view.reported(state, event), event.usage, event.cost_microusd)
+    if is_summary:
+        drafted = _replace(state.context, draft=event.text, covers=state.open[0].covers)
+        return _replace(state, open=(), context=drafted)
+    messages: tuple[Message, ...] = (AssistantMessage(event.text, event.calls, event.reasoning),)
     size = len(event.text) + sum(len(call.name) + len(call.arguments) for call in event.calls)
     if event.defect is not None:
-        messages.append(UserMessage(event.defect))
+        messages = (*messages, UserMessage(event.defect))
         size += len(event.defect)
     is_final = not event.calls and event.defect is None and not state.inbox
     return _replace(
@@ -304,17 +338,28 @@ def _model_completed(state: State, event: ModelCompleted) -> State:
         open=(),
         asked=event.calls,
         answer=(event.text if event.answer is None else event.answer) if is_final else None,
-        defects=0 if event.defect is None else state.defects + 1,
-        transcript=state.transcript.plus(*messages),
-        transcript_bytes=state.transcript_bytes + size,
-        usage=Usage(
-            usage.input_tokens + used.input_tokens,
-            usage.output_tokens + used.output_tokens,
-            usage.cache_read_tokens + used.cache_read_tokens,
-            usage.cache_write_tokens + used.cache_write_tokens,
-        ),
-        cost_microusd=state.cost_microusd + event.cost_microusd,
+        defects=0 if event.defect is None or event.unfit else state.defects + 1,
+        misfits=0 if is_final else state.misfits + event.unfit,
+        **view.told(state, messages, size),
     )
+
+
+def _retried(call: OpenCall, event: CallRetried, at_us: int) -> OpenCall:
+    """A call that is tried again, or waits until it is."""
+    not_before_us = event.not_before_us or 0
+    if event.code and not_before_us <= at_us:
+        not_before_us = 0  # it begins with this event
+    again = _replace(call, attempt=event.attempt, not_before_us=not_before_us, limit=event.limit)
+    if event.reserved_tokens or event.max_tokens is not None:
+        again = _replace(
+            again,
+            max_tokens=event.max_tokens,
+            reserved_tokens=event.reserved_tokens,
+            reserved_microusd=event.reserved_microusd,
+        )
+    if not event.code:
+        return again
+    return _replace(again, failures=call.failures + 1, failing_since_us=call.failing_since_us or at_us)
 
 
 def _refused(state: State, call: str, tool: str, outcome: ToolOutcome) -> State:
@@ -404,17 +449,15 @@ def _observed(state: State, call: str, tool: str, outcome: ToolOutcome, **change
     if program is not None:
         return _changed(_replace(state, **changes), program.id, answer=outcome)
     text = observation(outcome)
+    for undo in state.undoing:
+        if undo.call == call:
+            return _replace(interventions.undone(state, undo, text), **changes)
     message: Message
     if state.model.tools == "native":
         message = ToolMessage(call, tool, text, outcome.ok)
     else:
         message = UserMessage(f"Observation: {text}")
-    return _replace(
-        state,
-        transcript=state.transcript.plus(message),
-        transcript_bytes=state.transcript_bytes + len(text),
-        **changes,
-    )
+    return _replace(state, **view.told(state, (message,), len(text)), **changes)
 
 
 def _clocked(state: State, at_us: int) -> State:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from ostler.domain.model import ModelRef
 from ostler.domain.session.events import AgentForked, AgentStarted, SessionEvent
 from ostler.domain.session.evolve import evolve
 from ostler.domain.session.state import State
@@ -13,14 +14,16 @@ Fact = tuple[int, SessionEvent]
 """An event and when it happened, in microseconds since 1970."""
 
 
-def fork(facts: Sequence[Fact], *, session: str, by: str, at_us: int, seq: int | None = None) -> list[Fact]:
-    """The events of the new session `session`: those up to `seq` and `agent.forked`.
+def fork(
+    facts: Sequence[Fact], *, session: str, by: str, at_us: int, seq: int | None = None, trial: ModelRef | None = None
+) -> list[Fact]:
+    """The events of the new session `session`: those up to `seq` and `agent.forked`, which may begin a `trial`.
 
     None forks at the last event before the end at which no call was under way; an effect in the world belongs to one
     history only, and so does an approval that is not used yet. Raises `Conflict` for a `seq` at which there was one, or
     which is at or after the end.
     """
-    places = _places(facts)
+    places = places_of(facts)
     if not places:
         raise Conflict("This session has no point at which it can be forked.")
     chosen = places[-1] if seq is None else seq
@@ -34,16 +37,18 @@ def fork(facts: Sequence[Fact], *, session: str, by: str, at_us: int, seq: int |
     assert isinstance(first, AgentStarted)
     started = msgspec.structs.replace(first, session=session, origin=first.session)
     idle_us = max(0, at_us - facts[chosen - 1][0])
-    return [(at_first, started), *facts[1:chosen], (at_us, AgentForked(first.session, chosen, by, idle_us))]
+    forked = AgentForked(first.session, chosen, by, idle_us, trial)
+    return [(at_first, started), *facts[1:chosen], (at_us, forked)]
 
 
-def _places(facts: Sequence[Fact]) -> list[int]:
+def places_of(facts: Sequence[Fact]) -> list[int]:
     """Every `seq` after which no call is open or free to begin by approval, and the session has not ended."""
     state: State | None = None
     places = []
     for seq, (at_us, event) in enumerate(facts, 1):
         state = evolve(state, event, at_us)
         is_over = state.end is not None or state.cancelling_by is not None
-        if not state.open and state.granted is None and not is_over:
+        is_intervening = bool(state.measuring or state.undoing)
+        if not state.open and state.granted is None and not is_over and not is_intervening:
             places.append(seq)
     return places

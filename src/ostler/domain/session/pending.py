@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from ostler.domain import gate
 from ostler.domain.model import AskedCall
-from ostler.domain.session.state import OpenCall, State, under_way
+from ostler.domain.session.state import Intervention, OpenCall, State, under_way
 from ostler.domain.tool import ToolSpec
 
 
@@ -32,14 +32,25 @@ class ExamineWork(NamedTuple):
     asked: AskedCall | None
 
 
-Work = ModelWork | ToolWork | ExamineWork
+class MeasureWork(NamedTuple):
+    """The targets are to be measured again that were measured before a call. Nor is there an intent for it."""
+
+    call: OpenCall
+    after: Intervention
+
+
+Work = ModelWork | ToolWork | ExamineWork | MeasureWork
 
 
 def pending(state: State) -> tuple[Work, ...]:
-    """Every intent without an outcome, and the call that is to be examined. None once it has ended or is cancelled."""
+    """Every intent without an outcome, what is to be measured, and the call that is to be examined.
+
+    None once it has ended or is cancelled.
+    """
     if state.end is not None or state.cancelling_by is not None:
         return ()
     found: list[Work] = [_work(state, call) for call in under_way(state)]
+    found += [MeasureWork(OpenCall(f"{one.call}!"), one) for one in state.measuring]
     call = gate.unexamined(state)
     if call is not None:
         asked = state.asked[0] if state.asked else None

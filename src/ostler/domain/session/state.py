@@ -8,24 +8,28 @@ from ostler.domain.agent import AgentSpec
 from ostler.domain.constraint.history import Past
 from ostler.domain.constraint.policy import Policy
 from ostler.domain.constraint.verdict import Demand
+from ostler.domain.fitness.target import Measured
 from ostler.domain.grant import Grant
 from ostler.domain.guard import Guard
 from ostler.domain.identity import Principal
-from ostler.domain.model import AskedCall, ModelRef, Usage
+from ostler.domain.model import AskedCall, Image, ModelRef, Usage, UserMessage
 from ostler.domain.provenance import Provenance
-from ostler.domain.session.events import (
-    CallExamined,
-)
+from ostler.domain.session.events import CallExamined, Purpose
+from ostler.domain.strategy.card import Card
+from ostler.domain.strategy.choice import Choice, StrategySpec
 from ostler.domain.tool import Effect, ToolOutcome
-from ostler.domain.transcript import Transcript
+from ostler.domain.transcript import Context, Transcript
 
 LOST = "worker lost"
 """Why another attempt is made of a call whose worker is gone."""
+TIME_HAS_COME = "its time has come"
+"""Why a call begins that has waited."""
 Status = Literal["queued", "running", "waiting", "paused", "completed", "failed", "cancelled"]
 ENDED = ("completed", "failed", "cancelled")
 
 
 NOTHING_SAID = Provenance()
+NOTHING_SHOWN = Context()
 
 
 class OpenCall(msgspec.Struct, frozen=True, gc=False):
@@ -36,6 +40,11 @@ class OpenCall(msgspec.Struct, frozen=True, gc=False):
 
     One that `is_suspended` is a program, and waits for the last of its `inner_calls`, or for being resumed with the
     `answer` from its `snapshot`.
+    Before `not_before_us` it is not tried again; `failures` is how often it failed, or could not even begin, and
+    `failing_since_us` since when.
+    Of a call for which one of several models was chosen, `choice` is the last and `examined` what it rests on.
+    `purpose` is what a model is asked for; a summary `covers` so many messages of the transcript. `fitness` is what was
+    measured before the call.
     """
 
     id: str
@@ -52,6 +61,27 @@ class OpenCall(msgspec.Struct, frozen=True, gc=False):
     answer: ToolOutcome | None = None
     is_suspended: bool = False
     inner_calls: int = 0
+    failures: int = 0
+    failing_since_us: int = 0
+    choice: Choice | None = None
+    examined: CallExamined | None = None
+    purpose: Purpose = "turn"
+    covers: int = 0
+    fitness: tuple[Measured, ...] = ()
+
+
+class Intervention(msgspec.Struct, frozen=True, gc=False):
+    """A call around which targets are measured; or one that is to undo another one (`of`), with what was before that.
+
+    `arguments` and `output` are what undoing it may take.
+    """
+
+    call: str
+    tool: str
+    before: tuple[Measured, ...]
+    arguments: dict[str, Any] = {}
+    output: str = ""
+    of: str = ""
 
 
 class Question(msgspec.Struct, frozen=True, gc=False):
@@ -117,7 +147,11 @@ class State(msgspec.Struct, frozen=True, gc=False):
     policies want to know of the session's own calls; once its policies were moved (`has_moved`), that must be
     looked up in the log. `losses` counts how often a worker was lost in the middle of a call, since somebody last
     resumed it. `waiting_since_us` is set while only a person can move the session on, `waited_us` is how long that
-    was before.
+    was before. `images` are all that people have shown it, `misfits` the answers in a row that were not what the agent
+    returns, whatever it did in between. `is_trial`: it ends with the next reply, and nothing is performed before that.
+    `model` is the one that answers; with `candidates`, `strategy` says which of them is next. `transcript` is what the
+    model is shown of what was said, `context` how large that is, and what was left out of it. `measuring` are the calls
+    after which targets are still to be measured, `undoing` those that are to undo others and have no outcome yet.
     """
 
     session: str
@@ -147,7 +181,7 @@ class State(msgspec.Struct, frozen=True, gc=False):
     usage: Usage = Usage()
     cost_microusd: int = 0
     defects: int = 0
-    inbox: tuple[str, ...] = ()
+    inbox: tuple[UserMessage, ...] = ()
     senders: tuple[str, ...] = ()
     asked: tuple[AskedCall, ...] = ()
     open: tuple[OpenCall, ...] = ()
@@ -163,6 +197,19 @@ class State(msgspec.Struct, frozen=True, gc=False):
     waiting_since_us: int | None = None
     waited_us: int = 0
     end: End | None = None
+    images: tuple[Image, ...] = ()
+    misfits: int = 0
+    is_trial: bool = False
+    strategy: StrategySpec | None = None
+    candidates: tuple[Card, ...] = ()
+    context: Context = NOTHING_SHOWN
+    measuring: tuple[Intervention, ...] = ()
+    undoing: tuple[Intervention, ...] = ()
+
+    @property
+    def is_routed(self) -> bool:
+        """One of several models is chosen for each request."""
+        return len(self.candidates) > 1 and not self.is_trial
 
     @property
     def status(self) -> Status:
@@ -225,6 +272,8 @@ def due_us(state: State) -> int | None:
     """When the session next needs a worker: 0 is now, None not before somebody says something."""
     if state.end is not None or (state.is_parked and state.cancelling_by is None):
         return None
+    if state.measuring and state.cancelling_by is None:
+        return 0
     if calls := under_way(state):
         if state.cancelling_by is not None or not waits_for_timer(state):
             return 0

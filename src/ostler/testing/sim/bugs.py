@@ -16,8 +16,11 @@ from ostler.adapters.store.memory import MemoryStore
 from ostler.adapters.tools.functions import FunctionTools
 from ostler.domain.session import decide as deciding
 from ostler.domain.session import evolve as evolving
+from ostler.domain.session.answering import answer as answer_people
+from ostler.domain.session.attempts import NoRoom, Worst, worst_case
 from ostler.domain.session.commands import Approve, AskBack, Deny, SessionCommand
-from ostler.domain.session.decide import Decision, decide
+from ostler.domain.session.decide import decide
+from ostler.domain.session.decision import Decision
 from ostler.domain.session.events import ApprovalGranted, ModelCompleted, SessionEvent, ToolRequested
 from ostler.domain.session.state import OpenCall, State
 from ostler.domain.tool import ToolOutcome, ToolRequest
@@ -69,7 +72,7 @@ def stale_cache_after_conflict() -> AbstractContextManager[None]:
 def approval_not_bound_to_its_arguments() -> AbstractContextManager[None]:
     """An approval counts for whatever is asked at the moment, whatever the person has seen."""
 
-    original = deciding._answer
+    original = answer_people
 
     def answer(decision: Decision, asked: Approve | Deny | AskBack) -> None:
         question = decision.state.question
@@ -78,7 +81,7 @@ def approval_not_bound_to_its_arguments() -> AbstractContextManager[None]:
         elif question is not None and decision.state.cancelling_by is None:
             decision.emit(ApprovalGranted(question.call, asked.by.id, question.digest, asked.reason))
 
-    return _replaced(deciding, "_answer", answer)
+    return _replaced(deciding, "answer", answer)
 
 
 def spending_settled_twice_on_recovery() -> AbstractContextManager[None]:
@@ -241,17 +244,14 @@ def damage_passed_over() -> AbstractContextManager[None]:
 
 def limits_forgotten() -> AbstractContextManager[None]:
     """The model is asked whatever the limits say."""
-    original = deciding._ask_model_within_budget
+    original = worst_case
 
-    def ask_within_budget(decision: Decision, call: str, verdict: dict[str, Any]) -> None:
-        state = decision.state
+    def without_limits(state: State, *purpose: Any) -> Worst | NoRoom:
         limits = msgspec.structs.replace(state.agent.limits, tokens=None, cost_microusd=math.floor(1e12))
         agent = msgspec.structs.replace(state.agent, limits=limits)
-        decision.state = msgspec.structs.replace(state, agent=agent)
-        original(decision, call, verdict)
-        decision.state = msgspec.structs.replace(decision.state, agent=state.agent)
+        return original(msgspec.structs.replace(state, agent=agent), *purpose)
 
-    return _replaced(deciding, "_ask_model_within_budget", ask_within_budget)
+    return _replaced(deciding, "worst_case", without_limits)
 
 
 BUGS: dict[str, Bug] = {

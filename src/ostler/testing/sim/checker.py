@@ -244,10 +244,10 @@ def limits_are_kept(history: History) -> Found:
     charged = {(one.key, one.tokens) for one in history.asked}
     for tale in history.tales:
         yield from _limits_kept(tale)
-        retried = Counter(one.call for one in tale.events if isinstance(one, event.CallRetried))
+        retried = {one.call: one.attempt for one in tale.events if isinstance(one, event.CallRetried)}
         for one in tale.events:
             if isinstance(one, event.ModelRequested):
-                count, logged = asked[f"{tale.stream.name}/{one.call}"], 1 + retried[one.call]
+                count, logged = asked[f"{tale.stream.name}/{one.call}"], retried.get(one.call, 1)
                 if count > logged:
                     yield f"{tale.stream.name}: the model was asked {count} times for call {one.call}, logged {logged}"
             elif isinstance(one, event.ModelCompleted) and not _is_forked(tale):
@@ -265,7 +265,9 @@ def _limits_kept(tale: Tale) -> Found:
     if tale.state is None:
         return
     name, state, limits = tale.stream.name, tale.state, tale.state.agent.limits
-    settled = [one for one in tale.events if isinstance(one, event.ModelCompleted)]
+    settled = [
+        one for one in tale.events if isinstance(one, event.ModelCompleted | event.ModelFailed | event.CallRetried)
+    ]
     steps = sum(1 for one in tale.events if isinstance(one, event.ModelRequested))
     tools = sum(1 for one in tale.events if isinstance(one, event.ToolRequested))
     tokens, cost = sum(one.usage.total_tokens for one in settled), sum(one.cost_microusd for one in settled)

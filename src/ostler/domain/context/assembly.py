@@ -2,19 +2,18 @@
 
 import msgspec
 
-from ostler.domain.model import ModelRequest
+from ostler.domain.context.plan import SUMMARY_PROMPT
+from ostler.domain.model import ModelRequest, UserMessage
 from ostler.domain.protocols import react
 from ostler.domain.session.state import OpenCall, State
-
-BYTES_PER_TOKEN = 4
 
 
 def request(state: State, call: OpenCall) -> ModelRequest:
     """The request for an open model call. Costs the same however long the transcript is: nothing of it is copied.
 
-    The system prompt and the goal are always there.
+    The system prompt and the goal are always there. For a summary, what is asked for stands at the end.
     """
-    settings = state.agent.settings
+    settings, is_turn = state.agent.settings, call.purpose == "turn"
     stop = react.stop(state.model)
     if stop or call.max_tokens is not None:
         settings = msgspec.structs.replace(
@@ -24,17 +23,9 @@ def request(state: State, call: OpenCall) -> ModelRequest:
     return ModelRequest(
         model=state.model,
         system=call.system or react.system(state.agent, state.model, tools),
-        messages=state.transcript,
+        messages=state.transcript if is_turn else [*state.transcript[: call.covers], UserMessage(SUMMARY_PROMPT)],
         tools=tools,
         settings=settings,
         key=f"{state.session}/{call.id}",
+        returns=state.agent.returns if state.model.tools == "native" and is_turn else None,
     )
-
-
-def estimated_input_tokens(state: State) -> int:
-    """How many tokens the next request will hold, at four bytes a token; an estimate, settled by the reported usage."""
-    tools = sum(
-        len(tool.name) + len(tool.description) + 4 * len(str(tool.parameters)) // 3 for tool in state.agent.tools
-    )
-    size = state.transcript_bytes + sum(len(text) for text in state.inbox) + len(state.agent.instructions) + tools
-    return -(-size // BYTES_PER_TOKEN)

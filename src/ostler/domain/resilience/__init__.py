@@ -1,0 +1,1 @@
+"""What is done when others fail: waiting and trying again, and not asking who fails."""

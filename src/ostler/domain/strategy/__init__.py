@@ -1,0 +1,1 @@
+"""Which model answers, and why: candidates, strategies and the choice among them."""
