@@ -2,7 +2,8 @@
 
 `python -m benchmarks.context [--json]`. Nothing of a step may grow with the session: neither folding and counting its
 messages, nor deciding whether there is room, nor making the request. What must grow is the body that goes over the
-wire, which is measured beside it: as it is (`body`), and the Python objects that it takes (`encoding`).
+wire, which is measured beside it: with the earlier turns kept from the request before (`encoding`), and without
+(`anew`).
 """
 
 import argparse
@@ -16,7 +17,8 @@ from typing import TypeVar
 import msgspec
 
 from ostler.adapters.providers.anthropic import _body as anthropic_body
-from ostler.adapters.providers.dialect import WireNames
+from ostler.adapters.providers.anthropic import _messages as anthropic_messages
+from ostler.adapters.providers.dialect import EarlierTurns
 from ostler.domain import context
 from ostler.domain.agent import AgentSpec, ContextSettings, Limits
 from ostler.domain.identity import LOCAL_USER
@@ -50,6 +52,7 @@ class Measured(msgspec.Struct):
     decide: Stage
     request: Stage
     encoding: Stage
+    anew: Stage
     body_bytes: int
     count_us: dict[int, float]
     compaction_ms: float
@@ -91,7 +94,9 @@ def measure(steps: int = STEPS) -> Measured:
         requested.append(took)
         requests.append(request)
     sent = [*requests[:EDGE], *requests[-EDGE:]]  # apart from the steps, whose caches it would empty
-    encoded = [_timed(partial(_encoded, request))[0] for request in sent]
+    earlier = EarlierTurns()
+    encoded = [_timed(partial(_encoded, request, earlier))[0] for request in sent]
+    anew = [_timed(partial(_encoded, request, EarlierTurns()))[0] for request in sent]
     small = Session(ContextSettings(window_tokens=6_000))
     times = []
     for number in range(1, steps + 1):
@@ -103,15 +108,17 @@ def measure(steps: int = STEPS) -> Measured:
         decide=_stage(decided),
         request=_stage(requested),
         encoding=_stage(encoded),
-        body_bytes=len(_encoded(requests[-1])),
+        anew=_stage(anew),
+        body_bytes=len(_encoded(requests[-1], earlier)),
         count_us={size: _count_us(size) for size in (300, 3_000, 32_000)},
         compaction_ms=statistics.median(times) / 1_000,
         compactions=small.compactions,
     )
 
 
-def _encoded(request: ModelRequest) -> bytes:
-    return msgspec.json.encode(anthropic_body(request, WireNames(tool.name for tool in request.tools)))
+def _encoded(request: ModelRequest, earlier: EarlierTurns) -> bytes:
+    messages, names = earlier.encoded(request, anthropic_messages)
+    return msgspec.json.encode(anthropic_body(request, messages, names))
 
 
 def _timed(work: Callable[[], R]) -> tuple[float, R]:
@@ -149,8 +156,8 @@ def main() -> None:
     print(f"{'a step, of ' + format(asked.steps, ','):30}{'first 100':>12}{'last 100':>12}{'ratio':>8}")
     for name, stage in (("decided, folded, counted", found.decide), ("the request", found.request)):
         print(f"{name:30}{stage.first_us:9.1f} µs{stage.last_us:9.1f} µs{stage.ratio:8.2f}")
-    stage = found.encoding
-    print(f"{'its body, encoded':30}{stage.first_us:9.1f} µs{stage.last_us:9.1f} µs{stage.ratio:8.2f}")
+    for name, stage in (("its body, encoded", found.encoding), ("the same, all of it anew", found.anew)):
+        print(f"{name:30}{stage.first_us:9.1f} µs{stage.last_us:9.1f} µs{stage.ratio:8.2f}")
     print(f"the last body has {found.body_bytes:,} bytes")
     counted = ", ".join(f"{size:,} characters {took:.1f} µs" for size, took in found.count_us.items())
     print(f"counting {counted}")

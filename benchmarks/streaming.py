@@ -20,7 +20,9 @@ import httpx2
 import msgspec
 
 from ostler.adapters.providers.anthropic import Anthropic
+from ostler.adapters.providers.google import Google
 from ostler.adapters.providers.openai import OpenAI
+from ostler.adapters.providers.openai_responses import OpenAIResponses
 from ostler.domain.model import (
     AskedCall,
     AssistantMessage,
@@ -37,9 +39,12 @@ from ostler.testing.wire import WireServer
 
 TOKENS = 500
 ROUNDS = 60
-DIALECTS: dict[str, tuple[Callable[..., Anthropic | OpenAI], str]] = {
+Provider = Anthropic | Google | OpenAI | OpenAIResponses
+DIALECTS: dict[str, tuple[Callable[..., Provider], str]] = {
     "anthropic": (Anthropic, "/v1/messages"),
+    "google": (Google, "/models/model-1:streamGenerateContent?alt=sse"),
     "openai-chat": (OpenAI, "/chat/completions"),
+    "openai-responses": (OpenAIResponses, "/responses"),
 }
 
 
@@ -110,10 +115,20 @@ class Watch:
         return Cost((self._first - self._begun) * 1e6, (ended - self._first) / (self._pieces - 1) * 1e6)
 
 
-async def ours(provider: Anthropic | OpenAI, asked: ModelRequest) -> Cost:
+async def ours(provider: Provider, asked: ModelRequest) -> Cost:
     watch = Watch()
     await provider.complete(asked, watch.saw)
     return watch.cost()
+
+
+def said(event: dict[str, Any]) -> Any:
+    """The text of one event, in whichever dialect."""
+    if candidates := event.get("candidates"):
+        parts = candidates[0].get("content", {}).get("parts") or [{}]
+        return parts[0].get("text")
+    choices = event.get("choices") or [event]
+    delta = choices[0].get("delta") or {}
+    return delta if isinstance(delta, str) else delta.get("content") or delta.get("text")
 
 
 async def bare(client: httpx2.AsyncClient, url: str, body: dict[str, Any]) -> Cost:
@@ -122,10 +137,7 @@ async def bare(client: httpx2.AsyncClient, url: str, body: dict[str, Any]) -> Co
         async for line in response.aiter_lines():
             if line.startswith("data: ") and line != "data: [DONE]":
                 event = json.loads(line[6:])
-                choices = event.get("choices") or [event]
-                delta = choices[0].get("delta") or {}
-                text = delta.get("content") or delta.get("text")
-                if text:
+                if text := said(event):
                     watch.saw(text)
     return watch.cost()
 
@@ -166,11 +178,11 @@ def main() -> None:
         print(msgspec.json.encode(found).decode())
         return
     print("CPU µs          to the first token           for each token")
-    print("dialect         ours    bare    more       ours   bare   more    (at most 1000 and 20 more)")
+    print("dialect             ours    bare    more       ours   bare   more    (at most 1000 and 20 more)")
     for one in found:
         mine, other, more = one.ours, one.bare, one.more
         print(
-            f"{one.dialect:12} {mine.first_us:7.0f} {other.first_us:7.0f} {more.first_us:7.0f}"
+            f"{one.dialect:16} {mine.first_us:7.0f} {other.first_us:7.0f} {more.first_us:7.0f}"
             f" {mine.token_us:10.1f} {other.token_us:6.1f} {more.token_us:6.1f}"
         )
 

@@ -19,6 +19,7 @@ from ostler.domain.audit import AuditEvent
 from ostler.domain.boot import WorkerEvent
 from ostler.domain.changes import ModelChanged
 from ostler.domain.directory import IdentityEvent
+from ostler.domain.fitness.events import FitnessEvent
 from ostler.domain.governance import GovernanceEvent
 from ostler.domain.housekeeping import HousekeepingEvent
 from ostler.domain.session.events import SessionEvent
@@ -52,6 +53,7 @@ def events() -> str:
         ("Of a tenant: housekeeping", HousekeepingEvent),
         ("Of a tenant: audit", AuditEvent),
         ("Of a tenant: models", ModelChanged),
+        ("Of a tenant: fitness", FitnessEvent),
     ):
         page += ["", f"## {title}"]
         for kind in typing.get_args(family) or (family,):

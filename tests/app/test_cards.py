@@ -1,6 +1,7 @@
 """What is known of models, who says so, and how newer prices are fetched."""
 
 from asyncio import to_thread
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -149,8 +150,49 @@ def test_what_was_fetched_with_another_version_of_the_library_is_not_used(tmp_pa
     assert cards(tmp_path).filled(SONNET).window_tokens == 200_000
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"date": b"\xff"},
+        {"providers": b'[{"id":"anthropic"}]'},
+        {"providers": b"[1,2]"},
+        {"providers": b"[" * 50_000 + b"]" * 50_000},
+        {"version": b""},
+    ],
+    ids=["no text", "half a provider", "no providers", "too deep", "no version"],
+)
+def test_a_damaged_file_of_newer_prices_stops_nobody(damage: dict[str, bytes], tmp_path: Path) -> None:
+    held = {"version": version("genai-prices").encode(), "date": b"2026-11-01", "url": b"x"}
+    parts = {name: b'"' + said + b'"' for name, said in held.items()} | {"providers": msgspec.json.encode(NEWER)}
+    parts |= {name: said if name == "providers" else b'"' + said + b'"' for name, said in damage.items()}
+    (tmp_path / "deep").mkdir()
+    file = b"{" + b",".join(b'"' + name.encode() + b'":' + said for name, said in parts.items()) + b"}"
+    (tmp_path / "deep" / "prices.json").write_bytes(file)
+    assert cards(tmp_path).filled(SONNET).window_tokens == 200_000
+
+
+def test_an_address_that_is_none_is_said_to_be_none(tmp_path: Path) -> None:
+    with pytest.raises(ProviderUnreachable, match="cannot be fetched"):
+        cards(tmp_path).refresh("http://[::1")
+
+
+@pytest.mark.parametrize(
+    "price", [Price(-1, 0), Price(0, -1), Price(1, 1, -1), Price(1, 1, None, -1), Price(10**13, 1)]
+)
+def test_no_price_gives_money_back_or_fits_into_no_sum(price: Price, tmp_path: Path) -> None:
+    project = ProjectFile(models={"a:b": ModelTable(price=price)}, prices={"a:c": price})
+    with pytest.raises(DefinitionInvalid) as invalid:
+        resolve({"HOME": str(tmp_path)}, tmp_path, project=project)
+    assert [path.rpartition(".")[0] for path, _ in invalid.value.problems] == ['models."a:b".price', 'prices."a:c"']
+
+
 def test_mistakes_in_what_is_said_of_models_are_all_told(tmp_path: Path) -> None:
-    tables = {"nobody": ModelTable(quality=2, window_tokens=0), "a:b": ModelTable(latency_s=-1)}
+    nan = float("nan")
+    tables = {
+        "nobody": ModelTable(quality=2, window_tokens=0),
+        "a:b": ModelTable(latency_s=-1),
+        "a:c": ModelTable(latency_s=nan),
+    }
     with pytest.raises(DefinitionInvalid) as invalid:
         resolve({"HOME": str(tmp_path)}, tmp_path, project=ProjectFile(models=tables))
     assert [path for path, _ in invalid.value.problems] == [
@@ -158,4 +200,5 @@ def test_mistakes_in_what_is_said_of_models_are_all_told(tmp_path: Path) -> None
         'models."nobody".window_tokens',
         'models."nobody".quality',
         'models."a:b".latency_s',
+        'models."a:c".latency_s',
     ]

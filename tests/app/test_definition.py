@@ -20,6 +20,7 @@ class Cart(msgspec.Struct, frozen=True):
     load_kg: float | None = None
     tags: tuple[str, ...] = ()
     prices: dict[str, Wheel] = {}
+    spare: Wheel | None = None
 
 
 @pytest.mark.parametrize(
@@ -29,14 +30,23 @@ class Cart(msgspec.Struct, frozen=True):
         ({}, [("name", "is missing")]),
         ({"name": 3}, [("name", "expected `str`, got `int`")]),
         ({"name": "a", "whels": []}, [("whels", "is unknown (did you mean 'wheels'?)")]),
-        ({"name": "a", "zzz": 1}, [("zzz", "is unknown (there are: name, wheels, load_kg, tags, prices)")]),
+        ({"name": "a", "zzz": 1}, [("zzz", "is unknown (there are: name, wheels, load_kg, tags, prices, spare)")]),
         ({"name": "a", "wheels": {}}, [("wheels", "expected `array`, got `object`")]),
         ({"name": "a", "wheels": [3]}, [("wheels[0]", "expected a table, got int")]),
         (
             {"name": "a", "tags": ["x", 1, 2]},
             [("tags[1]", "expected `str`, got `int`"), ("tags[2]", "expected `str`, got `int`")],
         ),
-        ({"name": "a", "load_kg": "heavy"}, [("load_kg", "expected `float | null`, got `str`")]),
+        ({"name": "a", "load_kg": "heavy"}, [("load_kg", "expected `float`, got `str`")]),
+        (
+            {"name": "a", "spare": {"kind": "snow", "inch": 2}},
+            [
+                ("spare.kind", "'snow' is none of 'road', 'mud'"),
+                ("spare.inch", "is unknown (did you mean 'inches'?)"),
+                ("spare.inches", "is missing"),
+            ],
+        ),
+        ({"name": "a", "spare": None}, []),
         (
             {"wheels": [{"inches": 1}, {"inch": 2}, {"inches": "3", "kind": "snow"}]},
             [

@@ -5,13 +5,12 @@ import base64
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
 
-from ostler import Agent, Limits, Principal, Runtime, Session
+from ostler import Agent, ContextSettings, Limits, Runtime, Session, tool
 from ostler.app.housekeeping import Housekeeping
 from ostler.app.images import IMAGE_BYTES_MAX, IMAGES_MAX
 from ostler.app.providers import Dialect, ProviderTable
@@ -106,6 +105,26 @@ async def test_an_image_that_is_sent_to_a_running_session_is_seen_with_the_next_
         replay([record async for record in session.records(follow=False)])
     assert received.images == (Image(digest(WEBP), len(WEBP), "image/webp"),)
     assert UserMessage("Here it is.", received.images) in list(state.transcript)
+
+
+async def test_an_image_that_was_left_out_of_the_context_is_not_sent_any_more() -> None:
+    running: list[Session] = []
+
+    @tool(effect="read")
+    async def look(part: int) -> str:
+        """Look at a part."""
+        if part == 1:
+            await running[0].send("Here it is.", images=[PNG])
+        return "The quick brown fox looked at it. " * 30
+
+    model = Scripted(*[calls(("look", {"part": part})) for part in range(1, 13)], "Nothing.", name="viewer")
+    agent = Agent("viewer", model=model, tools=[look]).with_context(ContextSettings(("trim",), window_tokens=3_000))
+    async with Runtime.open("memory:", worker=False) as runtime:
+        running.append(await runtime.start(agent, "Look at all parts.", images=[GIF]))
+        await runtime.work(WorkerSettings())
+        assert (await running[0].result(timeout_s=30)).is_success
+    assert model.requests[1].images == {digest(GIF): GIF, digest(PNG): PNG}
+    assert model.requests[-1].images == {digest(GIF): GIF}
 
 
 @pytest.mark.parametrize("dialect", ["anthropic", "openai-chat", "openai-responses", "google"])
@@ -251,19 +270,18 @@ class Counting:
         return self.bodies[digest]
 
 
-def state_of(tenant: str, *names: str) -> Any:
-    """What of a session's state is looked at."""
-    images = tuple([Image(name, 1, "image/png") for name in names])
-    return SimpleNamespace(images=images, by=Principal("me", tenant=tenant))
+def showing(*names: str) -> list[UserMessage]:
+    """Messages with these images."""
+    return [UserMessage("Look.", (Image(name, 1, "image/png"),)) for name in names]
 
 
 async def test_an_image_is_loaded_once_for_all_requests_and_for_each_tenant_on_its_own() -> None:
     store = Counting(a=b"A", b=b"B")
     images = Images(store)  # type: ignore[arg-type]
     for _ in range(3):
-        assert await images.of(state_of("acme", "a", "b")) == {"a": b"A", "b": b"B"}
+        assert await images.of("acme", showing("a", "b")) == {"a": b"A", "b": b"B"}
     assert store.asked == [("acme", "a"), ("acme", "b")]
-    await images.of(state_of("globex", "a"))
+    await images.of("globex", showing("a"))
     assert store.asked[2:] == [("globex", "a")]
 
 
@@ -272,18 +290,18 @@ async def test_no_more_is_kept_than_a_bound_and_what_was_shown_last_stays(monkey
     store = Counting(a=b"A" * 10, b=b"B" * 10, c=b"C" * 10, d=b"D" * 30)
     images = Images(store)  # type: ignore[arg-type]
     for name in "abacab":
-        await images.of(state_of("t", name))
+        await images.of("t", showing(name))
     assert [name for _, name in store.asked] == ["a", "b", "c", "b"]
-    assert await images.of(state_of("t", "d")) == {"d": b"D" * 30}
-    await images.of(state_of("t", "d"))
+    assert await images.of("t", showing("d")) == {"d": b"D" * 30}
+    await images.of("t", showing("d"))
     assert [name for _, name in store.asked][4:] == ["d", "d"]
 
 
 async def test_sessions_that_load_the_same_image_at_once_keep_it_once() -> None:
     store = Counting(a=b"A")
     images = Images(store)  # type: ignore[arg-type]
-    await asyncio.gather(*[images.of(state_of("t", "a")) for _ in range(5)])
-    await images.of(state_of("t", "a"))
+    await asyncio.gather(*[images.of("t", showing("a")) for _ in range(5)])
+    await images.of("t", showing("a"))
     assert len(store.asked) == 5
     assert images._size == 1
 

@@ -57,6 +57,8 @@ def test_a_server_of_ones_own_is_named_in_the_project_and_its_key_in_the_environ
         ("corp", {"base_url": "ftp://llm.corp.example"}, "providers.corp.base_url", "no HTTP address"),
         ("corp", {"base_url": "https://me:pw@llm.corp.example"}, "providers.corp.base_url", "key_env"),
         ("corp", {"base_url": "https://llm.corp.example/v1?key=1"}, "providers.corp.base_url", "key_env"),
+        ("corp", {"base_url": "https://[::1"}, "providers.corp.base_url", "no HTTP address"),
+        ("corp", {"base_url": "https://llm.corp.example:99999/v1"}, "providers.corp.base_url", "no HTTP address"),
         ("corp", {"key_env": "sk-corp-0123"}, "providers.corp.key_env", "environment variable"),
     ],
 )
@@ -71,6 +73,22 @@ def test_a_table_that_is_wrong_keeps_the_project_from_being_read(project: Path) 
     (project / PROJECT_FILE).write_text('[providers.corp]\nbase_url = "nowhere"\ndialect = "morse"\n')
     with pytest.raises(DefinitionInvalid, match=r"providers\.corp\.dialect"):
         resolve({"HOME": "/"}, project)
+
+
+@pytest.mark.parametrize(
+    ("model", "keys"),
+    [
+        ("openai:x", Keys(openai_base_url="http://me:hunter22@127.0.0.1:9/v1")),
+        ("openai-chat:x", Keys(openai_base_url="http://127.0.0.1:9/v1?key=hunter22")),
+        ("openai-responses:x", Keys(openai_base_url="http://hunter22@127.0.0.1:9/v1")),
+        ("ollama:x", Keys(ollama_host="http://me:hunter22@127.0.0.1:9")),
+    ],
+)
+def test_an_address_with_a_credential_in_it_does_not_get_into_a_log(model: str, keys: Keys) -> None:
+    with pytest.raises(ConfigurationError, match=r"OPENAI_BASE_URL|OLLAMA_HOST") as refused:
+        parse(model, keys)
+    assert "hunter22" not in str(refused.value)
+    assert "key_env" in refused.value.hint
 
 
 def test_a_provider_that_nobody_knows_is_refused_with_those_that_there_are() -> None:

@@ -87,7 +87,10 @@ async def test_without_a_name_the_first_model_of_the_recording_answers(tmp_path:
     models = Models(settings(tmp_path, OSTLER_REPLAY=str(file), ANTHROPIC_API_KEY="sk-a"))
     with pytest.raises(ConfigurationError, match="scripted"):  # a script is no model that a name can reach
         await models.choose(None, "clerk")
-    file.write_text(file.read_text().replace("scripted:s", "anthropic:claude-x"))
+    file.unlink()
+    named = Scripted("Twelve.")
+    named.ref = ModelRef("scripted", "anthropic", "claude-x")
+    await session_of(clerk(recorded(file, live=named)))
     choice = await Models(settings(tmp_path, OSTLER_REPLAY=str(file))).choose(None, "clerk")
     assert (str(choice.model), choice.because) == ("anthropic:claude-x (recorded)", "OSTLER_REPLAY is set")
 

@@ -280,6 +280,27 @@ async def test_live_text_and_the_log_are_one_story(steps: tuple[Step, ...], expe
     assert [piece.text for piece in await told(*steps)] == expected
 
 
+async def test_a_piece_that_is_ahead_of_the_log_is_told_as_soon_as_the_log_has_come_to_it() -> None:
+    begins, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def ahead() -> AsyncGenerator[Piece, None]:
+        yield Piece("1", 1, 0, "abc")
+        begins.set()
+        await asyncio.Event().wait()
+
+    async def behind() -> AsyncGenerator[Record, None]:
+        await begins.wait()
+        yield record(1, ASKED)
+        await goes_on.wait()
+        yield record(2, SAID)
+
+    async with aclosing(spoken(ahead(), behind(), after=0)) as pieces:
+        async with asyncio.timeout(PATIENCE_S):
+            assert (await anext(pieces)).text == "abc"
+            goes_on.set()
+            assert [piece.text async for piece in pieces] == ["def"]
+
+
 async def test_what_stands_before_the_place_to_begin_from_is_not_told_again() -> None:
     again: list[Step] = [ASKED, SAID, ModelRequested("2"), Piece("2", 1, 0, "g"), ModelCompleted("2", "gh")]
     assert [piece.text for piece in await told(*again, after=2)] == ["g", "h"]

@@ -71,6 +71,15 @@ def test_a_fork_shows_what_the_model_saw_in_the_past_that_it_shares(ostler: Ostl
         assert shown[0] == shown[1]
 
 
+def test_images_are_part_of_what_the_model_saw(project: Path, ostler: Ostler) -> None:
+    (project / "cat.png").write_bytes(b"\x89PNG\r\n\x1a\n...")
+    ostler("run", "clerk", "answer", "--image", "cat.png")
+    (one,) = json.loads(ostler("ps", "--all", "--json").stdout)
+    shown = ostler("inspect", one["id"], "--context", "2").stdout
+    assert "answer\n[image/png, 11 bytes, " in shown
+    assert "strategy:clerk was asked in turn 1" in shown
+
+
 def test_settings_that_cannot_be_are_refused_with_their_place(project: Path, ostler: Ostler) -> None:
     agent = project / "agents/clerk.toml"
     agent.write_text(f"{agent.read_text()}\n[context]\nabove = 0.4\nwindow_tokens = 0\n")

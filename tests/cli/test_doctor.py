@@ -109,7 +109,7 @@ dialect = "openai-responses"
     file.write_text(file.read_text() + tables)
     found = checks(ostler)
     assert (found["provider corp"]["verdict"], found["provider corp"]["todo"]) == ("warn", "Set CORP_LLM_KEY.")
-    assert found["provider lab"]["found"] == "http://127.0.0.1:8000/v1 (openai-responses); no key"
+    assert found["provider lab"]["found"] == "http://127.0.0.1:8000/v1 (openai-responses); no key is sent"
     monkeypatch.setenv("CORP_LLM_KEY", "sk-corp-0123456789")
     shown = ostler("doctor").stdout
     assert checks(ostler)["provider corp"]["verdict"] == "ok"

@@ -51,6 +51,12 @@ def test_refusals_show_rule_and_reason_and_approvals_how_to_answer() -> None:
     assert "✓ approved    1.2 by local: fine" in text
 
 
+def test_a_reply_with_a_defect_shows_what_the_model_said_and_what_it_is_told() -> None:
+    story = Story().start()
+    story.reply(text="It is sp", stop="length")
+    assert "◂ model       It is sp ✗ Your reply was cut off at its maximum length. Be briefer." in shown(story)[2]
+
+
 def test_a_failure_of_the_model_is_told_once() -> None:
     story = Story().start()
     story.do(command.ReplyFailed(story.us, "1", "provider_rejected", "no such model", 404))
@@ -106,7 +112,7 @@ def test_words_are_short() -> None:
     assert short("a" * 20, 10) == "a" * 9 + "…"
     assert short(" " * 900 + "x", 400).endswith("…")
     assert arguments({"path": "a b", "n": [1, None]}) == "path=a b n=[1,null]"
-    assert (usd(0), usd(12_300)) == ("–", "$0.0123")
+    assert (usd(0), usd(49), usd(50), usd(12_300)) == ("–", "<$0.0001", "$0.0001", "$0.0123")
 
 
 def test_an_age_is_counted_from_a_moment() -> None:

@@ -112,6 +112,24 @@ def test_a_worker_says_what_it_holds_and_drains_on_sigterm(ostler: Ostler, proje
     assert ostler("resume", session).stdout == "hung and went on\n"
 
 
+def test_a_worker_says_what_calls_cost_when_it_is_asked_and_at_its_end(ostler: Ostler, project: Path) -> None:
+    session = ostler("run", "clerk", "hang", "--detach").stdout.strip()
+    with process("worker") as running:
+        until(running, f"takes {session}")
+        with process("logs", "-f", session, "-o", "jsonl") as following:
+            assert following.stdout is not None
+            next(line for line in following.stdout if "tool.requested" in line)
+        running.send_signal(signal.SIGUSR1)
+        asked = until(running, "of calls of tools").splitlines()[-2]
+        assert asked.startswith("1 attempt of calls of models, on average: pressure ")
+        assert "call " in asked
+        (project / "go").touch()
+        until(running, f"lets go of {session}")
+        running.send_signal(signal.SIGTERM)
+        assert "2 attempts of calls of models" in until(running, "Stopped.")
+        assert running.wait() == 0
+
+
 def test_a_second_signal_stops_a_worker_at_once(ostler: Ostler, project: Path) -> None:
     session = ostler("run", "clerk", "hang", "--detach").stdout.strip()
     with process("worker", "--concurrency", "1") as running:

@@ -16,7 +16,10 @@ from ostler.domain.model import ModelRequest, Reply, UserMessage
 from ostler.testing import calls
 from tests.tidy.rules import ROOT
 
-PAGES = [ROOT / "docs/how-to" / name for name in ("approve-calls.md", "choose-models.md", "halt-and-change-policies.md", "resilience.md")]
+PAGES = [
+    ROOT / "docs/how-to" / name
+    for name in ("approve-calls.md", "choose-models.md", "halt-and-change-policies.md", "resilience.md", "fitness.md")
+]
 FENCED = re.compile(r"^```(\w+) ?(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -40,9 +43,11 @@ def steps(console: str) -> Iterator[Step]:
 
 
 def payer(request: ModelRequest) -> Reply | str:
-    """Pays what it was told to, once; then says what came of it."""
+    """Pays or deploys what it was told to, once; then says what came of it."""
     first, *rest = request.messages
     assert isinstance(first, UserMessage)
+    if deployed := re.fullmatch(r"Deploy (\w+)", first.text):
+        return Reply(rest[-1].text) if rest else calls(("deploy", {"version": deployed[1]}))
     wanted = re.fullmatch(r"Pay (\d+) to (\w+)", first.text)
     if rest or wanted is None:
         observed = json.loads(rest[-1].text) if rest else {}

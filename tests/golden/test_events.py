@@ -15,6 +15,7 @@ from ostler.domain.audit import AUDIT_CODEC, AuditEvent
 from ostler.domain.boot import WORKER_CODEC, WorkerEvent
 from ostler.domain.changes import CHANGES_CODEC, ModelChanged
 from ostler.domain.directory import IDENTITY_CODEC, IdentityEvent
+from ostler.domain.fitness.events import FITNESS_CODEC, FitnessEvent
 from ostler.domain.governance import GOVERNANCE_CODEC, GovernanceEvent
 from ostler.domain.session.events import SESSION_CODEC, AgentStarted, SessionEvent
 from ostler.kernel.codec import Codec
@@ -30,6 +31,7 @@ FAMILIES: tuple[tuple[Any, Codec[Any]], ...] = (
     (GovernanceEvent, GOVERNANCE_CODEC),
     (IdentityEvent, IDENTITY_CODEC),
     (ModelChanged, CHANGES_CODEC),
+    (FitnessEvent, FITNESS_CODEC),
 )
 CODECS = {
     str(kind.__struct_config__.tag): (kind, codec)

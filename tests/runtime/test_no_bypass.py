@@ -43,12 +43,15 @@ WORLD = {"ModelProvider", "ToolHost"}
 """The ports through which something is done to or asked of the world for an agent."""
 HOUSE = {
     "BlobStore",
+    "Breakers",
     "Clock",
     "Entropy",
     "EventBus",
     "EventStore",
     "Ledger",
     "Limiter",
+    "LiveReply",
+    "LiveText",
     "Vault",
     "ViewStore",
 }
@@ -232,6 +235,32 @@ def test_only_the_performer_opens_the_doors_to_the_world() -> None:
     assert callers == {"runtime/performer.py", "runtime/runner.py"}
     runner = inspect.getsource(__import__("ostler.runtime.runner", fromlist=["Runner"]))
     assert runner.count(".perform(") == runner.count("self._performer.perform(")
+
+
+def test_what_is_shown_live_comes_from_calls_that_the_gate_let_pass_and_back_to_people_alone() -> None:
+    """Nothing that decides or performs reads it, and nothing but a model that is asked says it."""
+    users = {
+        (name, node.func.attr)
+        for name, module in modules()
+        for node in ast.walk(module)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and (node.func.attr == "watch" or (node.func.attr == "begin" and "live" in ast.unparse(node.func.value)))
+        and not name.startswith("adapters/")
+    }
+    assert users == {("runtime/performer.py", "begin"), ("app/session.py", "watch")}
+
+
+def test_breakers_are_asked_about_attempts_within_the_chain_alone() -> None:
+    """They refuse what the gate let pass, and let nothing pass that it did not: there is no call in them."""
+    source = {name for name, module in modules() for node in ast.walk(module) if _asks_breakers(node)}
+    assert {name for name in source if not name.startswith("adapters/")} == {"runtime/resilience/circuits.py"}
+
+
+def _asks_breakers(node: ast.AST) -> bool:
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        return False
+    return node.func.attr in ("admit", "report") and "_breakers" in ast.unparse(node.func.value)
 
 
 def test_only_the_decision_writes_intents_and_it_asks_the_gate_first() -> None:

@@ -11,9 +11,10 @@ from ostler import Agent, Runtime, Tool, ToolRequest, tool
 from ostler.adapters.tools.functions import Failure
 from ostler.app.settings import Settings, resolve
 from ostler.domain.agent import Limits
-from ostler.domain.model import ModelSettings, Reply, Usage
+from ostler.domain.model import NAME_CHARACTERS_MAX, TOKENS_MAX, ModelSettings, Price, Reply, Usage
 from ostler.domain.resilience.pressure import Pressure
 from ostler.domain.resilience.retry import Backoff, Retries
+from ostler.domain.screening.controls import acting
 from ostler.domain.session.events import (
     CallRetried,
     ModelCompleted,
@@ -22,7 +23,8 @@ from ostler.domain.session.events import (
     ToolCompleted,
     ToolRequested,
 )
-from ostler.kernel.errors import IncompleteReply, OstlerError, ProviderOverloaded, RateLimited
+from ostler.kernel.errors import IncompleteReply, OstlerError, ProviderOverloaded, ProviderRejected, RateLimited
+from ostler.runtime import runner
 from ostler.runtime.replay import replay
 from ostler.testing import Scripted, calls
 from tests.runtime.watching import events, only, reached
@@ -114,6 +116,13 @@ async def test_a_long_wait_gives_the_session_and_all_places_back() -> None:
         assert len(model.moments) == 1
 
 
+@pytest.mark.parametrize("words", ["bad key", "bad key."])
+async def test_what_a_provider_says_and_what_to_do_about_it_are_two_sentences(words: str) -> None:
+    async with Runtime.open("memory:") as runtime:
+        session = await runtime.start(Agent("clerk", model=Moody(ProviderRejected(words, hint="Check it."))), "Go.")
+        assert (await session.result()).text.endswith("bad key. Check it.")
+
+
 async def test_a_provider_that_asks_for_more_time_than_there_is_ends_the_call_and_says_so() -> None:
     limits = Limits(retries=Retries(for_s=60))
     async with Runtime.open("memory:") as runtime:
@@ -123,6 +132,39 @@ async def test_a_provider_that_asks_for_more_time_than_there_is_ends_the_call_an
         assert (result.status, result.reason) == ("failed", "error")
         assert "Another attempt after 7200 s would be later than 60 s." in (await only(session, ModelFailed)).message
         assert len(model.moments) == 1
+
+
+class Deaf(Moody):
+    """A model that never answers the first time, and keeps no time of its own."""
+
+    async def complete(self, request: Any, on_text: Any) -> Reply:
+        if not self.moments:
+            self.moments.append(0.0)
+            await asyncio.Event().wait()
+        return await super().complete(request, on_text)
+
+
+async def test_a_model_that_keeps_no_time_is_stopped_and_asked_again_by_the_schedule_of_all_failures(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(runner, "MODEL_GRACE_S", 0.01)
+    within = ModelSettings(timeout_s=0.01)
+    limits = Limits(retries=Retries(kinds=(Backoff("provider_timeout", base_s=0.5),)))
+    async with Runtime.open("memory:") as runtime:
+        session = await runtime.start(Agent("clerk", model=Deaf(), settings=within, limits=limits), "Go.")
+        assert (await session.result()).text == "done"
+        facts = [(one.at_us, one.event) async for one in session.events(follow=False)]
+        at_us, retried = next((at_us, event) for at_us, event in facts if isinstance(event, CallRetried))
+        assert (retried.code, retried.because) == ("provider_timeout", "provider_timeout: stopped after 0.02 s")
+        assert retried.not_before_us is not None
+        assert at_us < retried.not_before_us <= at_us + 500_000
+        await replayed(session, runtime)
+
+    limits = Limits(retries=Retries(for_s=1e-6))
+    async with Runtime.open("memory:") as runtime:
+        session = await runtime.start(Agent("clerk", model=Deaf(), settings=within, limits=limits), "Go.")
+        assert (await session.result()).status == "failed"
+        assert "Another attempt would be later than 1e-06 s." in (await only(session, ModelFailed)).message
 
 
 def flaky(effect: Any, *kinds: str, **more: Any) -> tuple[Tool[..., Any], list[ToolRequest]]:
@@ -290,6 +332,38 @@ async def test_what_would_be_taken_out_of_a_reply_is_not_left_in_half_of_one(tmp
         assert [event.partial for event in await events(session) if isinstance(event, CallRetried)][:1] == [""]
 
 
+@pytest.mark.parametrize("count", [-1_000_000, 10**30])
+async def test_no_count_of_a_provider_gives_money_back_or_breaks_a_sum(count: int, tmp_path: Path) -> None:
+    usage = Usage(100, count, count, count)
+    model = Scripted(Reply("done", usage=usage, model="m\x1b[2J" + "m" * 999, fingerprint="fp\nfp"))
+    model.ref = msgspec.structs.replace(model.ref, price=Price(1_000_000, 1_000_000))
+    async with Runtime.open(f"sqlite:///{tmp_path / 'o.db'}") as runtime:
+        session = await runtime.start(Agent("clerk", model=model), "Go.")
+        assert (await session.result()).text == "done"
+        completed = await only(session, ModelCompleted)
+        used = TOKENS_MAX if count > 0 else 0
+        assert completed.usage == Usage(100, used, used, used)
+        assert completed.cost_microusd == 100 + 3 * used
+        assert completed.model.startswith("m[2Jmmm")
+        assert (len(completed.model), completed.fingerprint) == (NAME_CHARACTERS_MAX, "fpfp")
+        await replayed(session, runtime)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ProviderRejected("no\x1b]0;title\x07 way"), ValueError("no\x1b]0;title\x07 way"), broken_off("so\x1b[2J far")],
+)
+async def test_nothing_that_a_failing_model_says_acts_on_a_terminal(error: Exception) -> None:
+    async with Runtime.open("memory:") as runtime:
+        agent = Agent("clerk", model=Moody(error), limits=msgspec.structs.replace(AT_ONCE, attempts=1))
+        session = await runtime.start(agent, "Go.")
+        result = await session.result()
+        failed = await only(session, ModelFailed)
+        said = failed.message + failed.partial + result.text
+        assert "\u241b" in said
+        assert acting(said) is None
+
+
 async def test_a_session_that_is_killed_while_it_waits_is_over() -> None:
     model = Moody(RateLimited("slow", retry_after_s=600))
     async with Runtime.open("memory:") as runtime:
@@ -298,4 +372,4 @@ async def test_a_session_that_is_killed_while_it_waits_is_over() -> None:
         await reached(session, CallRetried)
         await session.kill()
         assert (await session.result()).reason == "killed"
-        assert (await only(session, ModelFailed)).code == "unknown"
+        assert (await only(session, ModelFailed)).code == "cancelled"

@@ -1,10 +1,13 @@
 """Calls as they are told: what was asked, what was said to it, what came of it."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ostler.domain.constraint.policy import Rule
 from ostler.domain.hook import Deny, Ruling
 from ostler.domain.model import AskedCall
+from ostler.domain.session import commands as command
 from ostler.domain.session.events import (
     ApprovalGranted,
     ApprovalRequested,
@@ -15,9 +18,11 @@ from ostler.domain.session.events import (
 )
 from ostler.domain.session.fork import Fact
 from ostler.kernel.errors import NotFound
+from ostler.kernel.event import timestamp
 from ostler.views.calls import calls
 from ostler.views.why import why_call, why_state
 from tests.domain.session.story import Story
+from tests.domain.session.test_replay_properties import live, stories
 
 ASK = Rule("require", "pay", because="money is leaving", name="ask", within_s=60)
 NEVER = Rule("deny", "save", because="read only", name="never")
@@ -40,6 +45,32 @@ def test_a_call_that_went_well_has_its_times_and_its_outcome() -> None:
     assert look.took_us == 2_000_000
     assert look.began < look.ended
     assert told(story, "1.1")["verdict"] == "allowed"
+
+
+@settings(max_examples=60)
+@given(stories(), st.data())
+def test_the_calls_of_any_session_used_what_its_state_says_failed_attempts_included(
+    story: Story, data: st.DataObject
+) -> None:
+    state, found = live(story, data).now, calls(story.log)
+    assert sum(call.tokens for call in found) == state.usage.total_tokens
+    assert sum(call.cost_microusd for call in found) == state.cost_microusd
+
+
+def test_failures_that_are_the_same_are_told_once_and_the_moment_of_the_next_attempt_too() -> None:
+    story = Story().start()
+    for _ in range(2):
+        story.do(command.ReplyFailed(story.us, "1", "provider_overloaded", "busy", 503, story.us + 1))
+        story.at += 1
+        story.do(command.WaitOver(story.us, "1"))
+    story.do(command.ReplyFailed(story.us, "1", "rate_limited", "slower", 429, story.us + 5_000_000))
+    answer = told(story)
+    because = "2 times provider_overloaded: busy; rate_limited: slower"
+    assert answer["under way"] == f"1 the model, attempt 4 (tried again: {because})"
+    assert answer["next attempt"] == f"of 1 at {timestamp(story.us + 5_000_000)}"
+    story.at += 5
+    story.do(command.WaitOver(story.us, "1"))
+    assert "next attempt" not in told(story)
 
 
 def test_a_refused_call_names_rule_and_reason_and_was_not_attempted() -> None:

@@ -54,6 +54,16 @@ def test_replies_failures_time_and_cost_are_those_of_the_model_that_was_asked() 
     }
 
 
+def test_what_a_failed_attempt_cost_is_put_down_to_the_model_that_failed() -> None:
+    story = Routed(card(A, price=PRICE), card(B)).start()
+    story.examine()
+    story.do(command.ReplyFailed(story.us, "1", "incomplete_reply", "cut", retry_at_us=story.us, usage=Usage(1_000)))
+    story.reply(text="done")
+    found = outcomes(recorded(story.log))
+    assert found[A] == Outcomes(failures=1, cost_microusd=3_000)
+    assert found[B] == Outcomes(replies=1, won=1, timed=1)
+
+
 def test_a_session_is_lost_for_the_model_that_could_not_be_used_and_not_for_what_it_knows_nothing_of() -> None:
     story = Routed(card(A), card(B)).start()
     for _ in range(3):

@@ -17,6 +17,7 @@ from ostler.kernel.errors import Conflict
 from ostler.kernel.event import Record
 from ostler.views.usage import DAY_US, USAGE, Spender, Tally, add, day_name, evolve, first_key, place
 from tests.domain.session.story import PRICE, Story
+from tests.domain.session.test_choosing import A, B, Routed, card
 from tests.domain.session.test_replay_properties import live, recorded, stories
 
 
@@ -75,6 +76,27 @@ def test_what_nobody_knows_the_outcome_of_is_counted() -> None:
     story.do(command.Kill(story.us, story.by))
     tally = total(recorded(story.log))
     assert (tally.unknown, tally.cancelled, tally.completed, tally.failed) == (1, 1, 0, 0)
+
+
+def test_what_an_attempt_used_is_counted_for_the_model_that_was_asked_and_not_for_the_one_that_follows() -> None:
+    story = Routed(card(A, price=PRICE), card(B)).start()
+    story.examine()
+    story.do(
+        command.ReplyFailed(story.us, "1", "incomplete_reply", "cut", retry_at_us=story.us, usage=Usage(1_000, 100))
+    )
+    story.reply(("look", {}), usage=Usage(20, 2))
+    story.returned("1.1")
+    story.examine()
+    story.do(command.ReplyFailed(story.us, "2", "provider_rejected", "no", usage=Usage(300)))
+    story.do(command.ReplyFailed(story.us, "2", "provider_rejected", "no", usage=Usage(4)))
+    assert story.asked == [A, B, A, B]
+    sums = {place(key)[2]: tally for key, tally in used(recorded(story.log)).items()}
+    assert {model: (one.model_calls, one.input_tokens, one.output_tokens) for model, one in sums.items()} == {
+        A: (2, 1_300, 100),
+        B: (0, 24, 2),
+    }
+    assert sums[A].cost_microusd == story.now.cost_microusd == 5_400
+    assert sums[B].failed == 1
 
 
 def test_each_day_has_its_own_sums_and_they_are_found_by_their_day() -> None:

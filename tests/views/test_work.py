@@ -5,7 +5,7 @@ from functools import reduce
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ostler.domain.agent import AgentSpec
@@ -35,6 +35,9 @@ from ostler.domain.session.events import (
 from ostler.kernel.event import GENESIS, Record, StreamId, link
 from ostler.views.catalogue import VIEWS
 from ostler.views.work import WORK, Doer, Work, add, agent_of, evolve
+from tests.domain.session.story import Story
+from tests.domain.session.test_replay_properties import live, stories
+from tests.domain.session.test_replay_properties import recorded as chained
 
 MODEL = ModelRef("scripted", "scripted", "m")
 LIFE: list[SessionEvent] = [
@@ -144,6 +147,16 @@ def test_nothing_is_kept_of_a_session_that_has_ended() -> None:
         assert (row is None) == (record.seq == 1)
         row = evolve(row, record).row if WORK.wants(record) else row
     assert row is None
+
+
+@settings(max_examples=60)
+@given(stories(), st.data())
+def test_what_any_session_used_is_what_its_state_says_failed_attempts_included(
+    story: Story, data: st.DataObject
+) -> None:
+    state = live(story, data).now
+    (work,) = worked(chained(story.log)).values()
+    assert (work.tokens, work.cost_microusd) == (state.usage.total_tokens, state.cost_microusd)
 
 
 WORKS = st.builds(

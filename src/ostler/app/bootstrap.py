@@ -10,20 +10,20 @@ import msgspec
 from ostler.app.breakers import breakers_of
 from ostler.app.budgets import ledger
 from ostler.app.changes import Changes
-from ostler.app.fitness import keeper_of, read_targets
 from ostler.app.live import live_text
 from ostler.app.models import Models
-from ostler.app.plugins import STORES, TOOLS, is_installed, part, sandboxes
+from ostler.app.plugins import FITNESS, STORES, TOOLS, is_installed, part, sandboxes
 from ostler.app.settings import STORE_HINT, Settings, shown
 from ostler.app.vault import lending, seen_secrets, vault
 from ostler.app.world import SystemClock, SystemEntropy
+from ostler.domain.agent import AgentSpec
 from ostler.domain.fitness.target import Target
 from ostler.domain.screening.detectors import BUILTIN, Detectors
+from ostler.domain.session.commands import Start
 from ostler.kernel.errors import ConfigurationError, OstlerError, StoreError
 from ostler.kernel.event import StreamId
 from ostler.ports import BlobStore, Breakers, Clock, Entropy, EventStore, Ledger, Limiter, LiveText, ToolHost, ViewStore
 from ostler.runtime.examiner import Examiner, GrantFault
-from ostler.runtime.fitness import Keeper
 from ostler.runtime.governor import Governor
 from ostler.runtime.hooks import Hook, Hooks
 from ostler.runtime.journal import Journal
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from ostler.adapters.tools.functions import FunctionTools, Tool
     from ostler.adapters.tools.scrub import Seen
     from ostler.adapters.tools.shell import ShellTools
+    from ostler.runtime.fitness import Keeper
 
 
 class Parts:
@@ -77,12 +78,26 @@ class Parts:
     @cached_property
     def targets(self) -> tuple[Target, ...]:
         """The fitness targets of the project. Raises `DefinitionInvalid`, `ConfigurationError`."""
-        return () if self._settings.fitness is None else read_targets(self._settings.fitness)
+        path = self._settings.fitness
+        return () if path is None else tuple(part(FITNESS["read"])(path))
 
-    def fitness(self, trouble: Callable[[OstlerError], None], halted: Callable[[], Awaitable[None]]) -> Keeper | None:
-        """What measures the targets of the project; `halted` is called after it has halted something."""
-        folder = self._settings.folder if self._settings.fitness is None else self._settings.fitness.absolute().parent
-        return keeper_of(self, folder, trouble, halted)
+    def with_targets(self, spec: AgentSpec) -> AgentSpec:
+        """The agent, whose tools say which of the targets are measured around them, or must not fail."""
+        fitted: AgentSpec = part(FITNESS["around"])(spec, self.targets) if self.targets else spec
+        return fitted
+
+    async def check_change(self, start: Start, despite: str) -> None:
+        """Raises `FitnessFailing` if the session would change the model of its agent while a target forbids that."""
+        if self.targets:
+            await part(FITNESS["veto"])(self, start, despite)
+
+    def fitness(self, trouble: Callable[[OstlerError], None], halted: Callable[[], Awaitable[None]]) -> "Keeper | None":
+        """What measures the targets, None if there are none; `halted` is called after it has halted something."""
+        path = self._settings.fitness
+        if path is None or not self.targets:
+            return None
+        keeper: Keeper = part(FITNESS["keeper"])(self, path.absolute().parent, trouble, halted)
+        return keeper
 
     @cached_property
     def ledger(self) -> Ledger:

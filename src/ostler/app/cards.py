@@ -15,6 +15,8 @@ from ostler.kernel.errors import ConfigurationError, OstlerError, ProviderUnreac
 
 LIBRARY = "genai-prices"
 EXTRA = "prices"
+MICROUSD_MAX = 10**12
+"""A dollar a token; more is a slip, and would not fit into sums."""
 _BY_NAME = ("anthropic", "google", "openai")
 """Providers that `genai-prices` calls by the same name; others it knows by their addresses."""
 
@@ -181,8 +183,7 @@ class _Library:
             self._snapshot = part("genai_prices.data_snapshot:get_snapshot", extra=EXTRA)()
             self.source = Source(f"{LIBRARY} {_version()}")
         else:
-            self._snapshot = _snapshot(newer.providers)
-            self.source = Source(newer.url, newer.date)
+            self._snapshot, self.source = newer
 
     def look_up(self, ref: ModelRef) -> _Said:
         try:
@@ -228,13 +229,13 @@ def _microusd(price: Any) -> int | None:
     return -int(-(getattr(price, "base", price) * 1_000_000) // 1)
 
 
-def _newer(file: Path) -> _Refreshed | None:
+def _newer(file: Path) -> tuple[Any, Source] | None:
     """What was fetched since this version of the library was installed; None if it is not there or not readable."""
     try:
         held = msgspec.json.decode(file.read_bytes(), type=_Refreshed)
-    except (OSError, msgspec.MsgspecError):
+        return (_snapshot(held.providers), Source(held.url, held.date)) if held.version == _version() else None
+    except Exception:  # of the file system, of the codec, of pydantic: those of the library hold, whatever it is
         return None
-    return held if held.version == _version() else None
 
 
 def _snapshot(providers: list[Any]) -> Any:
@@ -244,7 +245,8 @@ def _snapshot(providers: list[Any]) -> Any:
 
 def _fetch(url: str) -> bytes:
     """Raises an `OstlerError` that says why it cannot be had."""
-    get, failure = part("httpx2:get", extra="http"), part("httpx2:HTTPError", extra="http")
+    get = part("httpx2:get", extra="http")
+    failure = part("httpx2:HTTPError", extra="http"), part("httpx2:InvalidURL", extra="http")
     try:
         answer = get(url, timeout=10.0, follow_redirects=True)
         answer.raise_for_status()
@@ -264,7 +266,7 @@ def _version() -> str:
     return version
 
 
-def problems_in_models(tables: Mapping[str, ModelTable]) -> list[Problem]:
+def problems_in_models(tables: Mapping[str, ModelTable], prices: Mapping[str, Price]) -> list[Problem]:
     """Everything that is wrong with the tables, by its place in the file."""
     problems = []
     for name, table in tables.items():
@@ -273,8 +275,22 @@ def problems_in_models(tables: Mapping[str, ModelTable]) -> list[Problem]:
             problems.append((at, "does not name a model; it looks like anthropic:claude-…"))
         for field in ("window_tokens", "reply_tokens_max", "latency_s"):
             value = getattr(table, field)
-            if value is not None and value <= 0:
+            if value is not None and not value > 0:
                 problems.append((f"{at}.{field}", f"must be positive, got {value:g}"))
         if table.quality is not None and not 0 <= table.quality <= 1:
             problems.append((f"{at}.quality", f"must be between 0 and 1, got {table.quality:g}"))
+        if table.price is not None:
+            problems += _problems_in_price(table.price, f"{at}.price")
+    for name, price in prices.items():
+        problems += _problems_in_price(price, f'prices."{name}"')
     return problems
+
+
+def _problems_in_price(price: Price, at: str) -> list[Problem]:
+    """What is wrong with a price that stands `at` this place of the file."""
+    found = msgspec.structs.asdict(price).items()
+    return [
+        (f"{at}.{field}", f"must be 0 to {MICROUSD_MAX}, got {value}")
+        for field, value in found
+        if value is not None and not 0 <= value <= MICROUSD_MAX
+    ]

@@ -1,6 +1,7 @@
 """Reading definitions that people write: every problem with its path, not only the first."""
 
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
@@ -21,6 +22,10 @@ def read(data: Any, shape: type[T], *, source: str) -> T:
 
 def problems_in(data: Any, shape: Any, path: str = "") -> list[Problem]:
     """What keeps `data` from being a `shape`, looking into structs, and lists and tables of them."""
+    if get_origin(shape) in (UnionType, Union):
+        kinds = [kind for kind in get_args(shape) if kind is not NoneType]
+        if len(kinds) == 1:
+            return [] if data is None else problems_in(data, kinds[0], path)
     if isinstance(shape, type) and issubclass(shape, msgspec.Struct):
         return _problems_in_struct(data, shape, path)
     if get_origin(shape) is tuple and isinstance(data, list):

@@ -15,7 +15,7 @@ from ostler.app.bootstrap import Parts, connect
 from ostler.app.checkup import findings
 from ostler.app.models import NO_MODEL_HINT, Models
 from ostler.app.overview import Watch
-from ostler.app.plugins import SANDBOXES, STORES, part
+from ostler.app.plugins import FITNESS, SANDBOXES, STORES, part
 from ostler.app.project import agent_names, find_agent, load_code
 from ostler.app.settings import PROJECT_FILE, Settings, shown
 from ostler.kernel.errors import OstlerError, SandboxUnavailable, StoreError
@@ -45,6 +45,8 @@ async def examine(
     yield await _sandbox(settings)
     for provider in _providers(settings):
         yield provider
+    if settings.fitness is not None:
+        yield _fitness(settings.fitness)
     yield await _model(settings)
 
 
@@ -87,7 +89,8 @@ def _project(settings: Settings, problem: OstlerError | None) -> tuple[Finding, 
         tools = load_code(settings.tools).tools
     except OstlerError as error:
         return Finding("project", "bad", error.message, error.hint), None
-    return Finding("project", "ok", f"{settings.folder} ({len(tools)} tools of its own)"), tools
+    number = "1 tool" if len(tools) == 1 else f"{len(tools)} tools"
+    return Finding("project", "ok", f"{settings.folder} ({number} of its own)"), tools
 
 
 def _agents(settings: Settings, parts: Parts, tools: Tools | None) -> Finding:
@@ -164,6 +167,15 @@ async def _sandbox(settings: Settings) -> Finding:
     return Finding("sandbox", "ok", found)
 
 
+def _fitness(path: Path) -> Finding:
+    """The file of fitness targets; none of them is measured."""
+    try:
+        targets = part(FITNESS["read"])(path)
+    except OstlerError as error:
+        return Finding("fitness", "bad", error.message, error.hint)
+    return Finding("fitness", "ok", f"{path.name}: {', '.join(target.name for target in targets) or 'no targets'}")
+
+
 def _providers(settings: Settings) -> list[Finding]:
     """The servers of models of the project's own; none of them is asked."""
     findings = []
@@ -172,7 +184,7 @@ def _providers(settings: Settings) -> list[Finding]:
         if variable is not None and target.key is None:
             findings.append(Finding(f"provider {name}", "warn", f"{found}; its key is missing", f"Set {variable}."))
         else:
-            findings.append(Finding(f"provider {name}", "ok", found if variable else f"{found}; no key"))
+            findings.append(Finding(f"provider {name}", "ok", found if variable else f"{found}; no key is sent"))
     return findings
 
 

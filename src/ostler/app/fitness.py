@@ -291,13 +291,11 @@ def keeper_of(
     folder: Path,
     trouble: Callable[[OstlerError], None],
     halted: Callable[[], Awaitable[None]],
-) -> Keeper | None:
-    """What measures the targets of a project, and does what follows; None if there are none.
+) -> Keeper:
+    """What measures the targets of a project, and does what follows; commands run in `folder`.
 
     `halted` is called after something was halted.
     """
-    if not parts.targets:
-        return None
 
     async def halt(tenant: str, agent: str, reason: str) -> None:
         register = parts.governor.register(tenant)

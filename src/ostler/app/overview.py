@@ -10,6 +10,7 @@ import msgspec
 from ostler.app.bootstrap import Parts
 from ostler.app.circuits import Circuit, OpenCircuits
 from ostler.app.halts import Halt, halts
+from ostler.app.health import Failing, Unfit
 from ostler.app.settings import Settings, shown
 from ostler.domain.boot import WORKER_CODEC, WorkerStarted
 from ostler.domain.housekeeping import ERASED
@@ -108,7 +109,7 @@ class Overview(msgspec.Struct, frozen=True):
 
     `statuses` are sessions by status, without those that ended well. `failed_lately` are sessions that failed in the
     last hour, among the newest of each tenant. `ahead_s` is how far the log is ahead of the clock. `breakers` are those
-    that are open, and `breakers_unknown` says why there may be more.
+    that are open, and `breakers_unknown` says why there may be more. `unfit` are fitness targets that fail.
     """
 
     store: str
@@ -131,6 +132,7 @@ class Overview(msgspec.Struct, frozen=True):
     halted: list[Halt] = []
     breakers: list[Circuit] = []
     breakers_unknown: str = ""
+    unfit: list[Unfit] = []
 
 
 class _Rare(msgspec.Struct, frozen=True):
@@ -151,6 +153,7 @@ class Watch:
         self._store: EventStore = parts.store
         self._started: dict[str, WorkerStarted | None] = {}
         self._circuits = OpenCircuits(settings, parts)
+        self._unfit = Failing(parts)
         self._rare: _Rare | None = None
         self._rare_at_s = 0.0
 
@@ -190,6 +193,7 @@ class Watch:
             halted=await halts(self._parts, [DEFAULT_TENANT, *_tenants(census)]),  # reads what is said of breakers, too
             breakers=await self._circuits.look([EVERYONE, DEFAULT_TENANT, *_tenants(census)]),
             breakers_unknown=self._circuits.problem.message if self._circuits.problem else "",
+            unfit=await self._unfit.look([DEFAULT_TENANT, *_tenants(census)]),
         )
 
     async def _worker(self, name: str, until_us: int, census: Census, now: int) -> WorkerView:

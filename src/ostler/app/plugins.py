@@ -55,6 +55,13 @@ BREAKERS = {
 
 STATISTICS = "ostler.adapters.statistics:Significance"
 
+FITNESS = {
+    "around": "ostler.app.fitness:with_targets",
+    "keeper": "ostler.app.fitness:keeper_of",
+    "read": "ostler.app.fitness:read_targets",
+    "veto": "ostler.app.fitness:check_change",
+}
+
 BUSES = {
     "kafka": "ostler.adapters.bus.kafka:KafkaBus",
     "nats": "ostler.adapters.bus.nats:NatsBus",

@@ -74,14 +74,39 @@ def problems_in_providers(tables: Mapping[str, ProviderTable]) -> list[Problem]:
             problems.append((at, f"{name} is a provider that Ostler knows by itself; give this one another name"))
         elif not _NAME.fullmatch(name):
             problems.append((at, "a name has up to 32 small letters, digits, - and _, and begins with a letter"))
-        parts = urlsplit(table.base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if not _is_http(table.base_url):
             problems.append((f"{at}.base_url", "is no HTTP address; it looks like https://models.example.com/v1"))
-        elif parts.username or parts.password or parts.query:
+        elif _holds_more(table.base_url):
             problems.append((f"{at}.base_url", "holds more than an address; name the variable with the key in key_env"))
         if table.key_env is not None and not _VARIABLE.fullmatch(table.key_env):
             problems.append((f"{at}.key_env", "is not the name of an environment variable"))
     return problems
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def _holds_more(url: str) -> bool:
+    """Whether there is more than an address in it, which may be a credential."""
+    parts = urlsplit(url)
+    return bool(parts.username or parts.password or parts.query)
+
+
+def _told(url: str, variable: str) -> str:
+    """The address as sessions keep it in their log. Raises `ConfigurationError` if that would not be fit for it."""
+    if not _is_http(url):
+        raise ConfigurationError(f"{variable} is no HTTP address.", hint="It looks like http://localhost:8000/v1.")
+    if _holds_more(url):
+        raise ConfigurationError(
+            f"{variable} holds more than an address, and would stand in the log of every session.",
+            hint="Name the server in ostler.toml, [providers.NAME], and the variable with its key there in key_env.",
+        )
+    return url
 
 
 def parse(name: str, keys: Keys, targets: Targets | None = None) -> ModelRef:
@@ -97,11 +122,12 @@ def parse(name: str, keys: Keys, targets: Targets | None = None) -> ModelRef:
             return ModelRef("strategy", "strategy", model)
         case "anthropic" | "google":
             return ModelRef("live", provider, model)
-        case "openai":
-            dialect = "openai-responses" if keys.openai_base_url in (None, OPENAI_URL) else "openai-chat"
-            return ModelRef("live", "openai", model, base_url=keys.openai_base_url, dialect=dialect)
-        case "openai-chat" | "openai-responses":
-            return ModelRef("live", "openai", model, base_url=keys.openai_base_url, dialect=provider)
+        case "openai" | "openai-chat" | "openai-responses":
+            url = _told(keys.openai_base_url, "OPENAI_BASE_URL") if keys.openai_base_url else None
+            dialect = "openai-responses" if url in (None, OPENAI_URL) else "openai-chat"
+            return ModelRef(
+                "live", "openai", model, base_url=url, dialect=dialect if provider == "openai" else provider
+            )
         case "ollama":
             return ModelRef("live", "ollama", model, base_url=ollama_url(keys), dialect="openai-chat")
         case _:
@@ -119,8 +145,8 @@ def _known(provider: str, targets: Targets) -> str:
 
 
 def ollama_url(keys: Keys) -> str:
-    """Where Ollama speaks Chat Completions."""
-    return f"{keys.ollama_host.rstrip('/')}/v1"
+    """Where Ollama speaks Chat Completions. Raises `ConfigurationError`."""
+    return f"{_told(keys.ollama_host, 'OLLAMA_HOST').rstrip('/')}/v1"
 
 
 def make(ref: ModelRef, keys: Keys, targets: Targets) -> ModelProvider:

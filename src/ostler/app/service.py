@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 import msgspec
 
 from ostler.app.bootstrap import Parts, connect
-from ostler.app.fitness import check_change, with_targets
 from ostler.app.governance import Governing, in_force
 from ostler.app.identity import Identity, grant_problems, identity_of
 from ostler.app.images import keep_images, read_images
@@ -213,15 +212,14 @@ class Runtime:
         `policy` holds above the agent's own (a policy, a file of rules, or the name of one that comes with Ostler).
         `inputs` are the values of what the policies declare; `grant` bounds what it may do, beyond the rights of `by`
         and of the agent; `images` (files, or bytes) go with the goal. `despite` is why it is to start although a
-        failing fitness target forbids another model. What would keep it from working is found out
-        before there is one: raises `DefinitionInvalid`, `ConfigurationError` (no model), `SandboxUnavailable` (it may
-        run commands, and they cannot be isolated here), `Halted`, `FitnessFailing`.
+        failing target forbids another model. What would keep it from working is found out before there is one: raises
+        `DefinitionInvalid`, `ConfigurationError` (no model), `SandboxUnavailable`, `Halted`, `FitnessFailing`.
         """
         parts = self._open_parts()
         if problems := _problems_with_request(goal, priority):
             raise DefinitionInvalid("the start", problems)
         pictures = read_images(images, "the start")
-        spec = with_targets(agent if isinstance(agent, AgentSpec) else agent.spec, parts.targets)
+        spec = parts.with_targets(agent if isinstance(agent, AgentSpec) else agent.spec)
         if not isinstance(agent, AgentSpec):
             self._know(agent)
         self._know_models(model)
@@ -232,21 +230,19 @@ class Runtime:
         above = () if policy is None else (policy if isinstance(policy, Policy) else load_policy(policy),)
         layers, given = (*held.layers, *above), dict(inputs or {})
         guard = Guard(spec.policy, layers, held.shadow)
-        problems = guard.problems_with(given)
-        problems += _problems_with_model(parts, guard, spec, chosen)
+        problems = guard.problems_with(given) + _problems_with_model(parts, guard, spec, chosen)
         if grant is not None:
             actor = agent_id(spec.name, spec.version)
             problems += [("grant", problem) for problem in await grant_problems(parts, grant, by, actor)]
         if problems:
             raise DefinitionInvalid("the start", problems)
         now = parts.clock.now_us()
-        name = make_id("ses", now // 1000, _chance(parts.entropy))
         folder = str(_workspace(workspace)) if workspace is not None else None
         return await self._begin(
             pictures,
             command.Start(
                 now,
-                name,
+                make_id("ses", now // 1000, _chance(parts.entropy)),
                 spec,
                 chosen.model,
                 goal,
@@ -268,7 +264,7 @@ class Runtime:
 
     async def _begin(self, pictures: Sequence[tuple[bytes, str]], start: command.Start, despite: str) -> "Session":
         """Start a session with these images."""
-        await check_change(self._open_parts(), start, despite)
+        await self._open_parts().check_change(start, despite)
         parts, stream = self._open_parts(), StreamId(start.by.tenant, start.session)
         try:
             images = await keep_images(parts.blobs, stream, pictures)
@@ -431,8 +427,12 @@ def _problems_with_model(parts: Parts, guard: Guard, spec: AgentSpec, chosen: Ch
         wanted.append("tools")
     if spec.returns is not None:
         wanted.append("structured")
-    wrong = misfit(StrategySpec(), parts.models.cards.of(chosen.model).card, Needs(abilities=tuple(wanted)))
-    return [*problems, ("model", f"{chosen.model} cannot drive {spec}: {wrong}")] if wrong else problems
+    card = parts.models.cards.of(chosen.model).card
+    wrong = misfit(StrategySpec(), card, Needs(abilities=tuple(wanted)))
+    if wrong is None:
+        return problems
+    known = f"`ostler models show {card.name}` says what is known of it"
+    return [*problems, ("model", f"{chosen.model} cannot drive {spec}: {wrong} ({known})")]
 
 
 def _missing_detectors(parts: Parts, guard: Guard, spec: AgentSpec, chosen: Choice) -> Sequence[str]:

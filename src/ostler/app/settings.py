@@ -142,7 +142,7 @@ def resolve(
         pressure=project.pressure,
         keys=_keys(environ),
         providers=_providers(project.providers, environ, base),
-        models=_models(project.models, base),
+        models=_models(project.models, project.prices, base),
         strategies=_strategies(project.strategies, base),
         newer_prices=_newer_prices(environ, project_folder, folder),
         record=_recording(environ.get("OSTLER_RECORD"), folder),
@@ -184,8 +184,8 @@ def _providers(tables: dict[str, ProviderTable], environ: Mapping[str, str], bas
     }
 
 
-def _models(tables: dict[str, ModelTable], base: Path) -> dict[str, ModelTable]:
-    if problems := problems_in_models(tables):
+def _models(tables: dict[str, ModelTable], prices: dict[str, Price], base: Path) -> dict[str, ModelTable]:
+    if problems := problems_in_models(tables, prices):
         raise DefinitionInvalid(str(base / PROJECT_FILE), problems)
     return tables
 

@@ -28,14 +28,15 @@ async def spoken(
     held: Piece | None = None
     try:
         while True:
-            await asyncio.wait((reading, hearing) if held is None else (reading,), return_when=asyncio.FIRST_COMPLETED)
-            if held is None and hearing.done():
-                held = hearing.result()
-                hearing = asyncio.ensure_future(anext(live))
             if held is not None and (heard := listener.hear(held)) is not None:
                 held = None
                 if heard.text:
                     yield heard
+                continue
+            await asyncio.wait((reading, hearing) if held is None else (reading,), return_when=asyncio.FIRST_COMPLETED)
+            if held is None and hearing.done():
+                held = hearing.result()
+                hearing = asyncio.ensure_future(anext(live))
             elif reading.done():
                 record = reading.result()
                 if record is None:

@@ -45,6 +45,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "usage": Entry("ostler.cli.views:usage", "Show what was used, by day, agent or model."),
         "budgets": Entry("ostler.cli.budget:budgets", "Show what is used of the budgets, and what is left."),
         "models": Entry("ostler.cli.models:models", "Look at models, and try another one on decisions of the past."),
+        "fitness": Entry("ostler.cli.fitness:fitness", "See how healthy the system is that agents work on."),
         "drift": Entry("ostler.cli.drift:drift_", "Compare what an agent did before and after its model changed."),
     },
     "Steer": {

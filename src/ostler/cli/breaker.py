@@ -61,7 +61,7 @@ def list_(tenant: str | None, everywhere: bool, acting: str | None, output: Form
 def trip(
     kind: Kind, name: str, reason: str, tenant: str | None, everywhere: bool, acting: str | None, output: Format
 ) -> None:
-    """Let no call of a provider or tool begin until `ostler breaker reset`.
+    """Let no call of a provider or tool begin until it is reset.
 
     What is under way finishes. Calls that are refused are tried again later, or go to another model where there is one.
     """

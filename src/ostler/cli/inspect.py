@@ -310,13 +310,15 @@ def _print_context(state: State, output: Format) -> None:
         out.print(text, soft_wrap=True)
     asked = "was asked" if size.is_asked else "would be asked"
     what = "" if size.purpose == "turn" else f" for a {size.purpose}"
-    out.print(f"{request.model.name} {asked}{what} in turn {size.call}: {_size(size)}", style="dim", soft_wrap=True)
+    model = f"{request.model.provider}:{request.model.name}"
+    out.print(f"{model} {asked}{what} in turn {size.call}: {_size(size)}", style="dim", soft_wrap=True)
 
 
 def _titled(message: Message) -> tuple[str, str]:
     match message:
         case UserMessage():
-            return "user", message.text
+            images = [f"[{one.media_type}, {count(one.size, 'byte')}, {one.blob[:12]}]" for one in message.images]
+            return "user", "\n".join([message.text, *images])
         case AssistantMessage():
             asked = [f"→ {call.id} {call.name} {call.arguments}" for call in message.calls]
             return "assistant", "\n".join(part for part in (message.text, *asked) if part)

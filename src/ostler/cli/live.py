@@ -120,7 +120,9 @@ class Live:
                 return Line("▿", "yellow", "compacted", _compaction(event))
             case ModelCompleted():
                 took = self._took(event.call, at_us)
-                said = short(event.defect or event.text, SAID_CHARS_MAX if event.calls else CHARS_MAX)
+                said = short(event.text, SAID_CHARS_MAX if event.calls or event.defect else CHARS_MAX)
+                if event.defect:
+                    said = f"{said} ✗ {short(event.defect)}" if said else short(event.defect)
                 self._tools.update({call.id: call.name for call in event.calls})
                 asked = ", ".join(call.name for call in event.calls)
                 style = "yellow" if event.defect else "cyan"

@@ -87,6 +87,13 @@ def foreground_options(command: F) -> F:
     type=click.IntRange(-PRIORITY_MAX, PRIORITY_MAX),
     help="Sessions of higher priority go first.",
 )
+@click.option(
+    "--despite-fitness",
+    "despite",
+    default="",
+    metavar="REASON",
+    help="Start it although a failing fitness target forbids another model; takes the scope govern.",
+)
 @foreground_options
 def run(
     agent: str,
@@ -99,6 +106,7 @@ def run(
     images: tuple[Path, ...],
     grant: str | None,
     priority: int,
+    despite: str,
     detach: bool,
     timeout: float | None,
     yes: bool,
@@ -130,6 +138,7 @@ def run(
             inputs=given,
             grant=await grant_of(runtime.parts, by.tenant, grant) if grant is not None else None,
             images=images,
+            despite=despite,
         )
         say(f"agent {found.spec} ({found.source}), model {choice.model}: {choice.because}")
         say(f"session {session.id} in {workspace.resolve()}, sandbox {sandbox or known.sandbox}")

@@ -50,7 +50,7 @@ class Troubles:
         self._over = loop.call_later(OVER_S, self._is_over)
         told = self._told.get(error.message)
         if told is None:
-            tell(error)
+            tell(error, passes=True)
             say("  Work goes on by itself as soon as it can.")
         elif loop.time() < told + REMIND_S:
             return

@@ -104,6 +104,10 @@ def _head(seen: Overview, events_per_s: float | None) -> "RenderableType":
     ]
     lines += [Text(halt_said(one), "bold red") for one in seen.halted]
     lines += [Text(breaker_said(one), "red") for one in seen.breakers[:ROWS_MAX]]
+    lines += [
+        Text(f"Fitness: {one.name} of {one.tenant} is {one.value:g} since {one.since}, should be {one.goal}", "red")
+        for one in seen.unfit[:ROWS_MAX]
+    ]
     if seen.breakers_unknown:
         lines.append(Text(seen.breakers_unknown, "yellow"))
     if not seen.is_whole:

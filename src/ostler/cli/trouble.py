@@ -53,12 +53,12 @@ def reported(ctx: click.Context) -> Iterator[None]:
         ctx.exit(Exit.FAILED)
 
 
-def tell(error: OstlerError, *, as_json: bool = False) -> None:
-    """Say on standard error what happened and what to do."""
+def tell(error: OstlerError, *, as_json: bool = False, passes: bool = False) -> None:
+    """Say on standard error what happened and what to do. What `passes` by itself is no error of the command."""
     if as_json:
         _tell_json(error.as_dict())
         return
-    click.secho("Error: ", fg="red", nl=False, err=True)
+    click.secho("Warning: " if passes else "Error: ", fg="yellow" if passes else "red", nl=False, err=True)
     is_open = error.message[-1:].isalnum() and "\n" not in error.message
     click.echo(error.message + ("." if is_open else ""), err=True)
     if error.hint:

@@ -62,7 +62,9 @@ def until(moment: str, now: datetime) -> str:
 
 
 def usd(microusd: int) -> str:
-    """A sum of money; nothing spent is a dash."""
+    """A sum of money; nothing spent is a dash, and something never nothing."""
+    if 0 < microusd < 50:
+        return "<$0.0001"
     return f"${microusd / 1e6:.4f}" if microusd else "–"
 
 

@@ -1,6 +1,7 @@
 """A worker in the foreground: worker."""
 
 import asyncio
+import signal
 from contextlib import ExitStack
 
 import click
@@ -14,6 +15,7 @@ from ostler.cli.base import settings
 from ostler.cli.exits import Exit
 from ostler.cli.output import printing_aside, say
 from ostler.cli.signals import ignore_troubles, on_signals, tell_troubles
+from ostler.cli.words import count
 from ostler.domain.identity import LOCAL_USER
 from ostler.kernel.event import StreamId
 from ostler.ports import EventStore
@@ -60,6 +62,7 @@ def worker(
 
     SIGTERM or Ctrl-C lets calls under way finish, then stops; a second one stops at once. Sessions keep their state
     either way. Any number of workers may share a store; the [limits] of ostler.toml hold for all of them together.
+    SIGUSR1 makes it say what calls cost so far, and in which stage they failed; it says so at its end, too.
     """
     known = settings()
     wanted = WorkerSettings(
@@ -82,6 +85,7 @@ def worker(
             tell_troubles(runtime)
             runtime.parts.know(*load_code(known.tools))
             running = await runtime.work(wanted)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, _tell_stages, running)
 
             def on_hold(stream: StreamId, holds: bool) -> None:
                 say(f"{'takes' if holds else 'lets go of'} {stream.name} ({running.running} held)")
@@ -98,6 +102,7 @@ def worker(
                 changed.clear()
                 await _first(stop, changed)
             say("Stopping; calls under way may finish. A second signal stops at once.")
+        _tell_stages(running)
         say("Stopped.")
 
     try:
@@ -117,6 +122,18 @@ def _stop_on_signals(runtime: Runtime, stop: asyncio.Event) -> None:
         task.cancel()
 
     on_signals(stop.set, stop_at_once)
+
+
+def _tell_stages(worker: Worker) -> None:
+    """Say what the stages cost that attempts of calls pass."""
+    for what, stages in worker.stages().items():
+        passed = [
+            f"{one.stage} {one.own_us / one.calls:,.0f} µs" + (f", {one.failures:,} failed" if one.failures else "")
+            for one in stages
+            if one.calls
+        ]
+        if passed:
+            say(f"{count(stages[0].calls, 'attempt')} of calls of {what}, on average: {'; '.join(passed)}")
 
 
 async def _is_idle(store: EventStore, worker: Worker, now_us: int, agents: tuple[str, ...]) -> bool:

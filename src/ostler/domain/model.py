@@ -186,6 +186,29 @@ class Reply(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     fingerprint: str = ""
 
 
+TOKENS_MAX = 1_000_000_000
+NAME_CHARACTERS_MAX = 200
+
+
+def within_reason(reply: Reply) -> Reply:
+    """The reply with what its provider says beside it: counts that can be, and names of one line.
+
+    A negative count would pay back what others have cost, and one without bound fits into no sum.
+    """
+    counts = msgspec.structs.astuple(reply.usage)
+    model, fingerprint = _name(reply.model), _name(reply.fingerprint)
+    if min(counts) >= 0 and max(counts) <= TOKENS_MAX and (model, fingerprint) == (reply.model, reply.fingerprint):
+        return reply
+    usage = Usage(*[min(max(0, count), TOKENS_MAX) for count in counts])
+    return msgspec.structs.replace(reply, usage=usage, model=model, fingerprint=fingerprint)
+
+
+def _name(said: str) -> str:
+    if len(said) <= NAME_CHARACTERS_MAX and said.isprintable():
+        return said
+    return "".join([char for char in said if char.isprintable()])[:NAME_CHARACTERS_MAX]
+
+
 def cost_microusd(usage: Usage, price: Price | None) -> int:
     """What `usage` costs in micro-dollars, rounded up; 0 where no price is known."""
     if price is None:

@@ -5,7 +5,8 @@ by weights of its own, so that a session may change its model. The weights were 
 had offline (docs/how-to/context.md has the error); what a provider reports corrects them (`Context.reported`).
 """
 
-from functools import lru_cache
+from collections.abc import Iterable
+from functools import lru_cache, reduce
 from typing import Literal
 
 import msgspec
@@ -151,6 +152,11 @@ def counts_of_message(message: Message) -> Counts:
             return plus(counts_of("\n".join(texts)), form)
         case ToolMessage():
             return plus(counts_of(message.text), _whole(MESSAGE_TOKENS))
+
+
+def counts_of_messages(messages: Iterable[Message]) -> Counts:
+    """What all of them are made of."""
+    return reduce(plus, map(counts_of_message, messages), NOTHING)
 
 
 def counts_of_tools(tools: tuple[ToolSpec, ...]) -> Counts:

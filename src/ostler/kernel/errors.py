@@ -37,6 +37,7 @@
     │   ├── ProviderOverloaded    5xx, 529
     │   ├── IncompleteReply       the stream ended before the reply did
     │   ├── ProviderRejected      4xx: retrying the same request cannot help
+    │   │   └── ContextTooLong    … but a shorter one would
     │   └── ProviderGarbled       what came back is not the promised format
     ├── ToolError                 a tool failed; the model is told
     │   ├── ToolNotFound          no implementation here
@@ -361,6 +362,12 @@ class ProviderRejected(ProviderError):
     """The model provider refuses the request."""
 
     code = "provider_rejected"
+
+
+class ContextTooLong(ProviderRejected):
+    """The request is longer than the model's window."""
+
+    code = "context_too_long"
 
 
 class ProviderGarbled(ProviderError):

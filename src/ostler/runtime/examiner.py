@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -38,11 +38,13 @@ from ostler.domain.tool import ToolOutcome, ToolSpec, failed
 from ostler.kernel.errors import ConfigurationError, OstlerError
 from ostler.kernel.event import StreamId
 from ostler.ports import Clock
-from ostler.runtime.fitness import Keeper
 from ostler.runtime.hooks import Hooks
 from ostler.runtime.pasts import Pasts
 from ostler.runtime.router import Router
 from ostler.runtime.spending import Booking, Spending, spender, worst_of
+
+if TYPE_CHECKING:
+    from ostler.runtime.fitness import Keeper
 
 GrantFault = Callable[[str, str], Awaitable[str]]
 HOLDS = 3.0
@@ -63,7 +65,7 @@ class Examiner:
         grant_fault: GrantFault | None = None,
         router: Router | None = None,
         detectors: Detectors = BUILTIN,
-        fitness: Keeper | None = None,
+        fitness: "Keeper | None" = None,
     ) -> None:
         """`grant_fault` says why nothing may be done under a grant of a tenant any more; empty if it is in force."""
         self.detectors = detectors
@@ -202,8 +204,10 @@ class Examiner:
         if self._fitness is not None:
             self._fitness.follow(state, at_us, events)
 
-    def leave(self, stream: StreamId) -> None:
-        """The session is not run here any more."""
+    def leave(self, stream: StreamId, state: State | None) -> None:
+        """The session is not run here any more; this is how it stands, if that is known."""
+        if self._fitness is not None and state is not None and state.end is not None:
+            self._fitness.ended(state)
         if self._spending is not None:
             self._spending.leave(stream)
 

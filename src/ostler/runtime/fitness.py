@@ -1,12 +1,13 @@
 """Measures the fitness targets of tenants, records what was found, and sees to what follows from a target that fails.
 
-Around calls it measures when it is asked to. Everything else it does in the background, in one task: nothing that a
-session does waits for it.
+Around calls it measures when it is asked to. Everything else it does in the background: nothing that a session does
+waits for it.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from ostler.domain.fitness.events import (
@@ -26,15 +27,12 @@ from ostler.domain.fitness.events import (
 from ostler.domain.fitness.target import Measured, Reading, Target, measured, unmeasured
 from ostler.domain.glob import matches_any
 from ostler.domain.session.events import (
-    AgentCancelled,
-    AgentCompleted,
-    AgentFailed,
     CompensationRequested,
     FitnessCompared,
     SessionEvent,
 )
 from ostler.domain.session.state import State
-from ostler.kernel.errors import FitnessFailing, OstlerError, StoreError
+from ostler.kernel.errors import FitnessFailing, OstlerError
 from ostler.kernel.event import StreamId
 from ostler.ports import Clock, EventStore
 from ostler.runtime.register import Register
@@ -87,7 +85,7 @@ class Keeper:
         self._notes: deque[tuple[str, Found | FitnessLowered]] = deque(maxlen=NOTES_MAX)
         self._ended: dict[tuple[str, str], tuple[str, bool]] = {}
         self._rests: dict[tuple[str, str], int] = {}
-        self._wake = asyncio.Event()
+        self._noted, self._has_ended = asyncio.Event(), asyncio.Event()
 
     def register(self, tenant: str) -> Register[FitnessEvent, Standings]:
         """The stream in which it stands how the targets of a tenant do."""
@@ -146,14 +144,12 @@ class Keeper:
                     self._note(tenant, [Found(one, followed=not is_undone) for one in found])
                 case FitnessLowered():
                     self._notes.append((tenant, event))
-                    self._wake.set()
-                case AgentCompleted() | AgentFailed() | AgentCancelled():
-                    self._session_ended(state)
+                    self._noted.set()
                 case _:
                     pass
 
-    def _session_ended(self, state: State) -> None:
-        """Measure what is to be measured then, and what the session did not come to measure any more."""
+    def ended(self, state: State) -> None:
+        """Measure what is to be measured at the end of a session, and what it did not come to measure any more."""
         for target in self.targets.values():
             if "session_end" in target.at and target.agent in ("", state.agent.name):
                 self._ended.setdefault((state.by.tenant, target.name), (state.session, False))
@@ -162,31 +158,38 @@ class Keeper:
                 if before.target in self.targets:
                     self._ended[state.by.tenant, before.target] = (state.session, True)
         if self._ended:
-            self._wake.set()
+            self._has_ended.set()
 
     async def run(self, name: str, tenant: str) -> None:
-        """Do what is to be done in the background, for ever, as the worker `name`; schedules are those of `tenant`."""
+        """Do what is to be done in the background, for ever, as the worker `name`; schedules are those of `tenant`.
+
+        What is recorded, and what follows from it, waits for no measurement.
+        """
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._again_and_again(self._write_notes, self._noted))
+            group.create_task(self._again_and_again(self._measure_ended, self._has_ended))
+            group.create_task(self._again_and_again(lambda: self._measure_due(name, tenant), asyncio.Event()))
+
+    async def _again_and_again(self, work: Callable[[], Awaitable[None]], wanted: asyncio.Event) -> None:
+        """Whenever it is wanted, and now and then."""
         while True:
-            self._wake.clear()
+            wanted.clear()
             try:
-                await self._write_notes()
-                await self._measure_ended()
-                await self._measure_due(name, tenant)
-            except StoreError as error:
-                self._trouble(error)
-                await asyncio.sleep(LOOK_S)
+                await work()
             except OstlerError as error:
                 self._trouble(error)
-            try:
+                await asyncio.sleep(LOOK_S)
+            except Exception as error:
+                self._trouble(OstlerError(f"A defect of Ostler: {type(error).__name__}: {error}"))
+                await asyncio.sleep(LOOK_S)
+            with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
+                    await wanted.wait()
 
     async def flush(self) -> None:
         """Do what waits to be done, before the process ends."""
         await self._write_notes()
-        await self._measure_ended()
+        await self._measure_ended(at_once=True)
 
     async def _measure_due(self, name: str, tenant: str) -> None:
         """Measure what is due by schedule, if this worker is the one who does."""
@@ -220,12 +223,12 @@ class Keeper:
         await register.write(decide, at_us=now_us)
         return register.state.kept is not None and register.state.kept.by == name
 
-    async def _measure_ended(self) -> None:
+    async def _measure_ended(self, *, at_once: bool = False) -> None:
         """Measure what is to be measured since sessions have ended."""
         now_us = self._clock.now_us()
-        for place, (session, at_once) in list(self._ended.items()):
+        for place, (session, is_owed) in list(self._ended.items()):
             tenant, name = place
-            if not at_once and now_us - self._rests.get(place, 0) < ENDS_REST_S * 1e6:
+            if not (at_once or is_owed) and now_us - self._rests.get(place, 0) < ENDS_REST_S * 1e6:
                 continue
             del self._ended[place]
             self._rests[place] = now_us
@@ -274,17 +277,18 @@ class Keeper:
             if len(self._notes) == NOTES_MAX:
                 self._trouble(OstlerError("Results of fitness targets are lost: more come than can be written."))
             self._notes.append((tenant, one))
-        self._wake.set()
+        self._noted.set()
 
     async def _write_notes(self) -> None:
         while self._notes:
-            tenant = self._notes[0][0]
-            together = [one for to, one in self._notes if to == tenant]
-            await self._write(tenant, together)
-            for _ in range(len(self._notes)):
-                place, note = self._notes.popleft()
-                if place != tenant or not any(note is one for one in together):
-                    self._notes.append((place, note))
+            tenant, together = self._notes[0][0], []
+            while self._notes and self._notes[0][0] == tenant:
+                together.append(self._notes.popleft()[1])
+            try:
+                await self._write(tenant, together)
+            except BaseException:  # it is written with the next ones, or before the process ends
+                self._notes.extendleft((tenant, one) for one in reversed(together))
+                raise
 
     async def _write(self, tenant: str, found: Sequence[Found | FitnessLowered]) -> None:
         """Record what says something new, and see to what follows."""
@@ -340,4 +344,4 @@ def _known(one: Target | str, courses: Mapping[str, Course]) -> Measured:
     if course is None:
         return measured(one, Reading(reason="it was never measured"), is_known=True)
     last = course.last.found
-    return measured(one, Reading(last.value, last.reason), is_known=True)
+    return measured(one, Reading(last.value, last.reason, last.is_fault), is_known=True)

@@ -36,7 +36,8 @@ class Governor:
     def tripped(self, key: Key) -> tuple[str, BreakerTripped] | None:
         """Where this breaker was opened by hand, in the whole store (`*`) or in its tenant, as far as is known here."""
         for name in (EVERYONE, key.tenant):
-            if (found := self.register(name).state.tripped.get((key.kind, key.name))) is not None:
+            tripped = self.register(name).state.tripped
+            if tripped and (found := tripped.get((key.kind, key.name))) is not None:
                 return name, found
         return None
 

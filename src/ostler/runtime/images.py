@@ -1,9 +1,9 @@
 """Images on their way from the blob store to models."""
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from ostler.domain.session.state import State
+from ostler.domain.model import Message, UserMessage
 from ostler.ports import BlobStore
 
 KEPT_BYTES_MAX = 64 * 1024 * 1024
@@ -17,9 +17,10 @@ class Images:
         self._kept: OrderedDict[tuple[str, str], bytes] = OrderedDict()
         self._size = 0
 
-    async def of(self, state: State) -> Mapping[str, bytes]:
-        """The bytes of every image of a session, by their hash. Raises `NotFound`, `StoreError`."""
-        return {image.blob: await self._body(state.by.tenant, image.blob) for image in state.images}
+    async def of(self, tenant: str, messages: Iterable[Message]) -> Mapping[str, bytes]:
+        """The bytes of every image in these messages, by their hash. Raises `NotFound`, `StoreError`."""
+        shown = [image.blob for message in messages if isinstance(message, UserMessage) for image in message.images]
+        return {digest: await self._body(tenant, digest) for digest in shown}
 
     async def _body(self, tenant: str, digest: str) -> bytes:
         key = tenant, digest

@@ -9,8 +9,9 @@ import msgspec
 from ostler.domain import context
 from ostler.domain.guard import called
 from ostler.domain.hook import Ruling
-from ostler.domain.model import ModelRef, ModelRequest, Reply, Usage
+from ostler.domain.model import ModelRef, ModelRequest, Reply, Usage, within_reason
 from ostler.domain.resilience.retry import UNBEGUN
+from ostler.domain.screening.controls import neutralise
 from ostler.domain.screening.screen import screen_output, screen_reply
 from ostler.domain.session.attempts import may_try_again
 from ostler.domain.session.commands import Compared, Examined, ReplyFailed, ReplyReceived, ToolReturned
@@ -18,7 +19,7 @@ from ostler.domain.session.events import NOTHING_USED
 from ostler.domain.session.pending import ExamineWork, MeasureWork, ModelWork, ToolWork, Work
 from ostler.domain.session.state import OpenCall, State
 from ostler.domain.tool import CODE, ToolOutcome, ToolRequest, ToolSpec, failed
-from ostler.kernel.errors import OstlerError, ProviderError, StoreError, ToolNotFound, ToolTimeout
+from ostler.kernel.errors import OstlerError, ProviderError, ProviderTimeout, StoreError, ToolNotFound, ToolTimeout
 from ostler.kernel.event import StreamId
 from ostler.ports import BlobStore, Clock, Entropy, LiveText, ModelProvider, ToolHost
 from ostler.runtime.examiner import Examiner
@@ -140,7 +141,8 @@ class Performer:
             provider = self._providers(state.model)
             request = context.request(state, call)
             if state.images:
-                request = msgspec.structs.replace(request, images=await self._images.of(state))
+                images = await self._images.of(state.by.tenant, request.messages)
+                request = msgspec.structs.replace(request, images=images)
             reply, shared_with = await self.chain.ask(
                 state, request, lambda: self._complete(provider, request, state, call)
             )
@@ -152,9 +154,8 @@ class Performer:
             return self._failed(state, call, error, None)
         if shared_with:
             reply = msgspec.structs.replace(reply, usage=Usage())
-        screened = screen_reply(
-            reply, names=state.guard.redactions(called(None, state.model.name)), detectors=self._examiner.detectors
-        )
+        names = state.guard.redactions(called(None, state.model.name))
+        screened = screen_reply(within_reason(reply), names=names, detectors=self._examiner.detectors)
         reply, hooks = await self._examiner.screen_reply(state, call, screened.reply)
         return ReplyReceived(self._clock.now_us(), call.id, reply, screened.redacted, hooks, shared_with)
 
@@ -177,8 +178,9 @@ class Performer:
         """What to record of an attempt that failed. `usage` None: what it has used is not known."""
         now_us = self._clock.now_us()
         if not isinstance(error, OstlerError):
-            return ReplyFailed(now_us, call.id, "provider_defect", f"{type(error).__name__}: {error}", usage=usage)
-        message = f"{error.message} {error.hint}".strip()
+            message = neutralise(f"{type(error).__name__}: {error}").text
+            return ReplyFailed(now_us, call.id, "provider_defect", message, usage=usage)
+        message = neutralise(_told(error)).text
         again_us = None
         if error.retryable:
             wanted_s = getattr(error, "retry_after_s", None)
@@ -186,11 +188,15 @@ class Performer:
             if again_us is None:
                 asked = f" after {wanted_s:g} s" if wanted_s is not None else ""
                 message += f" (Another attempt{asked} would be later than {state.agent.limits.retries.for_s:g} s.)"
-        partial = error.partial_text[:PARTIAL_MAX] if isinstance(error, ProviderError) else ""
+        partial = neutralise(error.partial_text[:PARTIAL_MAX]).text if isinstance(error, ProviderError) else ""
         if state.agent.hooks or state.guard.redactions(called(None, state.model.name)):
             partial = ""  # what would be taken out of a whole reply cannot be told from the half of one
         status = error.status if isinstance(error, ProviderError) else None
         return ReplyFailed(now_us, call.id, error.code, message, status, again_us, partial, usage)
+
+    def overdue(self, state: State, call: OpenCall, reason: str) -> ReplyFailed:
+        """What to record of a model call that was stopped from outside, because it kept no time of its own."""
+        return self._failed(state, call, ProviderTimeout(reason), None)
 
     async def _use_tool(self, state: State, work: ToolWork) -> "_Used":
         """What came of one attempt, and what an error said beside that."""
@@ -255,11 +261,19 @@ class _Used(NamedTuple):
     shared_with: str = ""
 
 
+def _told(error: OstlerError) -> str:
+    """What happened and what to do. The words of a provider need not end like a sentence."""
+    if not error.hint:
+        return error.message
+    end = "" if error.message.endswith((".", "!", "?", "…")) else "."
+    return f"{error.message}{end} {error.hint}"
+
+
 def _failed_tool(error: Exception) -> _Used:
     """What the model is told of an error, and what says whether another attempt makes sense."""
     if not isinstance(error, OstlerError):
         return _Used(failed("permanent", f"{type(error).__name__}: {error}"))
-    message = f"{error.message} {error.hint}".strip()
+    message = _told(error)
     match error:
         case ToolNotFound():
             return _Used(failed("not_found", error.message))

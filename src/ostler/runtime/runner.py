@@ -406,7 +406,10 @@ class Runner:
         """Stop a call that is under way, and leave it behind if it does not obey."""
         if call.stopping is not None:
             return
-        call.stopping = _stopped(call.state, call.work, self._clock.now_us(), kind, reason)
+        if kind == "timeout" and isinstance(call.work, ModelWork):
+            call.stopping = self._performer.overdue(call.state, call.work.call, reason)
+        else:
+            call.stopping = _stopped(call.state, call.work, self._clock.now_us(), kind, reason)
         if call.task is None:
             self._settle(call, call.stopping)
             return
@@ -449,7 +452,7 @@ class Runner:
         if self._driver is not None:
             tasks.append(self._driver)
         self._calls.clear()
-        self._performer.examiner.leave(self.stream)
+        self._performer.examiner.leave(self.stream, None if self.session is None else self.session.state)
         for name in list(self._waiting):
             self._leave(name)
         for task in tasks:
@@ -490,15 +493,12 @@ def _state(session: Folded) -> State:
 
 
 def _stopped(state: State, work: Work, now_us: int, kind: FailureKind, reason: str) -> SessionCommand:
-    """What to record of a call that was told to stop. A model may be asked again; a tool call is over.
-
-    A call that could not be examined is refused.
-    """
+    """What to record of a call that was told to stop. One that could not be examined is refused."""
     match work:
         case ToolWork():
             return ToolReturned(now_us, work.call.id, failed(kind, reason))
         case ModelWork():
-            return ReplyFailed(now_us, work.call.id, kind, reason, retry_at_us=now_us if kind == "timeout" else None)
+            return ReplyFailed(now_us, work.call.id, kind, reason)
         case ExamineWork():
             return Examined(now_us, CallExamined(work.name, refused=f"it could not be examined: {reason}"), state)
         case MeasureWork():

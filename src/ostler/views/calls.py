@@ -102,7 +102,7 @@ class CallView(msgspec.Struct, omit_defaults=True):
     under which there is no capacity for it yet. `policy` is the one that decided, `shadow` what others would have said
     that are only tried; `evidence` is who said each of the values, as people were shown it; `examined` what was found
     out about the call before it was judged, and what hooks said of it; `rejected` are decisions of people that did not
-    count. Times are RFC 3339.
+    count; `tokens` and `cost_microusd` are those of all attempts. Times are RFC 3339.
     """
 
     call: str
@@ -161,6 +161,9 @@ def _note(found: dict[str, CallView], seq: int, event: _OfCall) -> None:
     view.seqs.append(seq)
     if isinstance(event, ModelRequested | ToolRequested | ConstraintFailed | ApprovalRequested):
         view.policy, view.risk, view.shadow = event.policy, event.risk, event.shadow
+    if isinstance(event, ModelCompleted | ModelFailed | CallRetried):
+        view.tokens += event.usage.total_tokens
+        view.cost_microusd += event.cost_microusd
     match event:
         case CallExamined():
             view.examined += _found_out(event)
@@ -169,7 +172,6 @@ def _note(found: dict[str, CallView], seq: int, event: _OfCall) -> None:
             view.examined += _chosen(event.choice) if event.choice is not None else []
         case ModelCompleted():
             view.stage, view.outcome, view.redacted = "done", event.text, event.redacted
-            view.tokens, view.cost_microusd = event.usage.total_tokens, event.cost_microusd
             view.examined += map(_ruled, event.hooks)
             view.reason = event.defect or ""
             for call in event.calls:

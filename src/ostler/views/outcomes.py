@@ -101,10 +101,9 @@ def _outcome(row: Asked, event: SessionEvent, at_us: int) -> Outcomes:
                 microseconds=float(max(0, at_us - row.begun_us)),
                 cost_microusd=float(event.cost_microusd),
             )
-        case ModelFailed() if event.code not in BLAMELESS:
-            return Outcomes(failures=1.0)
-        case CallRetried() if event.call == row.call and event.code and event.code not in BLAMELESS:
-            return Outcomes(failures=1.0)
+        case ModelFailed() | CallRetried() if event.call == row.call:
+            is_failure = bool(event.code) and event.code not in BLAMELESS
+            return Outcomes(failures=float(is_failure), cost_microusd=float(event.cost_microusd))
         case AgentCompleted(reason="final_answer"):
             return Outcomes(won=1.0)
         case AgentFailed() if event.reason in LOST_BY:

@@ -9,6 +9,7 @@ from ostler.domain.agent import AgentSpec
 from ostler.domain.guard import NOBODYS
 from ostler.domain.identity import Principal
 from ostler.domain.model import ModelRef, Usage
+from ostler.domain.session.events import ContextCompacted
 from ostler.domain.session.evolve import evolve as evolve_state
 from ostler.domain.session.state import End, OpenCall, Question, State
 from ostler.domain.strategy.card import Card
@@ -54,6 +55,8 @@ def evolve(row: SessionRow | None, record: Record) -> Step[SessionRow, NoSum]:
     event = read(record)
     if isinstance(event, str):
         return _problem(record, event)
+    if isinstance(event, ContextCompacted) and row.state is not None:  # it is about messages that a row does not have
+        return Step(msgspec.structs.replace(row, seq=seq, hash=record.hash))
     try:
         state = evolve_state(row.state, event, record.at_us)
     except Exception as error:

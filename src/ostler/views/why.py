@@ -1,6 +1,7 @@
 """Why: one decision, or the state a session is in, explained from its log."""
 
 from collections.abc import Sequence
+from itertools import groupby
 
 import msgspec
 
@@ -9,6 +10,7 @@ from ostler.domain.session.fork import Fact
 from ostler.domain.session.state import ENDED, State
 from ostler.domain.suggest import did_you_mean
 from ostler.kernel.errors import NotFound
+from ostler.kernel.event import timestamp
 from ostler.views.calls import CallView, calls
 
 
@@ -52,6 +54,10 @@ def why_state(state: State, facts: Sequence[Fact]) -> Explanation:
                 f"{call.call} {call.tool or 'the model'}, attempt {call.attempts}{_retries(call)}" for call in under_way
             ]
             lines.append(("under way", "; ".join(told)))
+            timed = [call for call in state.open if call.not_before_us and call.limit is None]
+            later = [f"of {call.id} at {timestamp(call.not_before_us)}" for call in timed]
+            if later:
+                lines.append(("next attempt", ", ".join(later)))
         else:
             lines.append(("reason", "its next step has not been taken yet; a worker takes it when one is running"))
         events = [seq for call in under_way for seq in call.seqs]
@@ -145,7 +151,9 @@ _VERDICTS = {
 
 
 def _retries(call: CallView) -> str:
-    retried = f" (tried again: {'; '.join(call.retries)})" if call.retries else ""
+    each = [(because, len(list(same))) for because, same in groupby(call.retries)]
+    because = "; ".join(f"{times} times {text}" if times > 1 else text for text, times in each)
+    retried = f" (tried again: {because})" if each else ""
     return f"{retried}, waits for capacity: {call.waits_for}" if call.waits_for else retried
 
 

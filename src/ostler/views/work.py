@@ -46,8 +46,6 @@ IGNORED = (
     CallExamined,
     ContextCompacted,
     PolicyMoved,
-    ModelFailed,
-    CallRetried,
     ToolSuspended,
     ToolResumed,
     FitnessCompared,
@@ -131,7 +129,9 @@ def _work(event: SessionEvent) -> Work | None:
             return Work(sessions=1)
         case ModelRequested():
             return Work(model_calls=1)
-        case ModelCompleted():
+        case CallRetried() | ModelFailed() if not event.usage.total_tokens:
+            return None
+        case ModelCompleted() | CallRetried() | ModelFailed():
             return Work(tokens=event.usage.total_tokens, cost_microusd=event.cost_microusd)
         case ToolRequested():
             return Work(tool_calls=1)
@@ -185,7 +185,7 @@ def agent_of(key: str) -> str:
 
 WORK: View[Doer, Work] = View(
     "work",
-    1,
+    2,
     Format(Doer),
     evolve,
     Format(Work),

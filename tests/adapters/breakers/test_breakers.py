@@ -177,6 +177,26 @@ async def test_a_server_that_hangs_keeps_nobody_waiting_twice():
     server.close()
 
 
+async def test_nobody_stands_in_line_for_a_slow_server_longer_than_for_one_that_hangs(prefix):
+    class Slow(Proxy):
+        async def _pump(self, reader, writer, *, is_clients):
+            while data := await reader.read(65_536):
+                await asyncio.sleep(0.01)
+                writer.write(data)
+
+    where = urlsplit(REDIS)
+    told: list[OstlerError] = []
+    async with Slow(where.hostname or "", where.port or 6379) as proxy:
+        url = f"redis://{proxy.host}:{proxy.port}"
+        slow = RedisBreakers(url, prefix=prefix, trouble=told.append, timeout_s=1, again_s=60)
+        answers = await asyncio.gather(*(slow.admit(KEY, BREAKER, now_us=0) for _ in range(200)))
+        admitted = [answer for answer in answers if isinstance(answer, Admitted)]
+        assert (len(admitted), told) == (200, [])
+        await asyncio.gather(*(slow.report(one, BREAKER, "ok", now_us=0) for one in admitted))
+        assert [error.code for error in told] == [BreakersUnshared.code]
+        await slow.close()
+
+
 async def test_a_server_that_is_back_is_used_again(prefix):
     told: list[OstlerError] = []
     where = urlsplit(REDIS)

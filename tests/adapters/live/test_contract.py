@@ -27,6 +27,7 @@ class TestUnixLiveKeepsTheContract(LiveTextContract):
     @pytest.fixture(autouse=True)
     def place(self, tmp_path: Path) -> None:
         self.store = tmp_path / "store.db"
+        self.store.touch()
 
     async def make(self) -> LiveText:
         return UnixLive(self.store)
@@ -38,6 +39,7 @@ class TestUnixLiveKeepsTheContractFarDownInTheTree(LiveTextContract):
         folder = tmp_path / ("deep" * 40)
         folder.mkdir()
         self.store = folder / "store.db"
+        self.store.touch()
 
     async def make(self) -> LiveText:
         return UnixLive(self.store)

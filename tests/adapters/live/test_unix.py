@@ -1,16 +1,19 @@
 """Sockets beside a store file: for their owner only, and never left behind for long."""
 
 import asyncio
+import os
 import socket
 import stat
 from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ostler.adapters.live import unix
 from ostler.adapters.live.unix import UnixLive
+from ostler.domain.live import Piece
 from ostler.kernel.errors import OstlerError
 from ostler.kernel.event import StreamId
 
@@ -20,7 +23,9 @@ HERE = StreamId("acme", "ses_1")
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    return tmp_path / "store.db"
+    path = tmp_path / "store.db"
+    path.touch()
+    return path
 
 
 @pytest.fixture
@@ -115,6 +120,51 @@ async def test_a_folder_that_is_a_link_is_not_used(store: Path, tmp_path: Path) 
     Path(f"{store}.live").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OstlerError, match="cannot be watched from other processes"):
         await UnixLive(store).serve()
+
+
+@pytest.mark.parametrize("way", ["somebody else's", "open to others", "a link"])
+async def test_nobody_listens_to_sockets_that_others_may_have_put_there(store: Path, tmp_path: Path, way: str) -> None:
+    folder = Path(f"{store}.live")
+    there = tmp_path / "elsewhere" if way == "a link" else folder
+    there.mkdir(mode=0o700)
+    if way == "a link":
+        folder.symlink_to(there)
+    elif way == "open to others":
+        there.chmod(0o777)
+    elif os.geteuid() == 0:
+        os.chown(there, 12_345, -1)
+    else:
+        pytest.skip("only root can give a folder away")
+    callers: list[asyncio.StreamWriter] = []
+    forger = await asyncio.start_unix_server(lambda _, writer: callers.append(writer), str(there / "1-forged.sock"))
+    live = UnixLive(store)
+    async with aclosing(live.watch(HERE)) as pieces:
+        first = asyncio.ensure_future(anext(pieces))
+        async with asyncio.timeout(PATIENCE_S):
+            rounds = 0
+            while rounds < 20:
+                rounds += 1
+                await asyncio.sleep(0.005)
+            live.begin(HERE, "1", 1).say("here I am")
+            assert (await first).text == "here I am"
+    assert callers == []
+    forger.close()
+
+
+async def test_what_acts_on_a_terminal_does_not_get_through_even_if_a_worker_lets_it(store: Path) -> None:
+    folder = Path(f"{store}.live")
+    folder.mkdir(mode=0o700)
+
+    async def show(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(msgspec.json.encode(Piece("1", 1, 0, "a\x1b[2Jb\u202e")) + b"\n")
+        await reader.read()
+        writer.close()
+
+    worker = await asyncio.start_unix_server(show, str(folder / "1-old.sock"))
+    async with asyncio.timeout(PATIENCE_S), aclosing(UnixLive(store).watch(HERE)) as pieces:
+        assert (await anext(pieces)).text == "a\u241b[2Jb\ufffd"
+    worker.close()
 
 
 async def test_a_place_that_cannot_hold_sockets_is_told_of(tmp_path: Path) -> None:

@@ -1,16 +1,19 @@
 import asyncio
+import gzip
 import socket
 import traceback
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
+import httpx2
 import pytest
 
 from ostler.adapters.providers import http
 from ostler.adapters.providers.openai import OpenAI
-from ostler.domain.model import ModelSettings
+from ostler.domain.model import ModelSettings, Reply
 from ostler.kernel.errors import (
     ConfigurationError,
     IncompleteReply,
@@ -87,10 +90,21 @@ async def test_every_status_has_its_error_with_the_words_of_the_provider(dialect
         (b"", "api.openai.com answered with HTTP status 400 and no reason."),
         (b"[]", "api.openai.com answered with HTTP status 400 and no reason."),
         (b'"' + b"x" * 5000 + b'"', "x" * 1000 + " …"),
+        (b"no\r\n\xc2\x9b2J\x1b]0;title\x07way", "no \ufffd2J␛]0;title␇way"),
+        (b'{"message":"\\u001b[31mred\\u001b[0m\\n[bold]and\\u202e more"}', "red [bold]and\ufffd more"),
+        (b"[" * 50_000, "[" * 1000 + " …"),
     ],
 )
 async def test_whatever_a_server_says_is_put_in_words(body, words):
     assert (await failure("openai", body, status=400, headers={})).message == words
+
+
+class Packed(httpx2.AsyncByteStream):
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self.body
 
 
 NOW = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
@@ -112,6 +126,7 @@ NOW = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
         ({"retry-after": "1e999"}, None),
         ({"retry-after": "7, 8"}, None),
         ({"retry-after": "Sun, 99 Foo 2026 12:00:00 GMT"}, None),
+        ({"retry-after": "Thu, 01 Jan 99999999999999999999 00:00:00 GMT"}, None),
         ({"retry-after-ms": "-1"}, 0.0),
         ({"retry-after-ms": "0.5"}, 0.0005),
         ({"retry-after": "Friday, 20-Nov-26 12:00:30 GMT"}, 30.0),
@@ -163,8 +178,9 @@ async def test_what_will_never_pass_names_no_time_to_wait():
         b"data: [1, 2]\n\n",
         b'data: {"type":"x\xff","model":"x\xff","modelVersion":"x\xff"}\n\n',
         b'data: {"type":7,"model":7,"modelVersion":7}\n\n',
+        b'data: {"type":"x","unknown":' + b"[" * 50_000 + b"]" * 50_000 + b"}\n\n",
     ],
-    ids=["no json", "no object", "no utf-8", "other types"],
+    ids=["no json", "no object", "no utf-8", "other types", "too deep"],
 )
 async def test_garbage_in_the_stream_is_garbled(dialect, body):
     error = await failure(dialect, body)
@@ -194,9 +210,23 @@ async def test_an_answer_that_is_no_stream_is_garbled(dialect, content_type, bod
     assert "base URL" in error.hint
 
 
-async def test_a_body_that_is_not_compressed_as_it_says_is_garbled():
-    body = cassette("openai_text")
-    assert type(await failure("openai", body, headers={**EVENT_STREAM, "content-encoding": "gzip"})) is ProviderGarbled
+async def test_a_body_is_never_unpacked_because_of_two_kilobytes_a_gigabyte_may_come():
+    packed = {"content-encoding": "gzip, gzip"}
+    body = gzip.compress(gzip.compress(bytes(1 << 24)))
+    for status, kind in ((200, ProviderGarbled), (503, ProviderOverloaded)):
+        answer = httpx2.Response(status, headers={**EVENT_STREAM, **packed}, stream=Packed(body))
+        provider = OpenAI(transport=httpx2.MockTransport(lambda _, answer=answer: answer))
+        tracemalloc.start()
+        with pytest.raises(kind):
+            await provider.complete(request(), ignore)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 22
+        tracemalloc.stop()
+
+
+async def test_nobody_is_asked_for_a_packed_body(server, reach):
+    server.answers(Reply("Four."))
+    await reach("openai", f"{server.url}/v1").complete(request(), ignore)
+    assert server.asked[0].headers["accept-encoding"] == "identity"
 
 
 async def test_an_endless_reply_is_bounded(monkeypatch):
@@ -207,7 +237,9 @@ async def test_an_endless_reply_is_bounded(monkeypatch):
 @EVERY
 @pytest.mark.parametrize("status", [401, 403])
 async def test_a_refused_key_names_the_variable_to_check(dialect, status):
-    assert VARIABLES[dialect] in (await failure(dialect, IN_WORDS, status=status, headers=JSON)).hint
+    hint = (await failure(dialect, IN_WORDS, status=status, headers=JSON)).hint
+    assert VARIABLES[dialect] in hint
+    assert "key_env" in hint, "the server may be one of [providers], with a variable of its own"
 
 
 @EVERY
@@ -439,7 +471,9 @@ async def test_a_password_in_the_base_url_is_in_no_error(reach):
 @pytest.mark.parametrize(("dialect", "path"), [("anthropic", "/v1/models?limit=1000"), ("openai", "/models")])
 async def test_the_models_that_answer_here_are_listed(dialect, path, server, reach):
     server.answers(
-        Answer(content_type=wire.JSON, chunks=(b'{"object":"list","data":[{"id":"a","owned_by":"x"},{"id":"b"}]}',)),
+        Answer(
+            content_type=wire.JSON, chunks=(b'{"data":[{"id":"a","owned_by":"x"},{"id":"\\u001b[2J"},{"id":"b"}]}',)
+        ),
         Answer(content_type=wire.JSON, chunks=(b'{"object":"list","data":null}',)),
         Answer(content_type=wire.JSON, chunks=(b'{"data":[1]}',)),
         Answer(content_type=wire.JSON, status=401, chunks=(IN_WORDS,)),

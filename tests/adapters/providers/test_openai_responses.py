@@ -18,6 +18,7 @@ from ostler.domain.model import (
     UserMessage,
 )
 from ostler.kernel.errors import (
+    ContextTooLong,
     IncompleteReply,
     ProviderError,
     ProviderGarbled,
@@ -176,7 +177,7 @@ FAILURES: list[tuple[dict[str, Any], type[ProviderError], int]] = [
     ({"code": "insufficient_quota"}, ProviderRejected, 429),
     ({"code": "vector_store_timeout"}, ProviderTimeout, 504),
     ({"code": "invalid_prompt"}, ProviderRejected, 400),
-    ({"code": "context_length_exceeded"}, ProviderRejected, 400),
+    ({"code": "context_length_exceeded"}, ContextTooLong, 400),
     ({"code": "invalid_base64_image"}, ProviderRejected, 400),
     ({"code": "image_too_large"}, ProviderRejected, 400),
     ({"code": "bio_policy"}, ProviderRejected, 400),

@@ -258,6 +258,17 @@ def test_a_file_that_is_no_recording_is_refused_and_says_why(content: bytes | No
         Recorded(path)
 
 
+async def test_a_line_whose_request_is_not_the_one_that_was_recorded_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    await recorded(path, (request(), ANSWER))
+    for damage in ((b'"model":"any:model-1"', b'"modal":"any:model-1"'), (b'"role":"user"', b'"role":"abuser"')):
+        assert damage[0] in path.read_bytes()
+        other = tmp_path / "b.jsonl"
+        other.write_bytes(path.read_bytes().replace(*damage))
+        with pytest.raises(ConfigurationError, match="Line 1"):
+            Recorded(other)
+
+
 async def test_a_line_that_was_being_written_when_the_process_died_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     await recorded(path, (request(), ANSWER), (saying("Hi."), ANSWER))

@@ -1,5 +1,6 @@
 """What the model sees never outgrows its window, and what belongs together stays together."""
 
+import pytest
 from hypothesis import given
 from hypothesis import settings as options
 from hypothesis import strategies as st
@@ -18,6 +19,8 @@ from tests.domain.context.crowded import compactions, live, recorded, requests, 
 from tests.domain.session.story import Story, kinds
 
 TOOLS = st.sampled_from(("native", "native", "text"))
+
+COUNTED = ContextSettings(window_tokens=1_000_000)
 
 
 def worked(settings: ContextSettings, turns: int, tokens: int = 300, **agent: object) -> Story:
@@ -191,7 +194,7 @@ def test_a_reply_has_what_the_request_leaves_of_the_window() -> None:
 
 
 def test_what_a_provider_reports_corrects_the_next_estimate() -> None:
-    story = crowded.crowded(ContextSettings()).start(crowded.GOAL)
+    story = crowded.crowded(COUNTED).start(crowded.GOAL)
     before = estimated_input_tokens(story.now)
     story.reply(("look", {}), usage=Usage(2 * before, 10))
     story.returned("1.1", "ok")
@@ -201,16 +204,36 @@ def test_what_a_provider_reports_corrects_the_next_estimate() -> None:
 
 def test_of_a_report_that_cannot_be_only_so_much_is_believed() -> None:
     for reported, at_least, at_most in ((1, 0.4, 0.8), (10_000_000, 3.9, 5.0)):
-        story = crowded.crowded(ContextSettings()).start(crowded.GOAL)
+        story = crowded.crowded(COUNTED).start(crowded.GOAL)
         before = estimated_input_tokens(story.now)
         story.reply(("look", {}), usage=Usage(reported, 10))
         assert at_least * before < estimated_input_tokens(story.now) < at_most * before
 
 
 def test_what_one_family_of_models_reports_says_nothing_of_another() -> None:
-    story = crowded.crowded(ContextSettings()).start(crowded.GOAL)
+    story = crowded.crowded(COUNTED).start(crowded.GOAL)
     plain = estimated_input_tokens(story.now)
     story.reply(("look", {}), usage=Usage(3 * plain, 10))
     corrected = estimated_input_tokens(story.now)
     other = crowded.with_model(story.now, "gpt-6")
     assert estimated_input_tokens(other) < corrected / 2
+
+
+def test_the_schema_of_the_answer_is_part_of_every_request() -> None:
+    text = "How large it is, in metres, and of what it is made"
+    schema = {"type": "object", "properties": {f"part{n}": {"type": "string", "description": text} for n in range(9)}}
+    plain = crowded.crowded(COUNTED).start(crowded.GOAL)
+    structured = crowded.crowded(COUNTED, returns=schema).start(crowded.GOAL)
+    assert estimated_input_tokens(structured.now) > estimated_input_tokens(plain.now) + 9 * 12
+
+
+def test_a_session_without_a_bound_is_counted_only_when_somebody_asks_and_then_alike() -> None:
+    free, bound = worked(ContextSettings(), 5), worked(COUNTED, 5)
+    assert (free.now.context.is_counted, bound.now.context.is_counted) == (False, True)
+    assert estimated_input_tokens(free.now) == estimated_input_tokens(bound.now)
+    assert free.now.context.counts == NOTHING
+
+
+@pytest.mark.parametrize("limits", [Limits(tokens=100_000), Limits(cost_microusd=100_000)])
+def test_a_session_with_a_budget_of_its_own_is_counted_as_it_grows(limits: Limits) -> None:
+    assert crowded.crowded(ContextSettings(), limits=limits).start(crowded.GOAL).now.context.is_counted

@@ -125,6 +125,7 @@ UNPRICED = card("c:unpriced")
     [
         (StrategySpec(), SMALL, Needs(input_tokens=8_001), "about 8001 tokens do not fit into its window of 8000"),
         (StrategySpec(), card("x:y", abilities=("tools",)), Needs(abilities=("tools", "images")), "it has no images"),
+        (StrategySpec(), card("x:y", abilities=()), Needs(abilities=("structured",)), "it has no structured answers"),
         (StrategySpec(), card("x:y"), Needs(abilities=("tools", "images")), None),
         (StrategySpec(regions=("eu",)), card("x:y", region="us"), Needs(), "its region is us, not eu"),
         (StrategySpec(regions=("eu", "ch")), card("x:y"), Needs(), "its region is not known, not eu or ch"),

@@ -1,6 +1,7 @@
 """Stages around a call: their order, their policies for errors, and what is known of each."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -54,6 +55,19 @@ async def test_a_failing_stage_stops_what_is_behind_it_and_the_error_says_where_
         ("c", 0, 0),
         ("call", 0, 0),
     ]
+
+
+async def test_an_error_that_cannot_be_changed_is_raised_as_it_is() -> None:
+    @dataclass(frozen=True)
+    class Frozen(Exception):
+        why: str
+
+    async def fail(given: str) -> str:
+        raise Frozen(given)
+
+    with pytest.raises(Frozen) as raised:
+        await Pipeline([], fail).run("x")
+    assert (raised.value.why, origin_of(raised.value)) == ("x", ("call", "x"))
 
 
 @pytest.mark.parametrize("after", [False, True])

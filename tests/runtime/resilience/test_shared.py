@@ -66,6 +66,22 @@ async def test_an_outcome_is_kept_as_long_as_it_is_to_be(monkeypatch: pytest.Mon
     assert await world.ask("c", keep_s=10) == Done("seen later")
 
 
+async def test_nobody_gets_what_is_older_than_they_say_however_long_others_keep_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World()
+    world.gate.set()
+    loop = asyncio.get_running_loop()
+    now = loop.time()
+    await world.ask("a", keep_s=3600)
+    monkeypatch.setattr(loop, "time", lambda: now + 30)
+    world.answer = "seen later"
+    assert await world.ask("b", keep_s=0) == Done("seen later")
+    assert await world.ask("c", keep_s=60) == Done("seen", "a")
+    assert await world.ask("d", keep_s=20) == Done("seen later")
+    assert await world.ask("e", keep_s=20) == Done("seen later", "d")
+
+
 async def test_if_whoever_makes_the_call_is_cancelled_exactly_one_of_the_others_makes_it() -> None:
     world = World()
     owner, *others = [world.ask(f"ses_{number}") for number in range(4)]

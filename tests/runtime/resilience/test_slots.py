@@ -46,6 +46,14 @@ def test_however_few_there_are_there_is_one_for_everybody() -> None:
     assert made.depth == 1
 
 
+def test_half_of_two_places_is_no_reason_to_warn() -> None:
+    made, warned = slots(2, kept=0)
+    made.take(0)
+    assert not warned
+    made.take(0)
+    assert len(warned) == 1
+
+
 def test_a_warning_is_given_on_the_edge_and_again_only_after_half_has_gone() -> None:
     made, warned = slots(kept=0)
     for _ in range(3):

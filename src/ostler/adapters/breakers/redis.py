@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
@@ -47,7 +48,8 @@ class RedisBreakers:
     """`Breakers` in one hash for each tenant, with a field for each provider and tool.
 
     A call takes one round trip to be admitted and one to be reported, more where others were faster. While the server
-    does not answer, this process goes on with breakers of its own, tells `trouble`, and tries again every `again_s`.
+    does not answer in time, this process goes on with breakers of its own, tells `trouble`, and tries again every
+    `again_s`.
     """
 
     def __init__(
@@ -141,17 +143,22 @@ class RedisBreakers:
 
     async def _shared(self, key: Key, step: Step[Answer], now_us: int) -> tuple[Answer] | None:
         """Take one step of a breaker on the server; None if it does not answer."""
-        turn = self._turns.setdefault(key, asyncio.Lock())
+        before = _decoded(self._known.get(key, b""))
+        in_turn: AbstractAsyncContextManager[Any] = nullcontext()
+        if step(before)[0] is not before:  # of those that change something, only one at a time would get through
+            in_turn = self._turns.setdefault(key, asyncio.Lock())
         try:
-            async with turn:
-                if time.monotonic() < self._silent_until_s:
-                    return None
-                async with asyncio.timeout(self._timeout_s):
-                    return (await self._take(key, step, now_us),)
+            async with asyncio.timeout(self._timeout_s), in_turn:
+                return None if self._is_silent else (await self._take(key, step, now_us),)
         except (RedisError, OSError, TimeoutError) as error:
-            self._silent_until_s = time.monotonic() + self._again_s
-            self._trouble(self._unreachable(error))
+            if not self._is_silent:
+                self._silent_until_s = time.monotonic() + self._again_s
+                self._trouble(self._unreachable(error))
             return None
+
+    @property
+    def _is_silent(self) -> bool:
+        return time.monotonic() < self._silent_until_s
 
     async def _take(self, key: Key, step: Step[Answer], now_us: int) -> Answer:
         known = self._known.get(key, b"")
@@ -171,7 +178,7 @@ class RedisBreakers:
         raise TimeoutError("others were faster, again and again")
 
     def _unreachable(self, error: Exception) -> OstlerError:
-        said = str(error).strip().rstrip(".") or type(error).__name__
+        said = str(error).strip().rstrip(".") or f"nothing within {self._timeout_s:g} s"
         return BreakersUnshared(
             f"Redis at {self._where}, which keeps the circuit breakers, does not answer: {said[:300]}.",
             hint="Each worker goes on with breakers of its own. Check `redis` in [breakers], and that the server runs.",

@@ -3,12 +3,23 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
 
+import msgspec
+
 from ostler.domain.live import Piece
+from ostler.domain.screening.controls import shown
 
 WAITING_MAX = 16
 """Pieces that wait for a slow reader here; the sources wait with them."""
 
 Take = Callable[[Piece], Coroutine[None, None, None]]
+
+
+def _harmless(piece: Piece) -> Piece:
+    """Whoever sent it has seen to that; but not everybody who can send is one of us."""
+    text, withheld = shown(piece.text), shown(piece.withheld)
+    if (text, withheld) == (piece.text, piece.withheld):
+        return piece
+    return msgspec.structs.replace(piece, text=text, withheld=withheld)
 
 
 async def merged(feed: Callable[[Take], Coroutine[None, None, None]]) -> AsyncGenerator[Piece, None]:
@@ -26,7 +37,7 @@ async def merged(feed: Callable[[Take], Coroutine[None, None, None]]) -> AsyncGe
                 piece = coming.result()
             finally:
                 coming.cancel()
-            yield piece
+            yield _harmless(piece)
     finally:
         feeding.cancel()
         await asyncio.gather(feeding, return_exceptions=True)

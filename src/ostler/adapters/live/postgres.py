@@ -31,7 +31,14 @@ PAYLOAD_BYTES_MAX = 7_900
 """The server takes less than 8,000."""
 PIECES_WAITING_MAX = 256
 NOTIFY = "SELECT pg_notify($1, $2)"
-_BROKEN = (OSError, TimeoutError, StoreError, asyncpg.PostgresError, asyncpg.InterfaceError)
+_BROKEN = (
+    OSError,
+    TimeoutError,
+    StoreError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the driver's own confusion about a connection that broke while it was used
+)
 
 
 class Address(Protocol):

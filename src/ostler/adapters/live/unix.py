@@ -38,7 +38,8 @@ class UnixLive:
     """A `LiveText` for those who can read the store file."""
 
     def __init__(self, store: Path) -> None:
-        self._folder = Path(f"{store.absolute()}.live")
+        self._store = store.absolute()
+        self._folder = Path(f"{self._store}.live")
         self._hub = MemoryLive()
         self._name = f"{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
         self._server: asyncio.Server | None = None
@@ -152,7 +153,11 @@ class UnixLive:
             await asyncio.gather(*sources.values(), return_exceptions=True)
 
     def _found(self) -> list[str]:
+        """The sockets of others, if nobody could have put them there but who has the store."""
         try:
+            held, owner = self._folder.lstat(), os.geteuid() or self._store.stat().st_uid
+            if not stat.S_ISDIR(held.st_mode) or held.st_mode & 0o022 or held.st_uid != owner:
+                return []
             return [name for name in os.listdir(self._folder) if name.endswith(SUFFIX) and name != self._name]
         except OSError:
             return []

@@ -1,7 +1,7 @@
 """The Messages API of Anthropic (https://docs.anthropic.com/en/api/messages), streamed."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import httpx2
@@ -9,6 +9,7 @@ import msgspec
 
 from ostler.adapters.providers.dialect import (
     CallInParts,
+    EarlierTurns,
     Text,
     Turn,
     WireNames,
@@ -21,9 +22,9 @@ from ostler.adapters.providers.dialect import (
     wire_id,
     with_schema,
 )
-from ostler.adapters.providers.http import Endpoint, bearer
+from ostler.adapters.providers.http import Endpoint, bearer, key_advice
 from ostler.adapters.providers.schemas import enforceable
-from ostler.domain.model import Effort, ModelRequest, Reasoning, Reply, StopReason, Usage
+from ostler.domain.model import Effort, Message, ModelRequest, Reasoning, Reply, StopReason, Usage
 from ostler.kernel.errors import IncompleteReply, ProviderGarbled
 
 BASE_URL = "https://api.anthropic.com"
@@ -77,10 +78,11 @@ class Anthropic:
         key = bearer("Anthropic", api_key)
         headers = {"anthropic-version": VERSION} | ({"x-api-key": key} if key else {})
         self._endpoint = Endpoint(base_url, headers=headers, secret=key, advise=_advice, transport=transport)
+        self._earlier = EarlierTurns()
 
     async def complete(self, request: ModelRequest, on_text: Callable[[str], None]) -> Reply:
-        names = WireNames(spec.name for spec in request.tools)
-        body = msgspec.json.encode(_body(request, names))
+        messages, names = self._earlier.encoded(request, _messages)
+        body = msgspec.json.encode(_body(request, messages, names))
         text = Text(on_text)
         reading = _Reading(self._endpoint, names, text, request.model.name)
         await self._endpoint.stream(
@@ -97,15 +99,13 @@ class Anthropic:
         await self._endpoint.close()
 
 
-def _body(request: ModelRequest, names: WireNames) -> dict[str, Any]:
+def _body(request: ModelRequest, messages: list[Any], names: WireNames) -> dict[str, Any]:
     settings = request.settings
     body: dict[str, Any] = {
         "model": request.model.name,
         "max_tokens": settings.max_tokens,
         "stream": True,
-        "messages": [
-            {"role": _role(turn), "content": _content(turn, request, names)} for turn in turns(request.messages)
-        ],
+        "messages": messages,
     }
     if settings.temperature is not None:
         body["temperature"] = settings.temperature
@@ -148,14 +148,16 @@ def _mark(body: dict[str, Any]) -> None:
     messages = body["messages"]
     if "tools" not in body and len(messages) == 1:
         return
-    said = [message["content"] for message in messages if message["role"] == "user"][-_MARKED_TURNS:]
+    last = messages[-2 * _MARKED_TURNS :]  # the sides alternate
+    said = [message["content"] for message in last if message["role"] == "user"]
     for blocks in (body.get("tools"), body.get("system"), *said):
         if blocks:
             blocks[-1]["cache_control"] = _CACHED
 
 
-def _role(turn: Turn) -> str:
-    return "assistant" if turn.by_model else "user"
+def _messages(request: ModelRequest, messages: Sequence[Message], names: WireNames) -> Iterator[dict[str, Any]]:
+    for turn in turns(messages):
+        yield {"role": "assistant" if turn.by_model else "user", "content": _content(turn, request, names)}
 
 
 def _content(turn: Turn, request: ModelRequest, names: WireNames) -> list[Any]:
@@ -422,7 +424,7 @@ class _Reading:
 
 def _advice(status: int, words: str) -> str:
     if status in (401, 403):
-        return "Check ANTHROPIC_API_KEY: is it set, valid, and allowed to use this model?"
+        return key_advice("ANTHROPIC_API_KEY")
     if status == 404:
         return "Check the model's name and the base URL, which is without /v1."
     if status == 402 or "credit balance" in words:

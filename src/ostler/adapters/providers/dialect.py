@@ -1,6 +1,7 @@
 """What the dialects share: tool names, call ids, turns and arguments in the form that providers accept."""
 
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import Any
@@ -21,6 +22,12 @@ from ostler.domain.model import (
 from ostler.kernel.errors import ProviderGarbled, ProviderRejected
 
 NAME_CHARACTERS_MAX = 64
+KEPT_BYTES_MAX = 32 * 1024 * 1024
+"""How much a provider keeps of the earlier turns of all sessions; their messages may take as much again."""
+KEPT_SESSIONS_MAX = 1024
+_OPEN_REPLIES = 3
+"""From the third-last reply on, turns are encoded for each request: the last may grow, the last two of the user's may
+bear marks."""
 _REFUSED = re.compile(r"[^a-zA-Z0-9_-]")
 _arguments = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -29,11 +36,13 @@ class WireNames:
     """Tool names as providers accept them (`files.read` is `files__read`), and back.
 
     Names that are accepted as they are keep themselves; of others that would collide, the later gets a number.
+    `ids` are those of calls, where providers want their own back.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
         self._wire: dict[str, str] = {}
         self._ours: dict[str, str] = {}
+        self.ids: dict[str, str] = {}
         for name in sorted(names, key=lambda name: name != _accepted(name)):
             self.wire(name)
 
@@ -52,6 +61,11 @@ class WireNames:
 
     def ours(self, wire: str) -> str:
         return self._ours.get(wire, wire)
+
+    def copy(self) -> "WireNames":
+        other = WireNames(())
+        other._wire, other._ours, other.ids = self._wire.copy(), self._ours.copy(), self.ids.copy()
+        return other
 
 
 def _accepted(name: str) -> str:
@@ -108,6 +122,91 @@ def _is_by_model(message: Message) -> bool:
 def _says(message: UserMessage | AssistantMessage) -> bool:
     beside = message.calls if isinstance(message, AssistantMessage) else message.images
     return bool(message.text.strip() or beside)
+
+
+Encode = Callable[[ModelRequest, Sequence[Message], WireNames], Iterable[Any]]
+"""What some messages of a request are on the wire; of the rest, it knows the names only."""
+
+
+class _Earlier(msgspec.Struct):
+    """The first messages of a session, each item that they are on the wire, and the names that stand after them."""
+
+    tools: tuple[str, ...]
+    names: WireNames
+    messages: list[Message]
+    items: list[msgspec.Raw]
+    images: set[str]
+    size: int = 0
+
+    def begins(self, messages: list[Message], end: int, tools: tuple[str, ...], request: ModelRequest) -> bool:
+        """Whether the first `end` messages of this request begin with these, and no turn goes on from them."""
+        place = len(self.messages)
+        return (
+            place <= end
+            and _answers(messages, place)
+            and messages[:place] == self.messages
+            and tools == self.tools
+            and self.images <= request.images.keys()
+        )
+
+    def add(self, messages: list[Message], items: Iterable[Any]) -> None:
+        for item in items:
+            encoded = msgspec.json.encode(item)
+            self.items.append(msgspec.Raw(encoded))
+            self.size += len(encoded)
+        self.messages += messages
+        for message in messages:
+            if isinstance(message, UserMessage):
+                self.images.update(image.blob for image in message.images)
+
+
+class EarlierTurns:
+    """Encodes each turn of a session once, not for every request that holds it, as long as sessions only grow.
+
+    What a request is on the wire never depends on it: whatever does not begin as the request before is encoded anew.
+    """
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[str, str], _Earlier] = OrderedDict()
+        self._size = 0
+
+    def encoded(self, request: ModelRequest, encode: Encode) -> tuple[list[Any], WireNames]:
+        """The messages of a request on the wire, the later of them as Python objects, and the names after them."""
+        messages = list(request.messages[:])
+        end = _end_of_earlier(messages)
+        tools = tuple([tool.name for tool in request.tools])
+        key = (request.key.partition("/")[0], request.model.name)
+        earlier = self._kept.pop(key, None)
+        self._size -= earlier.size if earlier else 0
+        if earlier is None or not earlier.begins(messages, end, tools, request):
+            earlier = _Earlier(tools, WireNames(tools), [], [], set())
+        new = messages[len(earlier.messages) : end]
+        earlier.add(new, encode(request, new, earlier.names))
+        if end:
+            self._kept[key] = earlier
+            self._size += earlier.size
+        while self._size > KEPT_BYTES_MAX or len(self._kept) > KEPT_SESSIONS_MAX:
+            self._size -= self._kept.popitem(last=False)[1].size
+        names = earlier.names.copy()
+        return [*earlier.items, *encode(request, messages[end:], names)], names
+
+
+def _end_of_earlier(messages: list[Message]) -> int:
+    """Where the last few turns begin, with a reply right after what it answers; 0 if there are no more than these."""
+    replies = 0
+    for place in range(len(messages) - 1, 0, -1):
+        replies += _answers(messages, place)
+        if replies == _OPEN_REPLIES:
+            return place
+    return 0
+
+
+def _answers(messages: list[Message], place: int) -> bool:
+    """Whether a reply is here that says something right after the other side did: no turn holds both."""
+    message, before = messages[place], messages[place - 1]
+    if not isinstance(message, AssistantMessage) or isinstance(before, AssistantMessage):
+        return False
+    return _says(message) and (isinstance(before, ToolMessage) or _says(before))
 
 
 def own_reasoning(turn: Turn, dialect: str, model: str) -> list[Reasoning]:
@@ -203,6 +302,7 @@ class _Models(msgspec.Struct):
 def model_ids(body: bytes) -> list[str]:
     """The ids in an answer to `GET /models`, which all dialects share."""
     try:
-        return [model.id for model in msgspec.json.decode(body, type=_Models).data or ()]
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        ids = [model.id for model in msgspec.json.decode(body, type=_Models).data or ()]
+        return [each for each in ids if each.isprintable()]
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ProviderGarbled("The list of models is not in the format that the provider documents.") from error

@@ -16,6 +16,7 @@ import msgspec
 
 from ostler.adapters.providers.dialect import (
     CallInParts,
+    EarlierTurns,
     Text,
     WireNames,
     arguments_object,
@@ -24,7 +25,7 @@ from ostler.adapters.providers.dialect import (
     is_object,
     wire_id,
 )
-from ostler.adapters.providers.http import Endpoint, bearer, retry_delay_s
+from ostler.adapters.providers.http import Endpoint, bearer, key_advice, retry_delay_s
 from ostler.domain.model import (
     AssistantMessage,
     Message,
@@ -91,10 +92,11 @@ class Google:
         if not _VERSIONED.search(base_url):
             base_url = f"{base_url.rstrip('/')}/v1"
         self._endpoint = Endpoint(base_url, headers=headers, secret=key, advise=_advice, transport=transport)
+        self._earlier = EarlierTurns()
 
     async def complete(self, request: ModelRequest, on_text: Callable[[str], None]) -> Reply:
-        names = WireNames(spec.name for spec in request.tools)
-        body = msgspec.json.encode(_body(request, names))
+        contents, names = self._earlier.encoded(request, _contents)
+        body = msgspec.json.encode(_body(request, contents, names))
         reading = _Reading(self._endpoint, request.model.name, names, Text(on_text))
         path = f"/{_resource(request.model.name)}:streamGenerateContent?alt=sse"
         await self._endpoint.stream(
@@ -112,9 +114,10 @@ class Google:
         body = await self._endpoint.get(f"/models?pageSize={MODELS_MAX}", timeout_s=timeout_s)
         try:
             models = msgspec.json.decode(body, type=_Models).models
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise ProviderGarbled("The list of models is not in the format that the provider documents.") from error
-        return [model.name.removeprefix("models/") for model in models if model.can_answer]
+        names = [model.name.removeprefix("models/") for model in models if model.can_answer]
+        return [name for name in names if name.isprintable()]
 
     async def close(self) -> None:
         await self._endpoint.close()
@@ -124,7 +127,7 @@ def _resource(model: str) -> str:
     return quote(model if "/" in model else f"models/{model}", safe="/")
 
 
-def _body(request: ModelRequest, names: WireNames) -> dict[str, Any]:
+def _body(request: ModelRequest, contents: list[Any], names: WireNames) -> dict[str, Any]:
     settings, model = request.settings, request.model.name
     tools = request.tools if request.model.tools == "native" else ()
     config: dict[str, Any] = {"maxOutputTokens": settings.max_tokens}
@@ -142,7 +145,7 @@ def _body(request: ModelRequest, names: WireNames) -> dict[str, Any]:
         system = f"{system}\n\nYour final answer is JSON that fits this JSON Schema: {schema}".strip()
     else:
         config |= {"responseMimeType": "application/json", "responseJsonSchema": request.returns}
-    body: dict[str, Any] = {"contents": list(_contents(request, names)), "generationConfig": config}
+    body: dict[str, Any] = {"contents": contents, "generationConfig": config}
     if system:
         body["systemInstruction"] = {"parts": [{"text": system}]}
     if tools:
@@ -164,23 +167,22 @@ def _thinking(model: str, effort: str) -> dict[str, Any]:
 Parts = Iterator[dict[str, Any]]
 
 
-def _contents(request: ModelRequest, names: WireNames) -> Iterator[dict[str, Any]]:
+def _contents(request: ModelRequest, messages: Sequence[Message], names: WireNames) -> Iterator[dict[str, Any]]:
     """The messages as contents that alternate between the two sides; results of calls come first in theirs."""
-    ids: dict[str, str] = {}
-    for by_model, group in groupby(request.messages, lambda message: isinstance(message, AssistantMessage)):
+    for by_model, group in groupby(messages, lambda message: isinstance(message, AssistantMessage)):
         if by_model:
-            said = (_said(message, request.model.name, names, ids) for message in group)
+            said = (_said(message, request.model.name, names) for message in group)
             parts = [part for each in said for part in each]
         else:
-            parts = list(_parts_of_user(list(group), request, names, ids))
+            parts = list(_parts_of_user(list(group), request, names))
         if parts:
             yield {"role": "model" if by_model else "user", "parts": parts}
 
 
-def _parts_of_user(messages: Sequence[Message], request: ModelRequest, names: WireNames, ids: dict[str, str]) -> Parts:
+def _parts_of_user(messages: Sequence[Message], request: ModelRequest, names: WireNames) -> Parts:
     for message in messages:
         if isinstance(message, ToolMessage):
-            said = {"id": ids.get(message.call, wire_id(message.call)), "name": names.wire(message.name)}
+            said = {"id": names.ids.get(message.call, wire_id(message.call)), "name": names.wire(message.name)}
             yield {"functionResponse": said | {"response": _response(message)}}
     for message in messages:
         if isinstance(message, UserMessage):
@@ -211,7 +213,7 @@ class _Signed(msgspec.Struct, omit_defaults=True):
     is_thought: bool = msgspec.field(default=False, name="thought")
 
 
-def _said(message: Message, model: str, names: WireNames, ids: dict[str, str]) -> Parts:
+def _said(message: Message, model: str, names: WireNames) -> Parts:
     assert isinstance(message, AssistantMessage), "only what the model said has a side of its own"
     own = [part for part in message.reasoning if part.dialect == DIALECT and part.model == model]
     signed = [(msgspec.json.decode(part.raw, type=_Signed), part.text) for part in own]
@@ -222,9 +224,9 @@ def _said(message: Message, model: str, names: WireNames, ids: dict[str, str]) -
     of_calls = {each.call: each for each, _ in signed if each.call is not None}
     for number, call in enumerate(message.calls):
         signature = of_calls.get(number, _Signed())
-        ids[call.id] = signature.id or wire_id(call.id)
+        names.ids[call.id] = signature.id or wire_id(call.id)
         arguments = msgspec.Raw(arguments_object(call.arguments))
-        said = {"id": ids[call.id], "name": names.wire(call.name), "args": arguments}
+        said = {"id": names.ids[call.id], "name": names.wire(call.name), "args": arguments}
         part: dict[str, Any] = {"functionCall": said}
         if signature.signature:
             part["thoughtSignature"] = signature.signature
@@ -433,7 +435,7 @@ def _counted(usage: _Usage) -> Usage:
 
 def _advice(status: int, words: str) -> str:
     if status in (401, 403) or "API key" in words:
-        return "Check GEMINI_API_KEY: is it set, valid, and allowed to use this model?"
+        return key_advice("GEMINI_API_KEY")
     if status == 404:
         return "Check the model's name; some, such as those that end in -latest, need a base URL that ends in /v1beta."
     if status == 429 and "billing" in words:

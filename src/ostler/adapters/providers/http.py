@@ -15,8 +15,10 @@ import msgspec
 
 from ostler.adapters.providers.dialect import Text
 from ostler.adapters.providers.sse import EventDecoder
+from ostler.domain.screening.controls import neutralise
 from ostler.kernel.errors import (
     ConfigurationError,
+    ContextTooLong,
     IncompleteReply,
     ProviderError,
     ProviderGarbled,
@@ -44,6 +46,15 @@ _SECRET_MIN = 8
 
 _RETRY_DELAY = re.compile(rb'"retryDelay"\s*:\s*"([0-9]{1,9}(?:\.[0-9]{1,9})?)s"')
 
+_TOO_LONG_CODES = ("context_length_exceeded", "exceed_context_size_error")
+_TOO_LONG = re.compile(
+    r"^(?!'?max_(?:completion_)?tokens).*?(?:(?:prompt|input) is too long|maximum (?:context|prompt|model) length|"
+    r"exceeds? (?:the )?(?:available )?context|input token count .{0,40}exceeds)",
+    re.IGNORECASE | re.DOTALL,
+)
+"""How Anthropic, OpenAI, Google and those who serve models in OpenAI's dialect say that a request is too long, and not
+that its reply may be too long."""
+
 Advice = Callable[[int, str], str]
 """From the status and the provider's words to what the user can do about it."""
 
@@ -65,7 +76,9 @@ class Endpoint:
     ) -> None:
         self.host = _host(base_url)
         self._base_url = base_url.rstrip("/")
-        self._headers = {"user-agent": "ostler", "content-type": "application/json", **headers}
+        # Unpacked, two kilobytes may be a gigabyte.
+        asked = {"user-agent": "ostler", "content-type": "application/json", "accept-encoding": "identity"}
+        self._headers = {**asked, **headers}
         self._secret = secret or ""
         self._advise = advise
         self._transport = transport
@@ -117,7 +130,7 @@ class Endpoint:
                             was_done, done = done, on_data(data)
                             if done or was_done:
                                 deadline.reschedule(min(loop.time() + LINGER_S, until) if done else until)
-        except (TimeoutError, httpx2.HTTPError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (TimeoutError, httpx2.HTTPError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             if not done:
                 raise self._translated(error, began=began, timeout_s=timeout_s) from error
         return done
@@ -152,7 +165,7 @@ class Endpoint:
         `may_retry` is what the provider itself says of another try; None if it leaves that to the status.
         """
         words = self._clean(words) or f"{self.host} answered with HTTP status {status} and no reason."
-        kind = _kind(status, code)
+        kind = _kind(status, code, words)
         if may_retry is not None and may_retry != kind.retryable:
             kind = ProviderOverloaded if may_retry else ProviderRejected
         hint = self._advise(status, words)
@@ -175,11 +188,14 @@ class Endpoint:
 
     async def _expect(self, response: httpx2.Response, media_type: str) -> None:
         status = response.status_code
+        packed = response.headers.get("content-encoding", "identity") != "identity"
         given = response.headers.get("content-type", media_type).partition(";")[0].strip().lower()
         is_refused = not 200 <= status < 300
-        if not is_refused and (given == media_type or given not in ("application/json", "text/html")):
+        if not (is_refused or packed) and (given == media_type or given not in ("application/json", "text/html")):
             return
-        body = await _beginning(response, REFUSAL_BYTES_MAX)
+        said_to_be, body = f"packed {given}", b""
+        if not packed:
+            said_to_be, body = given, await _beginning(response, REFUSAL_BYTES_MAX)
         words, code = said(body)
         if is_refused:
             wait_s = retry_after_s(response.headers)
@@ -191,7 +207,7 @@ class Endpoint:
                 may_retry=_SHOULD_RETRY.get(response.headers.get("x-should-retry", "")),
             )
         raise ProviderGarbled(
-            self._clean(words) or f"{self.host} answered with {given} where {media_type} was expected.",
+            self._clean(words.strip() or f"{self.host} answered with {said_to_be} where {media_type} was expected."),
             status=status,
             hint=f"Check that the base URL {self.host} is that of a model API.",
         )
@@ -207,7 +223,7 @@ class Endpoint:
                 return ProviderTimeout(
                     f"{self.host} did not finish within {timeout_s:g} s.", hint="A larger timeout_s may help."
                 )
-            case httpx2.DecodingError() | msgspec.MsgspecError() | UnicodeDecodeError():
+            case httpx2.DecodingError() | msgspec.MsgspecError() | UnicodeDecodeError() | RecursionError():
                 return ProviderGarbled(f"{self.host} answered in a format that it does not document: {_reason(error)}.")
             case _ if began:
                 return IncompleteReply(f"The connection to {self.host} broke before the reply was complete.")
@@ -215,9 +231,16 @@ class Endpoint:
                 return ProviderUnreachable(f"The connection to {self.host} broke before a reply began.")
 
     def _clean(self, words: str) -> str:
+        """On one line, with nothing secret and nothing that acts on a terminal."""
+        words = " ".join(neutralise(words).text.split())
         if len(self._secret) >= _SECRET_MIN:
             words = words.replace(self._secret, "[key]")
         return words if len(words) <= WORDS_MAX else words[:WORDS_MAX] + " …"
+
+
+def key_advice(variable: str) -> str:
+    """What to do where a key was refused; `variable` holds the one for the API's own server."""
+    return f"Check the key ({variable}, or your provider's key_env): is it set, valid, and allowed to use this model?"
 
 
 def bearer(provider: str, key: str | None) -> str | None:
@@ -239,7 +262,7 @@ def said(body: bytes) -> tuple[str, str]:
     """
     try:
         answer: Any = msgspec.json.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         text = body.decode("utf-8", "replace").strip()
         return ("", "") if text.startswith("<") else (text, "")
     if isinstance(answer, list) and answer:
@@ -262,7 +285,7 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
             wait_s = float(headers[name]) * unit_s
             if math.isfinite(wait_s):
                 return max(0.0, wait_s)
-    with suppress(KeyError, ValueError, TypeError):
+    with suppress(KeyError, ValueError, TypeError, OverflowError):
         until = parsedate_to_datetime(headers["retry-after"])
         until = until if until.tzinfo else until.replace(tzinfo=UTC)  # asctime's format, which names no zone
         now = parsedate_to_datetime(headers["date"]) if "date" in headers else datetime.now(UTC)
@@ -276,8 +299,10 @@ def retry_delay_s(body: bytes) -> float | None:
     return float(found[1]) if found else None
 
 
-def _kind(status: int, code: str) -> type[ProviderError]:
+def _kind(status: int, code: str, words: str) -> type[ProviderError]:
     match status:
+        case 400 | 413 | 422 if code in _TOO_LONG_CODES or _TOO_LONG.search(words):
+            return ContextTooLong
         case 429 if code == "insufficient_quota":  # OpenAI: the account has no credit, which waiting does not bring
             return ProviderRejected
         case 429:

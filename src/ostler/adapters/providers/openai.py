@@ -7,7 +7,7 @@ second alone says nothing of why the model stopped.
 
 import re
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,6 +16,7 @@ import msgspec
 
 from ostler.adapters.providers.dialect import (
     CallInParts,
+    EarlierTurns,
     Text,
     Turn,
     WireNames,
@@ -28,9 +29,9 @@ from ostler.adapters.providers.dialect import (
     wire_id,
     with_schema,
 )
-from ostler.adapters.providers.http import Endpoint, bearer
+from ostler.adapters.providers.http import Endpoint, bearer, key_advice
 from ostler.adapters.providers.schemas import strict
-from ostler.domain.model import Image, ModelRequest, Reasoning, Reply, StopReason, Usage
+from ostler.domain.model import Image, Message, ModelRequest, Reasoning, Reply, StopReason, Usage
 from ostler.kernel.errors import IncompleteReply
 
 BASE_URL = "https://api.openai.com/v1"
@@ -76,12 +77,13 @@ class OpenAI:
         key = bearer("OpenAI", api_key)
         headers = {"authorization": f"Bearer {key}"} if key else {}
         self._endpoint = Endpoint(base_url, headers=headers, secret=key, advise=_advice, transport=transport)
+        self._earlier = EarlierTurns()
         host = urlsplit(base_url).hostname or ""
         self._is_own = host == _OWN_HOSTS[0] or host.endswith(_OWN_HOSTS)
 
     async def complete(self, request: ModelRequest, on_text: Callable[[str], None]) -> Reply:
-        names = WireNames(spec.name for spec in request.tools)
-        body = msgspec.json.encode(_body(request, names, is_own=self._is_own))
+        messages, names = self._earlier.encoded(request, _messages)
+        body = msgspec.json.encode(_body(request, messages, names, is_own=self._is_own))
         text = Text(on_text)
         reading = _Reading(self._endpoint, names, text, request.model.name)
         await self._endpoint.stream(
@@ -97,18 +99,16 @@ class OpenAI:
         await self._endpoint.close()
 
 
-def _body(request: ModelRequest, names: WireNames, *, is_own: bool) -> dict[str, Any]:
+def _body(request: ModelRequest, messages: list[Any], names: WireNames, *, is_own: bool) -> dict[str, Any]:
     """`max_tokens` is refused by OpenAI's reasoning models, and its successor is ignored by Ollama, which would then
     write without limit: so each host gets the one that it heeds.
     """
     settings = request.settings
     schema = request.returns if request.model.tools == "native" else None
     system = request.system if schema is None or is_own else with_schema(request.system, schema)
-    messages = [{"role": "system", "content": system}] if system else []
     body: dict[str, Any] = {
         "model": request.model.name,
-        "messages": messages
-        + [message for turn in turns(request.messages) for message in _messages(turn, request, names)],
+        "messages": [{"role": "system", "content": system}, *messages] if system else messages,
         "stream": True,
         "stream_options": {"include_usage": True},
         "max_completion_tokens" if is_own else "max_tokens": settings.max_tokens,
@@ -157,7 +157,12 @@ def data_url(request: ModelRequest, image: Image) -> str:
     return f"data:{image.media_type};base64,{b64encode(image_bytes(request, image)).decode()}"
 
 
-def _messages(turn: Turn, request: ModelRequest, names: WireNames) -> list[dict[str, Any]]:
+def _messages(request: ModelRequest, messages: Sequence[Message], names: WireNames) -> Iterator[dict[str, Any]]:
+    for turn in turns(messages):
+        yield from _messages_of(turn, request, names)
+
+
+def _messages_of(turn: Turn, request: ModelRequest, names: WireNames) -> list[dict[str, Any]]:
     messages: list[dict[str, Any]] = [
         {"role": "tool", "tool_call_id": wire_id(result.call), "content": result.text} for result in turn.results
     ]
@@ -356,7 +361,7 @@ def _counted(usage: _Usage) -> Usage:
 
 def _advice(status: int, words: str) -> str:
     if status in (401, 403):
-        return "Check OPENAI_API_KEY: is it set, valid, and allowed to use this model?"
+        return key_advice("OPENAI_API_KEY")
     if status == 404:
         return "Check the model's name and the base URL, which mostly ends in /v1."
     if status in (402, 429) and "quota" in words:

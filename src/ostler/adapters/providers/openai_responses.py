@@ -5,7 +5,7 @@ reply is complete when `response.completed` or `response.incomplete` came.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import httpx2
@@ -13,6 +13,7 @@ import msgspec
 
 from ostler.adapters.providers.dialect import (
     CallInParts,
+    EarlierTurns,
     Text,
     WireNames,
     arguments_object,
@@ -20,11 +21,12 @@ from ostler.adapters.providers.dialect import (
     model_ids,
     wire_id,
 )
-from ostler.adapters.providers.http import Endpoint, bearer
+from ostler.adapters.providers.http import Endpoint, bearer, key_advice
 from ostler.adapters.providers.openai import BASE_URL, cache_key, data_url, json_schema
 from ostler.domain.model import (
     AskedCall,
     AssistantMessage,
+    Message,
     ModelRequest,
     Reasoning,
     Reply,
@@ -71,10 +73,11 @@ class OpenAIResponses:
         key = bearer("OpenAI", api_key)
         headers = {"authorization": f"Bearer {key}"} if key else {}
         self._endpoint = Endpoint(base_url, headers=headers, secret=key, advise=_advice, transport=transport)
+        self._earlier = EarlierTurns()
 
     async def complete(self, request: ModelRequest, on_text: Callable[[str], None]) -> Reply:
-        names = WireNames(spec.name for spec in request.tools)
-        body = msgspec.json.encode(_body(request, names))
+        items, names = self._earlier.encoded(request, _items)
+        body = msgspec.json.encode(_body(request, items, names))
         reading = _Reading(self._endpoint, request, names, Text(on_text))
         await self._endpoint.stream(
             "/responses", body, timeout_s=request.settings.timeout_s, on_data=reading.take, text=reading.text
@@ -89,12 +92,12 @@ class OpenAIResponses:
         await self._endpoint.close()
 
 
-def _body(request: ModelRequest, names: WireNames) -> dict[str, Any]:
+def _body(request: ModelRequest, items: list[Any], names: WireNames) -> dict[str, Any]:
     """`stop` has no counterpart in this API: what follows one is cut off when the reply is there."""
     settings, model = request.settings, request.model.name
     body: dict[str, Any] = {
         "model": model,
-        "input": list(_items(request, names)),
+        "input": items,
         "max_output_tokens": settings.max_tokens,
         "stream": True,
         "store": False,
@@ -128,8 +131,8 @@ def _body(request: ModelRequest, names: WireNames) -> dict[str, Any]:
 _Given = dict[str, Any] | msgspec.Raw
 
 
-def _items(request: ModelRequest, names: WireNames) -> Iterator[_Given]:
-    for message in request.messages:
+def _items(request: ModelRequest, messages: Sequence[Message], names: WireNames) -> Iterator[_Given]:
+    for message in messages:
         match message:
             case UserMessage():
                 if message.text.strip() or message.images:
@@ -414,7 +417,7 @@ def _counted(usage: _Usage) -> Usage:
 
 def _advice(status: int, words: str) -> str:
     if status in (401, 403):
-        return "Check OPENAI_API_KEY: is it set, valid, and allowed to use this model?"
+        return key_advice("OPENAI_API_KEY")
     if status == 404:
         return "Check the model's name and the base URL; a server without the Responses API is openai-chat:NAME."
     if status in (402, 429) and "quota" in words:

@@ -218,11 +218,14 @@ def _read(path: Path) -> Iterator[Exchange]:
         raise ConfigurationError(f"The recording {path} is empty.", hint="Record one first: run with OSTLER_RECORD.")
     for number, line in enumerate(lines, 1):
         try:
-            yield msgspec.json.decode(line, type=Exchange)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            exchange = msgspec.json.decode(line, type=Exchange)
+            if digest_of(exchange.asked) != exchange.digest:
+                raise ValueError("it is not the request that was recorded")
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise ConfigurationError(
                 f"Line {number} of the recording {path} is damaged.", hint="Delete the file and record again."
             ) from error
+        yield exchange
 
 
 def differences(recorded: Asked, asked: Asked) -> Iterator[tuple[str, str]]:

@@ -156,10 +156,10 @@ def tool(
     say what it does that policies care about, and `destinations` which arguments say where something goes or what is
     acted upon. A result that does not fit the JSON Schema `returns` is withheld. `isolation` is the weakest tier in
     which it may run; a function runs in this process, and so can only promise `none`. A call that fails for the moment
-    (`ToolOutcome(False, "…", "transient")`) is made up to `attempts` times, if its effect allows it; with `share_s`, equal calls of
-    a tenant get one result, those at the same time and those up to so many seconds later (only for `read`).
-    The tool `compensate` is called by the runtime if a call has lowered a fitness target, with the same arguments as far as it
-    has parameters of these names, and with what came of the call as `output`.
+    (`ToolOutcome(False, "…", "transient")`) is made up to `attempts` times, if its effect allows it; with `share_s`,
+    equal calls of a tenant get one result, those at the same time and those up to so many seconds later (only for
+    `read`). The tool `compensate` is called by the runtime if a call has lowered a fitness target, with the same
+    arguments as far as it has parameters of these names, and with what came of the call as `output`.
     Raises `DefinitionInvalid` with every problem that the function has.
     """
 

@@ -1,9 +1,11 @@
 """How large the next request is, and how much the model takes."""
 
 from ostler.domain.session.state import State
-from ostler.domain.tokens import Counts, counts_of_message, family_of, plus, tokens
+from ostler.domain.tokens import Counts, counts_of_message, counts_of_messages, family_of, plus, tokens
 
 BYTES_PER_TOKEN = 4
+MIN_REPLY_TOKENS = 16
+"""What leaves less than this for the reply leaves no room for one."""
 COUNTS_TOKENS = 4
 """Since this version of the gate, tokens are counted by what texts are made of, and windows are kept to."""
 
@@ -12,10 +14,17 @@ def estimated_input_tokens(state: State) -> int:
     """How many tokens the next request will hold: an estimate, corrected by what was reported of the last request."""
     if state.gate < COUNTS_TOKENS:
         return _by_bytes(state)
-    counts = state.context.counts
+    counts = state.context.counts if state.context.is_counted else counts_of_messages(state.transcript)
     for message in state.inbox:
         counts = plus(counts, counts_of_message(message))
     return corrected(state, plus(state.context.fixed, counts))
+
+
+def is_to_be_counted(state: State) -> bool:
+    """Whether the transcript is counted as it grows: where a bound is kept to. Elsewhere nobody asks but rarely."""
+    limits, is_bounded = state.agent.limits, state.is_budgeted or len(state.candidates) > 1
+    is_bounded = is_bounded or limits.tokens is not None or limits.cost_microusd is not None
+    return state.gate >= COUNTS_TOKENS and (is_bounded or window_of(state) is not None)
 
 
 def corrected(state: State, counts: Counts) -> int:
@@ -44,8 +53,10 @@ def largest_window_of(state: State) -> int | None:
 def _bounded(state: State, window: int | None) -> int | None:
     if state.gate < COUNTS_TOKENS:
         return None
-    own = state.agent.context.window_tokens
-    return min([one for one in (window, own) if one is not None], default=None)
+    for bound in (state.agent.context.window_tokens, state.context.too_long):
+        if bound and (window is None or bound < window):
+            window = bound
+    return window
 
 
 def _by_bytes(state: State) -> int:

@@ -103,11 +103,16 @@ def to_be_summarised(state: State, found: Crowd) -> int:
     gone = _oldest(state, found.target - allowance(found.window), at_least=1)
     if not gone:
         return 0
-    counts = plus(state.context.fixed, counts_of_message(UserMessage(SUMMARY_PROMPT)))
-    for message in state.transcript[: gone[-1].end]:
-        counts = plus(counts, counts_of_message(message))
-    fits = corrected(state, counts) + allowance(found.window) <= found.window
+    fits = summary_tokens(state, gone[-1].end) + allowance(found.window) <= found.window
     return gone[-1].end if fits else 0
+
+
+def summary_tokens(state: State, covers: int) -> int:
+    """How many tokens a request for a summary of so many messages will hold."""
+    counts = plus(state.context.fixed, counts_of_message(UserMessage(SUMMARY_PROMPT)))
+    for message in state.transcript[:covers]:
+        counts = plus(counts, counts_of_message(message))
+    return corrected(state, counts)
 
 
 def allowance(window: int) -> int:

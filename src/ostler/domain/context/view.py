@@ -5,11 +5,22 @@ from typing import Any
 
 import msgspec
 
+from ostler.domain.context.estimate import is_to_be_counted
 from ostler.domain.model import AskedCall, AssistantMessage, Message, ToolMessage, UserMessage
 from ostler.domain.protocols import react
 from ostler.domain.session.events import ContextCompacted, ModelCompleted
 from ostler.domain.session.state import State
-from ostler.domain.tokens import Counts, counts_of, counts_of_message, counts_of_tools, family_of, minus, plus, tokens
+from ostler.domain.tokens import (
+    Counts,
+    counts_of,
+    counts_of_message,
+    counts_of_messages,
+    counts_of_tools,
+    family_of,
+    minus,
+    plus,
+    tokens,
+)
 from ostler.domain.transcript import Transcript
 
 RATIO_MIN, RATIO_MAX = 2, 4
@@ -20,40 +31,55 @@ _replace = msgspec.structs.replace
 
 
 def fixed_counts(state: State) -> Counts:
-    """What every request of the session holds beside the transcript: the system prompt and the tools."""
+    """What every request of the session holds beside the transcript: the system prompt, the tools and the schema of
+    the answer.
+    """
     tools = state.guard.visible(state.agent.tools, state.inputs)
-    described = counts_of(react.system(state.agent, state.model, tools))
-    return plus(described, counts_of_tools(tools)) if tools and state.model.tools == "native" else described
+    counts = counts_of(react.system(state.agent, state.model, tools))
+    if state.model.tools != "native":
+        return counts
+    if state.agent.returns is not None:
+        counts = plus(counts, counts_of(msgspec.json.encode(state.agent.returns).decode()))
+    return plus(counts, counts_of_tools(tools)) if tools else counts
 
 
 def opened(state: State) -> State:
-    """A session that begins, with its goal counted."""
-    goal = counts_of_message(state.transcript[0])
-    return _replace(state, context=_replace(state.context, counts=goal, fixed=fixed_counts(state)))
+    """A session that begins."""
+    return counted(_replace(state, context=_replace(state.context, fixed=fixed_counts(state))))
+
+
+def counted(state: State) -> State:
+    """The state with its transcript counted, if there is a bound to its size now."""
+    if state.context.is_counted or not is_to_be_counted(state):
+        return state
+    counts = counts_of_messages(state.transcript)
+    return _replace(state, context=_replace(state.context, counts=counts, is_counted=True))
 
 
 def told(state: State, messages: tuple[Message, ...], size: int) -> dict[str, Any]:
     """What changes in the state when the model is shown these messages; `size` is their characters."""
+    changes = {"transcript": state.transcript.plus(*messages), "transcript_bytes": state.transcript_bytes + size}
+    if not state.context.is_counted:
+        return changes
     counts = state.context.counts
     for message in messages:
         counts = plus(counts, counts_of_message(message))
-    return {
-        "transcript": state.transcript.plus(*messages),
-        "transcript_bytes": state.transcript_bytes + size,
-        "context": _replace(state.context, counts=counts),
-    }
+    return changes | {"context": _replace(state.context, counts=counts)}
 
 
 def reported(state: State, event: ModelCompleted) -> State:
     """The state that knows what the provider made of the request that this is the reply to."""
     used = event.usage
     read = used.input_tokens + used.cache_read_tokens + used.cache_write_tokens
-    if not read:
+    if not read or not state.context.is_counted:
         return state
     context, family = state.context, family_of(state.model.name)
     estimated = tokens(plus(context.fixed, context.counts), family)
+    too_long = context.too_long if read < context.too_long else 0
     read = min(max(read, estimated // RATIO_MIN), estimated * RATIO_MAX)
-    return _replace(state, context=_replace(context, family=family, reported=read, estimated=estimated))
+    return _replace(
+        state, context=_replace(context, family=family, reported=read, estimated=estimated, too_long=too_long)
+    )
 
 
 def compacted(state: State, event: ContextCompacted) -> State:
@@ -87,7 +113,8 @@ def compacted(state: State, event: ContextCompacted) -> State:
             kept.append(line)
         else:
             kept.append(message)
-    return _replace(state, transcript=Transcript(kept), context=_replace(after, counts=counts))
+    # What was found out about the next call was found out about a larger one.
+    return _replace(state, transcript=Transcript(kept), context=_replace(after, counts=counts), examined=None)
 
 
 def _notice(summary: str, left_out: int) -> str:

@@ -134,9 +134,9 @@ REPEATED_US = 3_600_000_000
 def is_news(course: Course | None, event: FitnessMeasured) -> bool:
     """Whether a result is to be written: nobody learns anything from one like that before it, within an hour.
 
-    What was measured around a call, or because somebody asked, always is.
+    What was measured after a call, or because somebody asked, always is.
     """
-    if course is None or event.because in ("before", "after", "asked"):
+    if course is None or event.because in ("after", "asked"):
         return True
     last, found = course.last.found, event.found
     if (last.passed, last.reason, last.goal) != (found.passed, found.reason, found.goal):

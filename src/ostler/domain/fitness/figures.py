@@ -52,6 +52,7 @@ def figures(facts: Sequence[tuple[int, SessionEvent]]) -> Figures | None:
         return None
     found = Figures(first.agent.name, at_first, tools={})
     begun: dict[str, str] = {}
+    again: set[str] = set()
     for at_us, event in facts:
         match event:
             case AgentForked():
@@ -63,8 +64,9 @@ def figures(facts: Sequence[tuple[int, SessionEvent]]) -> Figures | None:
                 _uses(found, begun.get(event.call, "")).failed += not event.ok
             case ConstraintFailed():
                 _uses(found, event.tool).refused += 1
-            case CallRetried() if event.attempt > 1 and not event.limit:
-                _uses(found, begun.get(event.call, "")).retried += bool(event.code)
+            case CallRetried() if event.code and event.call not in again:
+                again.add(event.call)
+                _uses(found, begun.get(event.call, "")).retried += 1
             case ModelCompleted():
                 _uses(found, "").used += 1
                 found.steps += 1

@@ -43,9 +43,12 @@ def understand(reply: Reply, model: ModelRef, turn: str, returns: dict[str, Any]
     return understood if returns is None or not is_answer else _fitted(understood, returns)
 
 
-def misfit(answer: str, returns: dict[str, Any] | None) -> str:
-    """What is wrong with an answer; empty if it fits."""
-    return "" if returns is None else _listed(judge_answer(answer, returns)[1])
+def fitted(answer: str, returns: dict[str, Any] | None) -> tuple[str, str]:
+    """An answer as the agent returns it, and what is wrong with it; empty if it fits."""
+    if returns is None:
+        return answer, ""
+    fitting, problems = judge_answer(answer, returns)
+    return fitting, _listed(problems)
 
 
 def _listed(problems: Sequence[Problem]) -> str:

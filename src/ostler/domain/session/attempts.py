@@ -9,11 +9,12 @@ from ostler.domain.model import Reply, Usage, cost_microusd
 from ostler.domain.resilience.retry import UNBEGUN
 from ostler.domain.session.choosing import with_model
 from ostler.domain.session.commands import ReplyFailed
-from ostler.domain.session.events import NOTHING_USED, CallRetried, Purpose
-from ostler.domain.session.state import OpenCall, State
+from ostler.domain.session.events import NOTHING_USED, CallRetried
+from ostler.domain.session.state import OpenCall, State, as_asked
 from ostler.domain.strategy.choice import Choice
 from ostler.kernel.errors import (
     ConfigurationError,
+    ContextTooLong,
     IncompleteReply,
     ProviderGarbled,
     ProviderOverloaded,
@@ -22,15 +23,21 @@ from ostler.kernel.errors import (
     RateLimited,
 )
 
-MIN_REPLY_TOKENS = 16
-"""A budget that leaves less than this for the reply is spent."""
 BYTES_PER_TOKEN = 4
 """Of text whose tokens nobody has counted."""
 COUNTS_FAILED = 3
 """Since this version of the gate, failed attempts say more of themselves, and are counted with what they used."""
 
 UNSPENT = UNBEGUN | {
-    kind.code for kind in (ProviderUnreachable, RateLimited, ProviderOverloaded, ProviderRejected, ConfigurationError)
+    kind.code
+    for kind in (
+        ProviderUnreachable,
+        RateLimited,
+        ProviderOverloaded,
+        ProviderRejected,
+        ContextTooLong,
+        ConfigurationError,
+    )
 }
 """Nothing was spent on an attempt that failed so: the model never began to answer."""
 _CUT = frozenset({IncompleteReply.code, ProviderGarbled.code})
@@ -52,24 +59,27 @@ class NoRoom(NamedTuple):
     text: str
 
 
-def worst_case(state: State, purpose: Purpose = "turn") -> Worst | NoRoom:
-    """What to reserve for the next attempt; nothing where nobody counts. Request and reply fit into the window."""
+def worst_case(state: State, covers: int = 0) -> Worst | NoRoom:
+    """What to reserve for the next attempt; nothing where nobody counts. Request and reply fit into the window.
+
+    It asks for a summary if it `covers` anything.
+    """
     limits, window = state.agent.limits, context.window_of(state)
     max_tokens = wanted = state.agent.settings.max_tokens
-    if purpose == "summary" and window is not None:
+    if covers and window is not None:
         max_tokens = min(max_tokens, context.allowance(window))
     if window is not None:
-        expected = context.estimated_input_tokens(state)
+        expected = _request_tokens(state, covers)
         max_tokens = min(max_tokens, window - expected)
-        if max_tokens < MIN_REPLY_TOKENS:
+        if max_tokens < context.MIN_REPLY_TOKENS:
             return NoRoom("context_overflow", _overflow(state, expected, window))
     is_limited = limits.tokens is not None or limits.cost_microusd is not None
     if not is_limited and not (state.is_budgeted and state.gate >= COUNTS_FAILED):
         return Worst(None if max_tokens == wanted else max_tokens)
-    expected = context.estimated_input_tokens(state)
+    expected = context.estimated_input_tokens(state)  # no summary is of more than the turn after it would be
     if limits.tokens is not None:
         max_tokens = min(max_tokens, limits.tokens - state.usage.total_tokens - expected)
-        if max_tokens < MIN_REPLY_TOKENS:
+        if max_tokens < context.MIN_REPLY_TOKENS:
             text = f"the budget of {limits.tokens} tokens leaves no room for a reply ({state.usage.total_tokens} used)"
             return NoRoom("token_limit", text)
     price = state.model.price
@@ -77,11 +87,15 @@ def worst_case(state: State, purpose: Purpose = "turn") -> Worst | NoRoom:
         left = (limits.cost_microusd - state.cost_microusd) * 1_000_000 - expected * price.input_microusd
         if price.output_microusd:
             max_tokens = min(max_tokens, left // price.output_microusd)
-        if left < 0 or max_tokens < MIN_REPLY_TOKENS:
+        if left < 0 or max_tokens < context.MIN_REPLY_TOKENS:
             text = f"the budget of {limits.cost_microusd / 1e6:g} USD leaves no room for a reply"
             return NoRoom("cost_limit", f"{text} ({state.cost_microusd / 1e6:g} spent)")
     cost = 0 if price is None else expected * price.input_microusd + max_tokens * price.output_microusd
     return Worst(None if max_tokens == wanted else max_tokens, expected + max_tokens, -(-cost // 1_000_000))
+
+
+def _request_tokens(state: State, covers: int) -> int:
+    return context.summary_tokens(state, covers) if covers else context.estimated_input_tokens(state)
 
 
 def _overflow(state: State, expected: int, window: int) -> str:
@@ -95,20 +109,20 @@ def worst_again(state: State, call: OpenCall, used: Usage, choice: Choice | None
     """What to reserve for an attempt after one that has used so much, by this choice; as before, if nothing changed."""
     if not used.total_tokens and choice is None:
         return Worst()
-    after = counted(state, used, cost_microusd(used, state.model.price))
-    return worst_case(after if choice is None else with_model(after, choice.model), call.purpose)
+    after = counted(as_asked(state), used, cost_microusd(used, state.model.price))
+    return worst_case(after if choice is None else with_model(after, choice.model), call.covers)
 
 
 def spent(state: State, call: OpenCall, failed: ReplyFailed) -> Usage:
     """What a failed attempt is counted with: as reported, or as can be told from what came, or the worst of it."""
     if failed.usage is not None:
         return failed.usage
-    if failed.code in UNSPENT or state.gate < COUNTS_FAILED:
+    if failed.code in UNSPENT or state.gate < COUNTS_FAILED or call.not_before_us:
         return NOTHING_USED
     if call.reserved_tokens and failed.code not in _CUT:
         return lost(state, call)
     came = -(-len(failed.partial.encode()) // BYTES_PER_TOKEN)
-    return Usage(input_tokens=context.estimated_input_tokens(state), output_tokens=came)
+    return Usage(input_tokens=_request_tokens(as_asked(state), call.covers), output_tokens=came)
 
 
 def used_by(state: State, call: OpenCall, reply: Reply) -> Usage:
@@ -119,8 +133,8 @@ def used_by(state: State, call: OpenCall, reply: Reply) -> Usage:
 
 
 def lost(state: State, call: OpenCall) -> Usage:
-    """What an attempt of which nobody knows anything is counted with: all that was reserved for it."""
-    if state.gate < COUNTS_FAILED or not call.reserved_tokens:
+    """What an attempt of which nobody knows anything is counted with: all that was reserved, unless it only waited."""
+    if state.gate < COUNTS_FAILED or not call.reserved_tokens or call.not_before_us:
         return NOTHING_USED
     output = call.max_tokens or state.agent.settings.max_tokens
     return Usage(input_tokens=call.reserved_tokens - output, output_tokens=output)

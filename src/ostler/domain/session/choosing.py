@@ -7,7 +7,7 @@ import msgspec
 from ostler.domain import context, gate
 from ostler.domain.guard import called
 from ostler.domain.session.events import CallExamined
-from ostler.domain.session.state import OpenCall, State
+from ostler.domain.session.state import OpenCall, State, as_asked
 from ostler.domain.strategy.card import Ability, Card
 from ostler.domain.strategy.choice import Choice, Known, Needs, NoModel, StrategySpec, choose
 from ostler.domain.strategy.rules import holds
@@ -38,6 +38,7 @@ def choice_for(state: State, found: CallExamined) -> Choice | NoModel:
         if isinstance(anyway, Choice):
             because = f"{anyway.because}, although {away.get(anyway.model, 'no other can be asked')}"
             return msgspec.structs.replace(anyway, because=because)
+        return anyway  # what would keep them from being asked even then
     return chosen
 
 
@@ -49,6 +50,7 @@ def choice_after_failure(state: State, call: OpenCall, at_us: int, *, is_final: 
     last, found = call.choice, call.examined
     if last is None or found is None:
         return None
+    state = as_asked(state)
     failed = tuple(dict.fromkeys((*last.failed, last.model)))
     given_up = tuple(dict.fromkeys((*last.given_up, last.model))) if is_final else last.given_up
     gone = dict.fromkeys(given_up, "it has failed for good")
@@ -126,12 +128,19 @@ def _unavailable(found: CallExamined, at_us: int) -> dict[str, str]:
 
 
 def _denied(state: State, found: CallExamined, card: Card, at_us: int, *, is_open: bool = False) -> str | None:
-    """Why rules keep a candidate from being asked. In a call that is open, nobody can be asked for an approval."""
+    """Why rules, or its window by its own count, keep a candidate from being asked.
+
+    In a call that is open, nobody can be asked for an approval.
+    """
     rules_only = msgspec.structs.replace(found, refused=None, asks=False, hooks=(), budgets=())
     looked = msgspec.structs.replace(state, model=card.model, examined=rules_only)
+    window, expected = context.window_of(looked), context.estimated_input_tokens(looked)
+    if window is not None and expected + context.MIN_REPLY_TOKENS > window:
+        return f"about {expected} tokens do not fit into its window of {window}"
     judged = gate.judge_model_by_policies(looked, at_us)
     if isinstance(judged, gate.Refused):
-        return f"{judged.verdict.rule}: {judged.reason}" if judged.verdict.rule else judged.reason
+        reason = judged.reason or "what the policies want to know of it is not known"
+        return f"{judged.verdict.rule}: {reason}" if judged.verdict.rule else reason
     if isinstance(judged, gate.Asked) and is_open:
         return "people would have to approve it"
     if is_open and state.guard.limits_on(called(None, card.model.name)):

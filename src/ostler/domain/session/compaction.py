@@ -1,11 +1,13 @@
 """Keeping what the model sees within its window: decided before it is asked, and written down."""
 
 from ostler.domain.context import plan
-from ostler.domain.context.estimate import estimated_input_tokens, largest_window_of
+from ostler.domain.context.estimate import COUNTS_TOKENS, estimated_input_tokens, largest_window_of
 from ostler.domain.model import Usage, cost_microusd
 from ostler.domain.session.commands import ReplyReceived
 from ostler.domain.session.decision import Decision
 from ostler.domain.session.events import ModelCompleted
+from ostler.domain.session.state import State
+from ostler.kernel.errors import ContextTooLong
 
 NO_SUMMARY = "The reply is no summary."
 
@@ -37,6 +39,24 @@ def make_room(decision: Decision) -> int:
         if event is not None:
             decision.emit(event)
     return 0
+
+
+def may_be_shortened(state: State, code: str) -> bool:
+    """Whether a request that was refused so is followed by a shorter one: what cannot be any shorter ends the session.
+
+    Each that is refused was shorter than the one before, and so there are only so many.
+    """
+    return code == ContextTooLong.code and state.gate >= COUNTS_TOKENS and not state.is_trial
+
+
+def do_without_summary(decision: Decision) -> bool:
+    """Leave out the oldest turns where no summary of them can be asked for; whether there is more room now."""
+    window = largest_window_of(decision.state)
+    found = None if window is None else plan.crowd(decision.state, window)
+    event = None if found is None else plan.trim(decision.state, found)
+    if event is not None:
+        decision.emit(event)
+    return event is not None
 
 
 def summarised(decision: Decision, asked: ReplyReceived, used: Usage) -> None:

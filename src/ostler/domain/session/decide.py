@@ -26,7 +26,7 @@ from ostler.domain.session.attempts import (
     worst_case,
 )
 from ostler.domain.session.commands import SessionCommand
-from ostler.domain.session.compaction import make_room, summarised
+from ostler.domain.session.compaction import do_without_summary, make_room, may_be_shortened, summarised
 from ostler.domain.session.decision import Decision
 from ostler.domain.session.decision import close as _close
 from ostler.domain.session.decision import end as _end
@@ -223,11 +223,11 @@ def _reply_failed(decision: Decision, asked: command.ReplyFailed) -> None:
     decision.emit(ModelFailed(call.id, asked.code, asked.message, asked.status, asked.partial, used, cost))
     if not is_wanted:
         _advance(decision)
-    elif isinstance(room, NoRoom):
+    elif isinstance(room, NoRoom) and call.purpose == "turn":
         _end(decision, AgentFailed(room.reason, f"{room.text}, after {asked.code}: {asked.message}"), "cancelled")
     elif asked.code == ConfigurationError.code:
         decision.emit(AgentPaused("ostler", asked.message))
-    elif call.purpose == "summary":
+    elif call.purpose == "summary" or may_be_shortened(decision.state, asked.code):
         _advance(decision)
     else:
         _end(decision, AgentFailed("error", f"{asked.code}: {asked.message}"), "cancelled")
@@ -359,7 +359,7 @@ def _take_over(decision: Decision) -> None:
         elif call.attempt >= state.agent.limits.attempts:
             reason = f"given up: the worker was lost during attempt {call.attempt} of this call"
             _close(decision, call, "unknown", reason)
-            if call.arguments is None:
+            if call.arguments is None and call.purpose == "turn":
                 _end(decision, AgentFailed("error", reason), "cancelled")
         elif _effect(state, call) == "once":
             _close(decision, call, "unknown", "the worker was lost during this call; nobody knows whether it happened")
@@ -435,10 +435,9 @@ def _step(decision: Decision) -> bool:
         return False
     match react.next_move(state):
         case AskModel():
-            _ask_model(decision)
+            return _ask_model(decision)
         case Answer(text):
             return _finish(decision, text)
-    return False
 
 
 def _finish(decision: Decision, answer: str) -> bool:
@@ -455,8 +454,8 @@ def _finish(decision: Decision, answer: str) -> bool:
         decision.emit(AnswerRefused(said.reason, found.hooks))
         return True
     if found.arguments is not None:
-        answer = str(found.arguments["answer"])
-        if wrong := react.misfit(answer, state.agent.returns):
+        answer, wrong = react.fitted(str(found.arguments["answer"]), state.agent.returns)
+        if wrong:
             _end(decision, AgentFailed("unfit_answer", f"hooks put another answer in its place: {wrong}"), "cancelled")
             return False
     decision.emit(AgentCompleted(answer))
@@ -521,20 +520,25 @@ def _examined(decision: Decision, asked: command.Examined) -> None:
     _advance(decision)
 
 
-def _ask_model(decision: Decision) -> None:
-    """Ask for the next reply if the gate lets it pass and the limits leave room for the worst case."""
+def _ask_model(decision: Decision) -> bool:
+    """Ask for the next reply if the gate lets it pass and the limits leave room for the worst case.
+
+    True if it was not asked for, but there is more room now.
+    """
     state, limits = decision.state, decision.state.agent.limits
     call = str(state.steps + 1)
     if limits.steps is not None and state.steps >= limits.steps:
         _end(decision, AgentFailed("step_limit", f"the limit of {limits.steps} steps is used up"), "cancelled")
-        return
+        return False
     covers = make_room(decision)
     state, choice = decision.state, None
     if state.is_routed and gate.is_examined(state, call) and state.examined is not None and state.examined.routing:
         chosen = choosing.choice_for(state, state.examined)
         if isinstance(chosen, NoModel):
+            if covers and do_without_summary(decision):
+                return True
             _end(decision, AgentFailed("no_model", str(chosen)), "cancelled")
-            return
+            return False
         state, choice = choosing.with_model(state, chosen.model), chosen
     match gate.judge_model(state, decision.at_us):
         case gate.Unexamined():
@@ -548,14 +552,18 @@ def _ask_model(decision: Decision) -> None:
             _ask_people(decision, call, "", msgspec.structs.replace(asked, arguments=shown))
         case gate.Passed() as passed:
             more = gate.recorded(state, passed) if state.gate > 1 else {}
-            _ask_model_within_budget(decision, state, call, {**more, "choice": choice, "covers": covers})
+            return _ask_model_within_budget(decision, state, call, {**more, "choice": choice, "covers": covers})
+    return False
 
 
-def _ask_model_within_budget(decision: Decision, state: State, call: str, more: dict[str, Any]) -> None:
+def _ask_model_within_budget(decision: Decision, state: State, call: str, more: dict[str, Any]) -> bool:
     """Ask for it with the worst case reserved, if the limits leave room for that."""
-    purpose: Purpose = "summary" if more["covers"] else "turn"
-    match worst_case(state, purpose):
+    covers = more["covers"]
+    purpose: Purpose = "summary" if covers else "turn"
+    match worst_case(state, covers):
         case NoRoom(reason, text):
+            if covers and do_without_summary(decision):
+                return True
             _end(decision, AgentFailed(reason, text), "cancelled")
         case Worst(max_tokens, tokens, microusd):
             decision.emit(
@@ -568,6 +576,7 @@ def _ask_model_within_budget(decision: Decision, state: State, call: str, more: 
                     **more,
                 )
             )
+    return False
 
 
 def _effect(state: State, call: OpenCall) -> str:

@@ -1,7 +1,7 @@
 """What is being decided: events so far, the state after them, and the ends that several decisions come to."""
 
 from ostler.domain.model import cost_microusd
-from ostler.domain.session.attempts import lost
+from ostler.domain.session.attempts import COUNTS_FAILED, lost
 from ostler.domain.session.events import (
     NOTHING_USED,
     AgentCancelled,
@@ -42,9 +42,11 @@ def end(decision: Decision, last: AgentCompleted | AgentFailed | AgentCancelled,
 
 
 def close(decision: Decision, call: OpenCall, kind: FailureKind, reason: str) -> None:
-    """Record that an open call gets no other outcome than this."""
+    """Record that an open call gets no other outcome than this. Of one that waits, nobody need wonder what it did."""
+    if kind == "unknown" and call.not_before_us and decision.state.gate >= COUNTS_FAILED:
+        kind, reason = "cancelled", "it waited, and is not begun any more"
     if call.arguments is None:
-        used = lost(decision.state, call) if kind == "unknown" else NOTHING_USED
+        used = NOTHING_USED if kind == "cancelled" else lost(decision.state, call)
         cost = cost_microusd(used, decision.state.model.price)
         decision.emit(ModelFailed(call.id, kind, reason, usage=used, cost_microusd=cost))
     else:

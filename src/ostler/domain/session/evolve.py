@@ -7,6 +7,7 @@ import msgspec
 from ostler.domain.constraint.history import Past
 from ostler.domain.constraint.verdict import Demand
 from ostler.domain.context import view
+from ostler.domain.context.estimate import estimated_input_tokens
 from ostler.domain.fitness.events import FitnessLowered
 from ostler.domain.guard import Guard
 from ostler.domain.model import AssistantMessage, Message, ToolMessage, UserMessage
@@ -60,6 +61,7 @@ from ostler.domain.session.state import (
 from ostler.domain.strategy.choice import Choice
 from ostler.domain.tool import CODE, ToolOutcome, failed, observation
 from ostler.domain.transcript import Transcript
+from ostler.kernel.errors import ContextTooLong
 
 _OfApproval = (
     ApprovalRequested | ApprovalGranted | ApprovalDenied | ApprovalReturned | ApprovalRejected | ApprovalExpired
@@ -121,6 +123,9 @@ def _evolve_calls(state: State, event: SessionEvent, at_us: int) -> State:
             after = _replace(state, open=_without(state.open, event.call))
             if failed_call.purpose == "summary":
                 after = _replace(after, context=_replace(state.context, draft=""))
+            elif event.code == ContextTooLong.code:
+                too_long = estimated_input_tokens(state)
+                after = view.counted(_replace(after, context=_replace(state.context, too_long=too_long)))
             return counted(after, event.usage, event.cost_microusd) if event.usage.total_tokens else after
         case CallRetried():
             retried = tuple([_retried(call, event, at_us) if call.id == event.call else call for call in state.open])
@@ -230,7 +235,8 @@ def _moved(state: State, event: PolicyMoved) -> State:
     moved = _replace(
         state, agent=agent, guard=guard, layers=event.layers, shadow=event.shadow, has_moved=True, examined=None
     )
-    moved = _replace(moved, context=_replace(state.context, fixed=view.fixed_counts(moved)))
+    calls = tuple([call if call.examined is None else _unanswered(call, call.examined) for call in state.open])
+    moved = _replace(moved, open=calls, context=_replace(state.context, fixed=view.fixed_counts(moved)))
     if all(policy in guard.policies for policy in state.guard.policies):
         return moved
     question = None if state.question is None else _replace(state.question, is_outdated=True)
@@ -239,6 +245,11 @@ def _moved(state: State, event: PolicyMoved) -> State:
 
 
 _replace = msgspec.structs.replace
+
+
+def _unanswered(call: OpenCall, found: CallExamined) -> OpenCall:
+    """The call without the answers to what other policies wanted to know."""
+    return _replace(call, examined=_replace(found, answers=()))
 
 
 def _started(event: AgentStarted, at_us: int) -> State:
@@ -350,7 +361,7 @@ def _retried(call: OpenCall, event: CallRetried, at_us: int) -> OpenCall:
     if event.code and not_before_us <= at_us:
         not_before_us = 0  # it begins with this event
     again = _replace(call, attempt=event.attempt, not_before_us=not_before_us, limit=event.limit)
-    if event.reserved_tokens or event.max_tokens is not None:
+    if event.reserved_tokens or event.max_tokens is not None or event.choice is not None:
         again = _replace(
             again,
             max_tokens=event.max_tokens,

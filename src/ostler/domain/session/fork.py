@@ -42,13 +42,16 @@ def fork(
 
 
 def places_of(facts: Sequence[Fact]) -> list[int]:
-    """Every `seq` after which no call is open or free to begin by approval, and the session has not ended."""
+    """Every `seq` after which no call is open or free to begin, by approval or by what was found out about it, and the
+    session has not ended.
+    """
     state: State | None = None
     places = []
     for seq, (at_us, event) in enumerate(facts, 1):
         state = evolve(state, event, at_us)
         is_over = state.end is not None or state.cancelling_by is not None
         is_intervening = bool(state.measuring or state.undoing)
-        if not state.open and state.granted is None and not is_over and not is_intervening:
+        is_free = state.granted is not None or (state.examined is not None and state.question is None)
+        if not state.open and not is_free and not is_over and not is_intervening:
             places.append(seq)
     return places

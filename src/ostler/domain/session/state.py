@@ -233,6 +233,11 @@ class State(msgspec.Struct, frozen=True, gc=False):
         return "timer" if under_way(self) else "approval"
 
 
+def as_asked(state: State) -> State:
+    """The state without what was said since an open call began: that is no part of its request."""
+    return msgspec.structs.replace(state, inbox=()) if state.inbox else state
+
+
 def under_way(state: State) -> tuple[OpenCall, ...]:
     """The open calls but for programs that wait for a call of their own."""
     for call in state.open:

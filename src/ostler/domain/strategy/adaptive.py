@@ -22,7 +22,8 @@ REACH = 7.0
 class Outcomes(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What came of calls of one model: usable `replies` and `failures`, and sessions that it ended well or badly.
 
-    `microseconds` and `cost_microusd` are those of all replies, `timed`, together. Discounted, all are fractions.
+    `microseconds` are those of all replies, `timed`, together; `cost_microusd` is what they and the failures cost.
+    Discounted, all are fractions.
     """
 
     replies: float = 0.0

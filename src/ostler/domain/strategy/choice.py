@@ -140,7 +140,7 @@ def choose(strategy: StrategySpec, candidates: Sequence[Card], needs: Needs, kno
 def misfit(strategy: StrategySpec, card: Card, needs: Needs) -> str | None:
     """Why a candidate cannot answer, as far as its card says; None if it can."""
     if card.abilities is not None and (missing := [one for one in needs.abilities if one not in card.abilities]):
-        return f"it has no {', no '.join(missing)}"
+        return f"it has no {', no '.join(_LACKS.get(one, one) for one in missing)}"
     size, window = needs.input_tokens + needs.reply_tokens, card.window_tokens
     if window is not None and size > window:
         return f"about {size} tokens do not fit into its window of {window}"
@@ -156,6 +156,9 @@ def misfit(strategy: StrategySpec, card: Card, needs: Needs) -> str | None:
     if strategy.quality is not None and (card.quality is None or card.quality < strategy.quality):
         return f"its quality {_shown(card.quality)}, below {strategy.quality:g}"
     return _unaffordable(strategy, card, needs)
+
+
+_LACKS: dict[Ability, str] = {"structured": "structured answers"}
 
 
 def _unaffordable(strategy: StrategySpec, card: Card, needs: Needs) -> str | None:

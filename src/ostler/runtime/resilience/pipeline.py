@@ -10,6 +10,9 @@ Made = TypeVar("Made")
 Step = Callable[[Given], Awaitable[Made]]
 """What is behind a stage: it makes something of what it is given."""
 
+Run = Callable[[Given, Step[Given, Made]], Awaitable[Made]]
+"""What a stage does with what it is given, and with what is behind it."""
+
 
 class Origin(NamedTuple):
     """The stage that an error comes from, and what that stage had been given."""
@@ -44,7 +47,7 @@ class Stage(Generic[Given, Made]):
     def __init__(
         self,
         name: str,
-        run: Callable[[Given, Step[Given, Made]], Awaitable[Made]],
+        run: Run[Given, Made],
         *,
         on_error: Literal["stop", "skip"] | Callable[[Given, Exception], Made] = "stop",
     ) -> None:
@@ -61,9 +64,9 @@ class Pipeline(Generic[Given, Made]):
         names = [count.stage for count in self._counts]
         if len(set(names)) < len(names):
             raise ValueError(f"stages are told apart by their names: {', '.join(names)}")
-        step = _counting(self._counts[-1], last)
+        step = _counting(self._counts[-1], lambda given, _: last(given), last)
         for stage, count in reversed(list(zip(stages, self._counts, strict=False))):
-            step = _counting(count, _around(stage, step))
+            step = _counting(count, _run_of(stage), step)
         self.run = step
         """Runs it. An error that comes out says by `origin_of` where it comes from, and what was given there."""
 
@@ -85,19 +88,19 @@ class _Count:
 
 
 def _counting(
-    count: _Count, step: Step[Given, Made], tick: Callable[[], int] = time.perf_counter_ns
+    count: _Count, run: Run[Given, Made], inner: Step[Given, Made], tick: Callable[[], int] = time.perf_counter_ns
 ) -> Step[Given, Made]:
-    """The same step, counted and timed. Being cancelled is no failure."""
+    """A stage before what is behind it, as one step that is counted and timed. Being cancelled is no failure."""
 
     async def counted(given: Given) -> Made:
         began = tick()
         count.calls += 1
         try:
-            return await step(given)
+            return await run(given, inner)
         except Exception as error:
             if not hasattr(error, "__origin__"):
                 count.failures += 1
-                error.__origin__ = Origin(count.stage, given)  # type: ignore[attr-defined]
+                object.__setattr__(error, "__origin__", Origin(count.stage, given))  # of frozen ones, too
             raise
         finally:
             count.ns += tick() - began
@@ -105,13 +108,13 @@ def _counting(
     return counted
 
 
-def _around(stage: Stage[Given, Made], inner: Step[Given, Made]) -> Step[Given, Made]:
-    """A stage and what is behind it as one step."""
+def _run_of(stage: Stage[Given, Made]) -> Run[Given, Made]:
+    """What a stage does, with what its policy makes of errors."""
     run, on_error = stage.run, stage.on_error
     if on_error == "stop":
-        return lambda given: run(given, inner)
+        return run
 
-    async def skipping(given: Given) -> Made:
+    async def skipping(given: Given, inner: Step[Given, Made]) -> Made:
         behind = _Behind(inner)
         try:
             return await run(given, behind)
@@ -120,7 +123,7 @@ def _around(stage: Stage[Given, Made], inner: Step[Given, Made]) -> Step[Given, 
                 raise
             return behind.made[0] if behind.made else await inner(given)
 
-    async def replacing(given: Given) -> Made:
+    async def replacing(given: Given, inner: Step[Given, Made]) -> Made:
         try:
             return await run(given, inner)
         except Exception as error:

@@ -17,6 +17,14 @@ class Done(NamedTuple, Generic[Made]):
     shared_with: str = ""
 
 
+class _Kept(NamedTuple, Generic[Made]):
+    """An outcome for later calls, when it was made, and for how long whoever made it keeps it."""
+
+    done: Done[Made]
+    made_s: float
+    keep_s: float
+
+
 class FailedElsewhere(Exception):
     """The equal call that this one waited for has failed; `error` is how."""
 
@@ -32,7 +40,7 @@ class Sharing(Generic[Made]):
     def __init__(self, may_keep: Callable[[Made], bool]) -> None:
         self._may_keep = may_keep
         self._under_way: dict[str, asyncio.Future[Done[Made]]] = {}
-        self._kept: dict[str, tuple[Done[Made], float]] = {}
+        self._kept: dict[str, _Kept[Made]] = {}
 
     @property
     def under_way(self) -> int:
@@ -40,17 +48,18 @@ class Sharing(Generic[Made]):
         return len(self._under_way)
 
     async def run(self, key: str, name: str, keep_s: float, call: Callable[[], Awaitable[Made]]) -> Done[Made]:
-        """What came of this call, or of an equal one that was there before. `name` is this call's.
+        """What came of this call, or of an equal one, under way or not more than `keep_s` ago. `name` is this call's.
 
         If the one that others wait for is cancelled, the next of them makes the call. If it fails, they have failed
         with it: raises `FailedElsewhere`. Nothing that has failed is kept.
         """
         while True:
             if (kept := self._kept.get(key)) is not None:
-                done, until = kept
-                if asyncio.get_running_loop().time() < until:
-                    return done
-                del self._kept[key]
+                age_s = asyncio.get_running_loop().time() - kept.made_s
+                if age_s < min(kept.keep_s, keep_s):
+                    return kept.done
+                if age_s >= kept.keep_s:
+                    del self._kept[key]
             if (owners := self._under_way.get(key)) is None:
                 return Done(await self._own(key, name, keep_s, call))
             await asyncio.wait([owners])
@@ -87,4 +96,4 @@ class Sharing(Generic[Made]):
         self._kept.pop(key, None)
         while len(self._kept) >= KEPT_MAX:
             del self._kept[next(iter(self._kept))]
-        self._kept[key] = (done, asyncio.get_running_loop().time() + keep_s)
+        self._kept[key] = _Kept(done, asyncio.get_running_loop().time(), keep_s)

@@ -1,5 +1,6 @@
 """Places for calls under way in this process, counted and never waited for."""
 
+import math
 from collections.abc import Callable
 
 from ostler.domain.resilience.pressure import Pressure
@@ -16,7 +17,7 @@ class Slots:
         self._most = most
         self._settings = settings
         self._warn = warn
-        self._warn_at = max(1, int(most * settings.warn_at)) if settings.warn_at else most + 1
+        self._warn_at = max(1, math.ceil(most * settings.warn_at)) if settings.warn_at else most + 1
         self._has_warned = False
 
     def take(self, priority: int) -> None:

@@ -110,6 +110,16 @@ class ClaimsContract:
         assert taken(claims) == [stream_due(number) for number in (3, 2, 0, 1)]
         assert [info.standing.priority for info in await store.streams("acme")] == [5, 5, -1, 0]
 
+    async def test_nothing_is_taken_from_a_queue_that_is_barred(self, store: EventStore) -> None:
+        one, two = await add_due(store, 1, 2)
+        await store.beat("anna", until_us=1_000)
+        await store.append(addition(two, 1, stands=standing(queue="clerk", due_us=2)))
+        barred = [Caps().without((), frozenset({(tenant, "stable")})) for tenant in ("else", "acme", "*")]
+        elsewhere, here, everywhere = barred
+        assert taken(await store.claim("anna", now_us=10, limit=9, caps=everywhere)) == [two]
+        assert await store.claim("anna", now_us=10, limit=9, caps=here) == []
+        assert taken(await store.claim("anna", now_us=10, limit=9, caps=elsewhere)) == [one]
+
     async def test_caps_count_what_all_workers_hold(self, store: EventStore) -> None:
         streams = await add_due(store, 1, 2, 3, 4)
         await store.beat("anna", until_us=1_000)
