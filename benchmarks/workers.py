@@ -17,8 +17,8 @@ import msgspec
 from benchmarks.__main__ import Instant, lookup
 from benchmarks.peers.gauge import PostgresDatabase, postgres_database
 from ostler import Agent, Limits, Runtime
+from ostler.domain.scheduling import WorkerSettings
 from ostler.domain.session.state import ENDED
-from ostler.runtime.worker import WorkerSettings
 
 WORKERS = (1, 2, 4)
 SESSIONS = 400

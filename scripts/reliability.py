@@ -118,6 +118,8 @@ def main() -> int:
         found = problems(page, recorder)
         sys.stderr.write("".join(f"{problem}\n" for problem in found))
         return 1 if found else 0
+    if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        return code  # not all tests were even found
     before, _, rest = page.partition(BEGIN)
     after = rest.partition(END)[2]
     PAGE.write_text(f"{before}{made(recorder.results())}{after}", "utf-8")

@@ -6,9 +6,9 @@ from typing import Any
 from benchmarks.peers.load import WARM, Bench, run
 from ostler import Agent, Limits, Runtime, Session, Tool, ToolRequest, tool
 from ostler.domain.model import AskedCall, ModelRef, ModelRequest, Reply, Usage
+from ostler.domain.scheduling import WorkerSettings
 from ostler.domain.session.events import AgentCompleted, ToolCompleted
 from ostler.domain.tool import Effect
-from ostler.runtime.worker import WorkerSettings
 
 
 class Instant:

@@ -46,6 +46,12 @@ def test_an_agent_says_when_attempts_follow_one_another() -> None:
     [
         ("[limits.retries]\nbase_s = 0\n", "limits.retries.base_s"),
         ("[limits.retries]\nfor = 5\n", "limits.retries.for"),
+        ("[limits.retries]\nfor_s = inf\n", "limits.retries.for_s"),
+        ("[limits.retries]\ncap_s = 1e300\n", "limits.retries.cap_s"),
+        ("[limits.retries]\nbase_s = nan\n", "limits.retries.base_s"),
+        ("[[limits.retries.kinds]]\ncode = 'shed'\nbase_s = inf\n", "limits.retries.kinds[0].base_s"),
+        ("[settings]\nstop = ['END', '']\n", "settings.stop"),
+        ("[settings]\nshare_s = -1\n", "settings.share_s"),
         ("[[limits.retries.kinds]]\ncode = 'shed'\nattempts = 0\n", "limits.retries.kinds[0].attempts"),
         ("[tool.look]\nattempts = 0\n", "tool.look.attempts"),
         ("[tool.pay]\nshare_s = 1\n", "tool.pay.share_s"),

@@ -30,11 +30,11 @@ from ostler.app.bootstrap import Parts
 from ostler.app.vault import lending
 from ostler.cli import cli
 from ostler.domain.model import ModelRequest
+from ostler.domain.scheduling import WorkerSettings
 from ostler.domain.secret import Secret
 from ostler.domain.tool import ToolRequest
 from ostler.kernel.errors import SecretMissing, ToolError
 from ostler.ports import Vault
-from ostler.runtime.worker import WorkerSettings
 from ostler.testing import Scripted, calls
 
 CANARIES = {

@@ -38,7 +38,7 @@ MODELS_BY_NAME = {name: Scripted("done", name=name) for name in ("a", "b")}
 
 
 def agent(model: str, *, name: str = "clerk", settings: ModelSettings | None = None) -> Agent:
-    return Agent(name, model=MODELS_BY_NAME[model], settings=settings or ModelSettings())
+    return Agent(name, model=MODELS_BY_NAME[model]).with_settings(settings or ModelSettings())
 
 
 async def changes(runtime: Runtime, name: str | None = None, tenant: str = "default") -> list[ModelChanged]:

@@ -18,13 +18,13 @@ pinned = ["plan.*"]
 
 def test_a_file_and_python_say_the_same() -> None:
     written, _ = parse(FILE, [], source="reader.toml")
-    agent = Agent("reader").with_context(ContextSettings(("summarise",), above=0.9, pinned=("plan.*",)))
+    agent = Agent("reader").with_settings(ContextSettings(("summarise",), above=0.9, pinned=("plan.*",)))
     assert agent.spec.context == written.context == ContextSettings(("summarise",), 0.9, 0.5, ("plan.*",), None)
 
 
 def test_the_agent_that_it_was_made_from_stays_as_it_was() -> None:
     agent = Agent("reader")
-    assert agent.with_context(ContextSettings(window_tokens=9_000)).spec.context.window_tokens == 9_000
+    assert agent.with_settings(ContextSettings(window_tokens=9_000)).spec.context.window_tokens == 9_000
     assert agent.spec.context == ContextSettings()
 
 
@@ -39,7 +39,7 @@ def test_the_agent_that_it_was_made_from_stays_as_it_was() -> None:
 )
 def test_settings_that_cannot_be_are_refused(settings: ContextSettings, problem: str) -> None:
     with pytest.raises(DefinitionInvalid) as refused:
-        Agent("reader").with_context(settings)
+        Agent("reader").with_settings(settings)
     assert problem in str(refused.value)
 
 

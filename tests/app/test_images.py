@@ -26,12 +26,12 @@ from ostler.domain.model import (
     image_tokens,
     image_type,
 )
+from ostler.domain.scheduling import WorkerSettings
 from ostler.domain.session.events import AgentStarted, InputReceived, ModelRequested
 from ostler.kernel.errors import DefinitionInvalid, NotFound
 from ostler.runtime import images as kept
 from ostler.runtime.images import Images
 from ostler.runtime.replay import replay
-from ostler.runtime.worker import WorkerSettings
 from ostler.testing import Scripted, calls
 from ostler.testing.wire import WireServer
 from tests.runtime.talking import Talker
@@ -118,7 +118,7 @@ async def test_an_image_that_was_left_out_of_the_context_is_not_sent_any_more() 
         return "The quick brown fox looked at it. " * 30
 
     model = Scripted(*[calls(("look", {"part": part})) for part in range(1, 13)], "Nothing.", name="viewer")
-    agent = Agent("viewer", model=model, tools=[look]).with_context(ContextSettings(("trim",), window_tokens=3_000))
+    agent = Agent("viewer", model=model, tools=[look]).with_settings(ContextSettings(("trim",), window_tokens=3_000))
     async with Runtime.open("memory:", worker=False) as runtime:
         running.append(await runtime.start(agent, "Look at all parts.", images=[GIF]))
         await runtime.work(WorkerSettings())

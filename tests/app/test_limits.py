@@ -11,10 +11,9 @@ from ostler import Agent, Runtime
 from ostler.app.settings import PROJECT_FILE, resolve
 from ostler.domain.capacity import MINUTE_US, Limit
 from ostler.domain.model import ModelRequest, Reply
-from ostler.domain.scheduling import NO_CAPS, Caps
+from ostler.domain.scheduling import NO_CAPS, Caps, WorkerSettings
 from ostler.domain.session.events import AgentStarted
 from ostler.kernel.errors import DefinitionInvalid
-from ostler.runtime.worker import WorkerSettings
 from ostler.testing import Scripted
 from tests.runtime.watching import only
 

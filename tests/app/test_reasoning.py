@@ -39,7 +39,7 @@ async def test_thoughts_stand_in_the_log_and_are_given_back(
         server.answers(Reply("Look.", (call,), "tool_calls", reasoning=(thought,), fingerprint="fp_1"), Reply("Four."))
         provider, base_url = ("anthropic", None) if dialect == "anthropic" else ("openai", server.url)
         model = ModelRef("live", provider, "model-1", base_url=base_url, dialect=dialect)
-        agent = Agent("clerk", tools=[look], model=model, settings=ModelSettings(reasoning="high"))
+        agent = Agent("clerk", tools=[look], model=model).with_settings(ModelSettings(reasoning="high"))
         async with asyncio.timeout(30), Runtime.open(store) as runtime:
             session = await runtime.start(agent, "How many A-17 are left?")
             assert (await session.result()).text == "Four."

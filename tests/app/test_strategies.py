@@ -259,8 +259,8 @@ async def test_the_best_that_the_budget_of_the_tenant_still_pays_for_is_asked(tm
     small = priced("small", Price(100_000, 1_000_000), ask, "from small")
     qualities = {"scripted:big": ModelTable(quality=0.9), "scripted:small": ModelTable(quality=0.2)}
     budgets = definition.read({"tenants": {"*": {"usd": 0.045}}}, BudgetTables, source="budgets")
-    agent = Agent(
-        "looker", "Look.", tools=[look], model=Strategy("best", big, small), settings=ModelSettings(max_tokens=100)
+    agent = Agent("looker", "Look.", tools=[look], model=Strategy("best", big, small)).with_settings(
+        ModelSettings(max_tokens=100)
     )
     async with Runtime.open(settings(tmp_path, models=qualities, budgets=budgets)) as runtime:
         session = await runtime.start(agent, "Look!")

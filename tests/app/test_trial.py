@@ -302,7 +302,7 @@ async def test_budgets_count_what_a_trial_uses_and_refuse_it_when_they_are_used_
     settings = resolve({}, tmp_path, store="memory:")
     used = Usage(9_000, 1_000)
     async with Runtime.open(settings) as runtime:
-        agent = Agent("buyer", model=MODEL, tools=[look, pay], settings=ModelSettings(max_tokens=2_000))
+        agent = Agent("buyer", model=MODEL, tools=[look, pay]).with_settings(ModelSettings(max_tokens=2_000))
         await recorded(runtime, agent=agent)
         greedy = Scripted(*(calls(("look", {"place": "x"}), usage=used) for _ in range(3)), name="greedy")
         tables, now_us = settings.budgets.budgets, runtime.parts.clock.now_us()

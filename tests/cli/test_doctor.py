@@ -105,11 +105,22 @@ key_env = "CORP_LLM_KEY"
 [providers.lab]
 base_url = "http://127.0.0.1:8000/v1"
 dialect = "openai-responses"
+
+[breakers.providers.copr]
+failures = 2
+
+[breakers.providers."*"]
+failures = 3
 """
     file.write_text(file.read_text() + tables)
     found = checks(ostler)
     assert (found["provider corp"]["verdict"], found["provider corp"]["todo"]) == ("warn", "Set CORP_LLM_KEY.")
     assert found["provider lab"]["found"] == "http://127.0.0.1:8000/v1 (openai-responses); no key is sent"
+    slip = found["provider copr"]
+    assert slip["verdict"] == "warn"
+    assert "[breakers.providers.copr] is for nobody" in slip["found"]
+    assert slip["todo"] == "Did you mean 'corp'?"
+    assert "provider *" not in found
     monkeypatch.setenv("CORP_LLM_KEY", "sk-corp-0123456789")
     shown = ostler("doctor").stdout
     assert checks(ostler)["provider corp"]["verdict"] == "ok"

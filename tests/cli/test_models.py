@@ -47,10 +47,20 @@ def test_a_model_is_shown_with_who_says_what_of_it(ostler: Ostler) -> None:
         in shown
     )
     assert "quality        0.8  (our own tests 2026-10-01)" in shown
+    assert "price per 1M" in shown
     assert "region         not known" in shown
     found = json.loads(ostler("models", "show", "anthropic:claude-sonnet-4-5", "--json").stdout)
     assert (found["window_tokens"], found["abilities"]) == (200_000, ["tools", "images"])
     assert found["sources"]["abilities"] == "our own tests 2026-10-01"
+
+
+def test_of_a_model_that_nobody_knows_it_is_said_where_to_say_it(ostler: Ostler) -> None:
+    slip = ostler("models", "show", "anthropic:claude-sonet-4-5")
+    assert slip.exit_code == 0
+    assert "Did you mean 'anthropic:claude-sonnet-4-5'?" in slip.stderr
+    unknown = ostler("models", "show", "ollama:mine")
+    assert """Its price and window can be said under [models."ollama:mine"] in ostler.toml.""" in unknown.stderr
+    assert ostler("models", "show", "ollama:mine", "--json").stderr == ""
 
 
 def test_models_are_listed_your_own_first_all_or_those_of_a_provider(ostler: Ostler) -> None:
@@ -59,6 +69,7 @@ def test_models_are_listed_your_own_first_all_or_those_of_a_provider(ostler: Ost
     assert len(set(names)) == len(names) > 100
     groq = [one["name"] for one in json.loads(ostler("models", "list", "groq", "--json").stdout)]
     assert {name.partition(":")[0] for name in groq} == {"groq"}
+    assert "in USD for a million tokens" in ostler("models", "list", "anthropic").stderr
     table = ostler("models", "list", "anthropic").stdout
     assert "anthropic:claude-sonnet-4-5" in table
     assert "strategy:clerk" not in table

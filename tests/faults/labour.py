@@ -17,12 +17,12 @@ from ostler.adapters.store.sqlite import SqliteStore
 from ostler.adapters.tools.functions import FunctionTools
 from ostler.app.plugins import STORES, part
 from ostler.app.world import SystemClock, SystemEntropy
-from ostler.domain.scheduling import Caps
+from ostler.domain.scheduling import Caps, WorkerSettings
 from ostler.kernel.errors import OstlerError
 from ostler.ports import BlobStore, Clock, EventStore
 from ostler.runtime.journal import Journal
 from ostler.runtime.performer import Performer
-from ostler.runtime.worker import Worker, WorkerSettings
+from ostler.runtime.worker import Worker
 from tests.faults.cast import Ledger, NotedModel, NotedStore, Outside, complain
 
 

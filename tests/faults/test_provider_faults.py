@@ -64,8 +64,8 @@ class House:
     ) -> Session:
         self.server.answers(*answers)
         limits = Limits(**{"attempts": 6, "retries": SOON, **more})
-        agent = Agent(
-            "clerk", tools=[self._look], limits=limits, settings=ModelSettings(max_tokens=500, timeout_s=timeout_s)
+        agent = Agent("clerk", tools=[self._look], limits=limits).with_settings(
+            ModelSettings(max_tokens=500, timeout_s=timeout_s)
         )
         chosen = (await self.runtime.choose_model(agent, model)).model
         return await self.runtime.start(agent, "Go.", model=msgspec.structs.replace(chosen, price=price))
@@ -336,7 +336,7 @@ async def main(store, url):
     keys = {"OPENAI_API_KEY": "sk-test-0123456789", "OPENAI_BASE_URL": url}
     settings = resolve(keys, Path("/"), store=store, project=prices)
     async with Runtime.open(settings) as runtime:
-        agent = Agent("clerk", limits=Limits(tokens=50_000), settings=ModelSettings(max_tokens=500))
+        agent = Agent("clerk", limits=Limits(tokens=50_000)).with_settings(ModelSettings(max_tokens=500))
         session = await runtime.start(agent, "Go.", model="openai-chat:m")
         print(session.id, flush=True)
         await session.result()

@@ -7,13 +7,14 @@ from typing import Any, Protocol
 
 from ostler.adapters.tools.functions import FunctionTools, Tool, tool
 from ostler.domain.agent import AgentSpec, Limits
+from ostler.domain.scheduling import WorkerSettings
 from ostler.domain.tool import ToolRequest
 from ostler.ports import BlobStore, EventStore
 from ostler.runtime.examiner import Examiner
 from ostler.runtime.journal import Journal
 from ostler.runtime.performer import Performer
 from ostler.runtime.router import Router
-from ostler.runtime.worker import Worker, WorkerSettings
+from ostler.runtime.worker import Worker
 from ostler.testing import Scripted, calls
 
 LEASE_S = 30.0

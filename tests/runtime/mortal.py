@@ -16,6 +16,7 @@ from ostler.adapters.store.sqlite_blobs import SqliteBlobStore
 from ostler.adapters.tools.functions import FunctionTools, Tool, tool
 from ostler.app.world import SystemClock, SystemEntropy
 from ostler.domain.identity import LOCAL_USER
+from ostler.domain.scheduling import WorkerSettings
 from ostler.domain.session import commands as command
 from ostler.domain.session.state import ENDED
 from ostler.domain.tool import ToolRequest
@@ -25,7 +26,7 @@ from ostler.kernel.ids import CHANCE_BYTES, make_id
 from ostler.ports import Append
 from ostler.runtime.journal import Journal
 from ostler.runtime.performer import Performer
-from ostler.runtime.worker import Worker, WorkerSettings
+from ostler.runtime.worker import Worker
 from tests.runtime.crash import clerk, script
 
 UNFINISHED = ("queued", "running", "waiting", "paused")

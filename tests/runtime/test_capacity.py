@@ -21,6 +21,7 @@ from ostler.domain.agent import AgentSpec, Limits
 from ostler.domain.capacity import Limit, Place, Quota, Quotas, Wait
 from ostler.domain.identity import LOCAL_USER
 from ostler.domain.model import ModelRequest, ModelSettings, Reply
+from ostler.domain.scheduling import WorkerSettings
 from ostler.domain.session import commands as command
 from ostler.domain.session.events import (
     SESSION_CODEC,
@@ -38,7 +39,7 @@ from ostler.runtime.journal import Journal
 from ostler.runtime.performer import Performer
 from ostler.runtime.replay import replay
 from ostler.runtime.turns import Turns
-from ostler.runtime.worker import Worker, WorkerSettings
+from ostler.runtime.worker import Worker
 from ostler.testing import Scripted, calls
 from ostler.testing.sim.loop import Process, VirtualLoop, pass_time
 from ostler.testing.sim.wire import Seeded, WorkerClock

@@ -19,13 +19,12 @@ from ostler.domain.identity import DEFAULT_TENANT
 from ostler.domain.model import ModelRequest
 from ostler.domain.resilience.breaker import Admitted, Key
 from ostler.domain.resilience.retry import Retries
-from ostler.domain.scheduling import EVERYONE
+from ostler.domain.scheduling import EVERYONE, WorkerSettings
 from ostler.domain.session.events import CallRetried
 from ostler.kernel.errors import BreakersUnshared, CircuitOpen, DefinitionInvalid, ProviderOverloaded
 from ostler.kernel.event import StreamId
 from ostler.runtime.life import Life
 from ostler.runtime.resilience import circuits as runtime_circuits
-from ostler.runtime.worker import WorkerSettings
 from ostler.testing import Scripted
 from tests.adapters.bus.servers import NOWHERE, REDIS, own_name, require
 from tests.runtime.watching import events, reached

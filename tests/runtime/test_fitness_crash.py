@@ -14,6 +14,7 @@ from ostler.domain.agent import AgentSpec, Limits
 from ostler.domain.fitness.events import FitnessLowered
 from ostler.domain.fitness.target import Goal, Reading, Target
 from ostler.domain.identity import LOCAL_USER
+from ostler.domain.scheduling import WorkerSettings
 from ostler.domain.session import commands as command
 from ostler.domain.session.events import (
     SESSION_CODEC,
@@ -29,7 +30,7 @@ from ostler.runtime.fitness import Keeper
 from ostler.runtime.journal import Journal
 from ostler.runtime.performer import Performer
 from ostler.runtime.replay import replay
-from ostler.runtime.worker import Worker, WorkerSettings
+from ostler.runtime.worker import Worker
 from ostler.testing import Scripted, calls
 from tests.runtime.crash import LEASE_S, Chance, Clock, Crash, Fuse, Fused
 

@@ -26,6 +26,7 @@ from ostler.domain.agent import AgentSpec
 from ostler.domain.constraint.policy import Policy
 from ostler.domain.constraint.verdict import Verdict
 from ostler.domain.identity import LOCAL_USER
+from ostler.domain.scheduling import WorkerSettings
 from ostler.domain.session import commands as command
 from ostler.domain.session.events import SESSION_CODEC, CallRetried, ModelRequested, ToolRequested, ToolResumed
 from ostler.domain.session.state import ENDED
@@ -34,7 +35,7 @@ from ostler.kernel.event import StreamId
 from ostler.ports import ToolHost
 from ostler.runtime.journal import Journal
 from ostler.runtime.performer import Performer
-from ostler.runtime.worker import Worker, WorkerSettings
+from ostler.runtime.worker import Worker
 from ostler.testing import Scripted, calls
 from tests.runtime.crash import Chance, Clock
 

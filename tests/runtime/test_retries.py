@@ -151,7 +151,7 @@ async def test_a_model_that_keeps_no_time_is_stopped_and_asked_again_by_the_sche
     within = ModelSettings(timeout_s=0.01)
     limits = Limits(retries=Retries(kinds=(Backoff("provider_timeout", base_s=0.5),)))
     async with Runtime.open("memory:") as runtime:
-        session = await runtime.start(Agent("clerk", model=Deaf(), settings=within, limits=limits), "Go.")
+        session = await runtime.start(Agent("clerk", model=Deaf(), limits=limits).with_settings(within), "Go.")
         assert (await session.result()).text == "done"
         facts = [(one.at_us, one.event) async for one in session.events(follow=False)]
         at_us, retried = next((at_us, event) for at_us, event in facts if isinstance(event, CallRetried))
@@ -162,7 +162,7 @@ async def test_a_model_that_keeps_no_time_is_stopped_and_asked_again_by_the_sche
 
     limits = Limits(retries=Retries(for_s=1e-6))
     async with Runtime.open("memory:") as runtime:
-        session = await runtime.start(Agent("clerk", model=Deaf(), settings=within, limits=limits), "Go.")
+        session = await runtime.start(Agent("clerk", model=Deaf(), limits=limits).with_settings(within), "Go.")
         assert (await session.result()).status == "failed"
         assert "Another attempt would be later than 1e-06 s." in (await only(session, ModelFailed)).message
 
@@ -311,7 +311,7 @@ async def test_equal_requests_of_a_model_are_paid_for_once() -> None:
     settings = ModelSettings(share_s=60)
     model = Scripted(Reply("done", usage=Usage(10, 5)))
     async with Runtime.open("memory:") as runtime:
-        agent = Agent("clerk", model=model, settings=settings)
+        agent = Agent("clerk", model=model).with_settings(settings)
         sessions = [await runtime.start(agent, "Go.") for _ in range(3)]
         assert {(await session.result()).text for session in sessions} == {"done"}
         completed = [await only(session, ModelCompleted) for session in sessions]

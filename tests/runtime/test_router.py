@@ -8,11 +8,11 @@ import pytest
 
 from ostler import Agent, ModelWanted, Runtime, Strategy, chooser
 from ostler.adapters.tools.thread import in_thread
+from ostler.domain.scheduling import WorkerSettings
 from ostler.domain.session.events import CallExamined, ModelRequested
 from ostler.domain.strategy.choice import Needs
 from ostler.kernel.errors import DefinitionInvalid, ProviderRejected
 from ostler.runtime.router import Chooser, Choosers
-from ostler.runtime.worker import WorkerSettings
 from ostler.testing import Scripted
 from tests.runtime.watching import only
 

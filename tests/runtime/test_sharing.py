@@ -10,7 +10,7 @@ from ostler.adapters.store.memory import MemoryBlobStore, MemoryStore
 from ostler.adapters.tools.functions import FunctionTools, Tool, tool
 from ostler.domain.agent import AgentSpec
 from ostler.domain.identity import DEFAULT_TENANT, LOCAL_USER
-from ostler.domain.scheduling import ATTEMPTS_MAX, Caps
+from ostler.domain.scheduling import ATTEMPTS_MAX, Caps, WorkerSettings
 from ostler.domain.session import commands as command
 from ostler.domain.session.events import SESSION_CODEC, AgentPaused
 from ostler.domain.tool import ToolRequest
@@ -18,7 +18,7 @@ from ostler.kernel.event import StreamId
 from ostler.ports import Claim
 from ostler.runtime.journal import Journal
 from ostler.runtime.performer import Performer
-from ostler.runtime.worker import Worker, WorkerSettings
+from ostler.runtime.worker import Worker
 from ostler.testing import Scripted, calls
 from tests.runtime.crash import Chance, Clock
 

@@ -10,6 +10,7 @@ from ostler.adapters.store.memory import MemoryBlobStore, MemoryStore
 from ostler.adapters.tools.functions import FunctionTools, tool
 from ostler.domain.agent import AgentSpec, Limits
 from ostler.domain.identity import LOCAL_USER
+from ostler.domain.scheduling import WorkerSettings
 from ostler.domain.session import commands as command
 from ostler.domain.session.events import SESSION_CODEC, ToolRequested
 from ostler.kernel.errors import StoreCorrupt
@@ -17,7 +18,7 @@ from ostler.kernel.event import Record, StreamId
 from ostler.ports import Append
 from ostler.runtime.journal import Journal
 from ostler.runtime.performer import Performer
-from ostler.runtime.worker import Worker, WorkerSettings
+from ostler.runtime.worker import Worker
 from ostler.testing import Scripted, calls
 from ostler.testing.sim.history import History
 from ostler.testing.sim.loop import Process, VirtualLoop, pass_time

@@ -49,7 +49,6 @@ class Agent:
         rules: Sequence[Rule] | Policy | Path | str = (),
         hooks: Sequence[Hook] = (),
         limits: Limits | None = None,
-        settings: ModelSettings | None = None,
         returns: Any = None,
     ) -> None:
         name, version = _name_and_version(name)
@@ -64,7 +63,6 @@ class Agent:
             tools=tuple(tool.spec for tool in self.tools),
             policy=_policy(rules, name, version),
             limits=limits or Limits(),
-            settings=settings or ModelSettings(),
             hooks=tuple(dict.fromkeys(hook.name for hook in hooks)),
             returns=_returns(returns, source),
         )
@@ -72,11 +70,12 @@ class Agent:
         self.spec = definition.read(msgspec.to_builtins(written), AgentSpec, source=source)
         check(self.spec, source)
 
-    def with_context(self, context: ContextSettings) -> "Agent":
-        """The same agent, with these settings for what its model still sees when the transcript outgrows its window."""
+    def with_settings(self, *settings: ModelSettings | ContextSettings) -> "Agent":
+        """The same agent, with these settings of how its model replies, or of what it still sees in a long session."""
+        changes = {"context" if isinstance(one, ContextSettings) else "settings": one for one in settings}
         source = f"agent {self.spec.name!r}"
         other = copy(self)
-        written = msgspec.structs.replace(self.spec, context=context)
+        written = msgspec.structs.replace(self.spec, **changes)
         other.spec = definition.read(msgspec.to_builtins(written), AgentSpec, source=source)
         check(other.spec, source)
         return other
@@ -302,6 +301,15 @@ def _problems_in_numbers(spec: AgentSpec) -> list[definition.Problem]:
     problems = [
         (path, f"must be positive, got {value}") for path, value in numbers.items() if not (value is None or value > 0)
     ]
+    problems += [
+        (path, f"must be at most {RETRY_S_MAX:g}, got {value:g}")
+        for path, value in numbers.items()
+        if path.startswith("limits.retries.") and value is not None and value > RETRY_S_MAX
+    ]
+    if "" in spec.settings.stop:
+        problems.append(("settings.stop", "has an empty text, which every reply would end with"))
+    if spec.settings.share_s is not None and not spec.settings.share_s >= 0:
+        problems.append(("settings.share_s", f"must not be negative, got {spec.settings.share_s:g}"))
     if not 0 < spec.context.down_to < spec.context.above < 1:
         shares = f"got {spec.context.down_to:g} and {spec.context.above:g}"
         problems.append(("context", f"down_to and above must be shares of the window, down_to the smaller: {shares}"))
@@ -374,6 +382,8 @@ def _one_model(model: Any, source: str) -> str | ModelRef | ModelObject:
 
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+RETRY_S_MAX = 1e8
+"""Three years; a moment that is much later does not fit into a store."""
 
 
 def _choose(wanted: list[Any], tools: Sequence[ToolSpec], problems: list[definition.Problem]) -> list[ToolSpec]:

@@ -5,37 +5,27 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from ostler.app.breakers import breakers_of
 from ostler.app.budgets import ledger
 from ostler.app.changes import Changes
 from ostler.app.live import live_text
 from ostler.app.models import Models
-from ostler.app.plugins import FITNESS, STORES, TOOLS, is_installed, part, sandboxes
+from ostler.app.plugins import FITNESS, STORES, TOOLS, WORKER, is_installed, part, sandboxes
 from ostler.app.settings import STORE_HINT, Settings, shown
 from ostler.app.vault import lending, seen_secrets, vault
 from ostler.app.world import SystemClock, SystemEntropy
 from ostler.domain.agent import AgentSpec
 from ostler.domain.fitness.target import Target
+from ostler.domain.scheduling import WorkerSettings
 from ostler.domain.screening.detectors import BUILTIN, Detectors
 from ostler.domain.session.commands import Start
 from ostler.kernel.errors import ConfigurationError, OstlerError, StoreError
 from ostler.kernel.event import StreamId
 from ostler.ports import BlobStore, Breakers, Clock, Entropy, EventStore, Ledger, Limiter, LiveText, ToolHost, ViewStore
-from ostler.runtime.examiner import Examiner, GrantFault
 from ostler.runtime.governor import Governor
-from ostler.runtime.hooks import Hook, Hooks
 from ostler.runtime.journal import Journal
-from ostler.runtime.pasts import Pasts
-from ostler.runtime.performer import Performer
 from ostler.runtime.projector import Progress, Projector
-from ostler.runtime.resilience.chain import Chain
 from ostler.runtime.resilience.circuits import Circuits
-from ostler.runtime.router import Chooser, Choosers, Learned, Router
-from ostler.runtime.spending import Spending
-from ostler.runtime.turns import Turns
-from ostler.runtime.worker import Worker, WorkerSettings
 from ostler.views.catalogue import VIEWS
 from ostler.views.fold import AnyView
 
@@ -43,7 +33,11 @@ if TYPE_CHECKING:
     from ostler.adapters.tools.functions import FunctionTools, Tool
     from ostler.adapters.tools.scrub import Seen
     from ostler.adapters.tools.shell import ShellTools
+    from ostler.runtime.examiner import GrantFault
     from ostler.runtime.fitness import Keeper
+    from ostler.runtime.hooks import Hook, Hooks
+    from ostler.runtime.router import Chooser, Choosers
+    from ostler.runtime.worker import Worker
 
 
 class Parts:
@@ -65,12 +59,12 @@ class Parts:
         self.clock: Clock = SystemClock()
         self.entropy: Entropy = SystemEntropy()
         self.models = Models(settings)
-        self._settings = settings
-        self._limits = settings.limits
-        self._limiter = limiter
+        self.settings = settings
+        self.limiter = limiter
         self.journal = Journal(store)
         self.governor = Governor(store)
-        self._unshared: Callable[[OstlerError], None] = lambda error: None
+        self.unshared: Callable[[OstlerError], None] = lambda error: None
+        """Told when breakers that all workers should share are this process's own for now."""
         self.changes = Changes(store)
         self.keeper: Keeper | None = None
         """What measures fitness targets for the worker of this process, if it has one and there are any."""
@@ -78,7 +72,7 @@ class Parts:
     @cached_property
     def targets(self) -> tuple[Target, ...]:
         """The fitness targets of the project. Raises `DefinitionInvalid`, `ConfigurationError`."""
-        path = self._settings.fitness
+        path = self.settings.fitness
         return () if path is None else tuple(part(FITNESS["read"])(path))
 
     def with_targets(self, spec: AgentSpec) -> AgentSpec:
@@ -93,7 +87,7 @@ class Parts:
 
     def fitness(self, trouble: Callable[[OstlerError], None], halted: Callable[[], Awaitable[None]]) -> "Keeper | None":
         """What measures the targets, None if there are none; `halted` is called after it has halted something."""
-        path = self._settings.fitness
+        path = self.settings.fitness
         if path is None or not self.targets:
             return None
         keeper: Keeper = part(FITNESS["keeper"])(self, path.absolute().parent, trouble, halted)
@@ -102,27 +96,27 @@ class Parts:
     @cached_property
     def ledger(self) -> Ledger:
         """What keeps the budgets of the settings, for all who share the store."""
-        return ledger(self._settings.store, self.store)
+        return ledger(self.settings.store, self.store)
 
     @cached_property
     def breakers(self) -> Breakers:
         """What keeps the circuit breakers: this process for itself, or a server for all workers."""
-        settings = self._settings
+        settings = self.settings
         return breakers_of(settings.breakers, settings.variables.values, self._told_unshared)
 
     def _told_unshared(self, error: OstlerError) -> None:
         """Whoever runs a worker hears of it."""
-        self._unshared(error)
+        self.unshared(error)
 
     @cached_property
     def circuits(self) -> Circuits:
         """What is asked before each attempt of a call whether it may begin."""
-        return Circuits(self.breakers, self._settings.breakers.breaker_of(), self.clock, self.governor)
+        return Circuits(self.breakers, self.settings.breakers.breaker_of(), self.clock, self.governor)
 
     @cached_property
     def live(self) -> LiveText:
         """What carries what models say to those who watch, here and in other processes on the store."""
-        return live_text(self._settings.store, self.store)
+        return live_text(self.settings.store, self.store)
 
     @cached_property
     def seen(self) -> "Seen":
@@ -132,17 +126,19 @@ class Parts:
     @cached_property
     def detectors(self) -> Detectors:
         """What looks for secrets and personal data: those of Ostler, and those that the settings declare."""
-        return detectors_of(self._settings)
+        return detectors_of(self.settings)
 
     @cached_property
-    def hooks(self) -> Hooks:
+    def hooks(self) -> "Hooks":
         """The hooks that this process knows."""
-        return Hooks(in_thread=part(TOOLS["thread"]))
+        hooks: Hooks = part(TOOLS["hooks"])(in_thread=part(TOOLS["thread"]))
+        return hooks
 
     @cached_property
-    def choosers(self) -> Choosers:
+    def choosers(self) -> "Choosers":
         """The functions that this process knows which choose models."""
-        return Choosers(in_thread=part(TOOLS["thread"]))
+        choosers: Choosers = part(TOOLS["choosers"])(in_thread=part(TOOLS["thread"]))
+        return choosers
 
     @cached_property
     def functions(self) -> "FunctionTools":
@@ -153,7 +149,7 @@ class Parts:
     @cached_property
     def shell(self) -> "ShellTools":
         """The host of `shell.run`, which knows whether commands can run here."""
-        settings = self._settings
+        settings = self.settings
         shell: ShellTools = part(TOOLS["shell"])(sandboxes(settings.remote), hosts=settings.hosts)
         return shell
 
@@ -164,10 +160,10 @@ class Parts:
         if is_installed("pydantic_monty"):
             hosts.append(part(TOOLS["code"])())
         toolbox: ToolHost = part(TOOLS["all"])(hosts)
-        return lending(toolbox, vault(self._settings.variables.values, self._settings), self.seen)
+        return lending(toolbox, vault(self.settings.variables.values, self.settings), self.seen)
 
     def know(
-        self, tools: "Sequence[Tool[..., Any]]", hooks: Sequence[Hook] = (), choosers: Sequence[Chooser] = ()
+        self, tools: "Sequence[Tool[..., Any]]", hooks: "Sequence[Hook]" = (), choosers: "Sequence[Chooser]" = ()
     ) -> None:
         """Make functions callable by the sessions whose agents have them as tools or hooks, or to choose models."""
         for tool in tools:
@@ -181,60 +177,11 @@ class Parts:
         self,
         settings: WorkerSettings,
         trouble: Callable[[StreamId | None, OstlerError], None],
-        grant_fault: GrantFault | None = None,
-    ) -> Worker:
+        grant_fault: "GrantFault | None" = None,
+    ) -> "Worker":
         """A worker that has not started. The limits of the project hold for it, unless it names caps of its own."""
-        self.keeper = self.fitness(lambda error: trouble(None, error), lambda: worker.govern())
-        performer = Performer(
-            self.models.provider,
-            self.tools,
-            self.blobs,
-            self.clock,
-            self.entropy,
-            examiner=self._examiner(trouble, grant_fault),
-            live=self.live,
-            chain=Chain(self._settings.pressure, self.circuits, warn=lambda error: trouble(None, error)),
-        )
-        if not settings.caps:
-            settings = msgspec.structs.replace(settings, caps=self._limits.caps)
-        quotas = self._limits.quotas
-        turns = Turns(self._limiter(), quotas, self.clock, trouble=trouble) if quotas else None
-        self._unshared = lambda error: trouble(None, error)
-        worker = Worker(
-            journal=self.journal,
-            performer=performer,
-            clock=self.clock,
-            entropy=self.entropy,
-            settings=settings,
-            trouble=trouble,
-            turns=turns,
-            governor=self.governor,
-        )
-        self.circuits.on_change = worker.on_breaker
+        worker: Worker = part(WORKER)(self, settings, trouble, grant_fault)
         return worker
-
-    def _examiner(
-        self, trouble: Callable[[StreamId | None, OstlerError], None], grant_fault: GrantFault | None
-    ) -> Examiner:
-        """What finds out about calls what their sessions do not know."""
-        return Examiner(
-            self.clock,
-            hooks=self.hooks,
-            pasts=Pasts(self.store),
-            spending=Spending(
-                self.ledger, self._settings.budgets.budgets, self.clock, self.journal.facts, trouble=trouble
-            ),
-            grant_fault=grant_fault,
-            detectors=self.detectors,
-            fitness=self.keeper,
-            router=Router(
-                self.clock,
-                self.entropy,
-                choosers=self.choosers,
-                learned=Learned(self.views, self.clock),
-                open_until=self.circuits.open_until,
-            ),
-        )
 
     def projector(
         self,

@@ -17,7 +17,9 @@ from ostler.app.models import NO_MODEL_HINT, Models
 from ostler.app.overview import Watch
 from ostler.app.plugins import FITNESS, SANDBOXES, STORES, part
 from ostler.app.project import agent_names, find_agent, load_code
+from ostler.app.providers import BUILT_IN
 from ostler.app.settings import PROJECT_FILE, Settings, shown
+from ostler.domain.suggest import did_you_mean
 from ostler.kernel.errors import OstlerError, SandboxUnavailable, StoreError
 from ostler.ports import Finding
 
@@ -185,6 +187,12 @@ def _providers(settings: Settings) -> list[Finding]:
             findings.append(Finding(f"provider {name}", "warn", f"{found}; its key is missing", f"Set {variable}."))
         else:
             findings.append(Finding(f"provider {name}", "ok", found if variable else f"{found}; no key is sent"))
+    known = [*settings.providers, *BUILT_IN]
+    for name in settings.breakers.providers:
+        if name not in (*known, "*"):
+            near = did_you_mean(name, known)
+            todo = f"Did you mean {near!r}?" if near else f"Providers are: {', '.join(known)}."
+            findings.append(Finding(f"provider {name}", "warn", f"[breakers.providers.{name}] is for nobody", todo))
     return findings
 
 

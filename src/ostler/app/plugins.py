@@ -77,13 +77,18 @@ LIVE = {
 
 TOOLS = {
     "all": "ostler.adapters.tools.composite:Toolbox",
+    "choosers": "ostler.runtime.router:Choosers",
     "code": "ostler.adapters.tools.code:CodeTools",
     "detectors": "ostler.domain.screening.patterns:declared",
     "files": "ostler.adapters.tools.files:FileTools",
     "functions": "ostler.adapters.tools.functions:FunctionTools",
+    "hooks": "ostler.runtime.hooks:Hooks",
     "shell": "ostler.adapters.tools.shell:ShellTools",
     "thread": "ostler.adapters.tools.thread:in_thread",
 }
+
+WORKER = "ostler.app.workers:make_worker"
+"""What only a process needs that runs sessions: most commands do not."""
 
 SANDBOXES = {
     "bwrap": "ostler.adapters.sandbox.bwrap:Bubblewrap",

@@ -11,26 +11,22 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 import msgspec
 
 from ostler.app.bootstrap import Parts, connect
-from ostler.app.governance import Governing, in_force
-from ostler.app.identity import Identity, grant_problems, identity_of
+from ostler.app.governance import Governing
+from ostler.app.identity import Identity, identity_of
 from ostler.app.images import keep_images, read_images
 from ostler.app.lists import session_views
 from ostler.app.models import Choice, Wanted
-from ostler.app.policy.files import load_policy
 from ostler.app.session import Session
 from ostler.app.settings import Settings, resolve
+from ostler.app.starting import ground_of, problems_with_request
 from ostler.app.strategies import Strategy, objects_in
 from ostler.domain.agent import AgentSpec
 from ostler.domain.constraint.policy import Policy
 from ostler.domain.grant import Grant
-from ostler.domain.guard import Guard
-from ostler.domain.identity import LOCAL_USER, Principal, agent_id
-from ostler.domain.scheduling import EVERYONE
+from ostler.domain.identity import LOCAL_USER, Principal
+from ostler.domain.scheduling import EVERYONE, WorkerSettings
 from ostler.domain.screening.detectors import Detectors
-from ostler.domain.screening.screen import screen_goal
 from ostler.domain.session import commands as command
-from ostler.domain.strategy.card import Ability
-from ostler.domain.strategy.choice import Needs, StrategySpec, misfit
 from ostler.kernel.errors import (
     Conflict,
     DefinitionInvalid,
@@ -41,15 +37,13 @@ from ostler.kernel.errors import (
 from ostler.kernel.event import StreamId
 from ostler.kernel.ids import CHANCE_BYTES, make_id
 from ostler.ports import Entropy, StreamInfo
-from ostler.runtime.resilience.pipeline import Timing
-from ostler.runtime.worker import Worker, WorkerSettings
 from ostler.views.sessions import SessionView
 
 if TYPE_CHECKING:
     from ostler.app.agents import Agent
+    from ostler.runtime.resilience.pipeline import Timing
+    from ostler.runtime.worker import Worker
 
-PRIORITY_MAX = 1_000
-"""Priorities go from minus this to this; each that is in use is a lane of its own in the queue."""
 COLLECT_AFTER = 50_000
 """Allocations between two looks for garbage in cycles while a worker runs. It makes many values and no cycles; at the
 interpreter's default a sixth of its CPU would go into looking.
@@ -153,7 +147,7 @@ class Runtime:
         else:
             self._worker.serve(queue)
 
-    async def work(self, settings: WorkerSettings) -> Worker:
+    async def work(self, settings: WorkerSettings) -> "Worker":
         """Start the worker of this runtime now, if it was opened without one. Leaving the runtime stops it."""
         parts = self._open_parts()
         if self._worker is not None:
@@ -216,7 +210,7 @@ class Runtime:
         `DefinitionInvalid`, `ConfigurationError` (no model), `SandboxUnavailable`, `Halted`, `FitnessFailing`.
         """
         parts = self._open_parts()
-        if problems := _problems_with_request(goal, priority):
+        if problems := problems_with_request(goal, priority):
             raise DefinitionInvalid("the start", problems)
         pictures = read_images(images, "the start")
         spec = parts.with_targets(agent if isinstance(agent, AgentSpec) else agent.spec)
@@ -226,16 +220,7 @@ class Runtime:
         chosen = await self.choose_model(agent, model)
         isolation = sandbox or self.settings.sandbox
         holds = await parts.shell.ready(isolation) if spec.tool("shell.run") is not None else ()
-        held = await in_force(parts, by.tenant, spec.name)
-        above = () if policy is None else (policy if isinstance(policy, Policy) else load_policy(policy),)
-        layers, given = (*held.layers, *above), dict(inputs or {})
-        guard = Guard(spec.policy, layers, held.shadow)
-        problems = guard.problems_with(given) + _problems_with_model(parts, guard, spec, chosen)
-        if grant is not None:
-            actor = agent_id(spec.name, spec.version)
-            problems += [("grant", problem) for problem in await grant_problems(parts, grant, by, actor)]
-        if problems:
-            raise DefinitionInvalid("the start", problems)
+        ground = await ground_of(parts, spec, chosen, by, policy=policy, inputs=inputs or {}, grant=grant)
         now = parts.clock.now_us()
         folder = str(_workspace(workspace)) if workspace is not None else None
         return await self._begin(
@@ -250,9 +235,9 @@ class Runtime:
                 folder,
                 isolation,
                 priority,
-                layers,
-                held.shadow,
-                given,
+                ground.layers,
+                ground.shadow,
+                ground.inputs,
                 grant,
                 bool(self.settings.budgets.budgets),
                 holds,
@@ -346,7 +331,7 @@ class Runtime:
         found = await parts.store.streams(tenant, prefix="ses_", statuses=statuses, queue=agent, limit=limit)
         return await session_views(parts.journal, parts.views, found)
 
-    def stages(self) -> dict[str, list[Timing]]:
+    def stages(self) -> "dict[str, list[Timing]]":
         """What each stage that attempts of calls pass cost so far in this process: of `models` and of `tools`."""
         return {} if self._worker is None else self._worker.stages()
 
@@ -411,45 +396,6 @@ class Runtime:
 
     def _troubled(self, stream: StreamId | None, error: OstlerError) -> None:
         self.on_trouble(stream.name if stream is not None else "", error)
-
-
-def _problems_with_model(parts: Parts, guard: Guard, spec: AgentSpec, chosen: Choice) -> list[tuple[str, str]]:
-    """What keeps the model from driving the agent, as far as its card says; of several, that is looked at later."""
-    problems = [("policy", missing) for missing in _missing_detectors(parts, guard, spec, chosen)]
-    if chosen.candidates:
-        name = chosen.strategy.function if chosen.strategy is not None else ""
-        is_known = not name or name in parts.choosers.names
-        return (
-            problems if is_known else [*problems, ("strategy", f"asks the function {name!r}, which is not known here")]
-        )
-    wanted: list[Ability] = []
-    if spec.tools and chosen.model.tools == "native":
-        wanted.append("tools")
-    if spec.returns is not None:
-        wanted.append("structured")
-    card = parts.models.cards.of(chosen.model).card
-    wrong = misfit(StrategySpec(), card, Needs(abilities=tuple(wanted)))
-    if wrong is None:
-        return problems
-    known = f"`ostler models show {card.name}` says what is known of it"
-    return [*problems, ("model", f"{chosen.model} cannot drive {spec}: {wrong} ({known})")]
-
-
-def _missing_detectors(parts: Parts, guard: Guard, spec: AgentSpec, chosen: Choice) -> Sequence[str]:
-    """The detectors that the policies name for the agent's tools and models, and nobody here knows."""
-    models = [card.model for card in chosen.candidates] or [chosen.model]
-    wanted = dict.fromkeys(name for model in models for name in guard.detectors(spec.tools, model.name))
-    return parts.detectors.missing(tuple(wanted))
-
-
-def _problems_with_request(goal: object, priority: int) -> list[tuple[str, str]]:
-    """What is wrong with what a session is to be started for, whoever runs it."""
-    if not isinstance(goal, str):
-        return [("goal", f"expected text, got {type(goal).__name__}")]
-    problems = screen_goal(goal)
-    if abs(priority) > PRIORITY_MAX:
-        problems.append(("priority", f"is not between -{PRIORITY_MAX} and {PRIORITY_MAX}: {priority}"))
-    return problems
 
 
 def _chance(entropy: Entropy) -> bytes:

@@ -1,7 +1,7 @@
 """Strategies as people write them: in Python, in an agent's file, in `ostler.toml`."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
 
@@ -13,7 +13,9 @@ from ostler.domain.strategy.choice import HALF_LIFE_S, Kind, Preference, Strateg
 from ostler.domain.strategy.rules import problem_with
 from ostler.kernel.errors import DefinitionInvalid
 from ostler.ports import ModelProvider
-from ostler.runtime.router import Chooser
+
+if TYPE_CHECKING:
+    from ostler.runtime.router import Chooser
 
 ROUTE = "route:"
 """What the name of a strategy of `ostler.toml` begins with, where a model is named."""
@@ -61,19 +63,19 @@ class Strategy:
         regions: tuple[str, ...] | list[str] = (),
         data_class: DataClass | None = None,
         rules: Mapping[str, str] | None = None,
-        function: Chooser | str = "",
+        function: "Chooser | str" = "",
         half_life_s: float = HALF_LIFE_S,
     ) -> None:
         """`rules` are models by the conditions under which they answer, in their order. Raises `DefinitionInvalid`."""
         self.models = models
-        self.chooser = function if isinstance(function, Chooser) else None
+        self.chooser = None if isinstance(function, str) else function
         written = StrategySpec(
             kind,
             quality,
             tuple(regions),
             data_class,
             tuple(Preference(condition, use) for condition, use in (rules or {}).items()),
-            function.name if isinstance(function, Chooser) else function,
+            function if isinstance(function, str) else function.name,
             half_life_s,
         )
         source = f"strategy {kind!r}"

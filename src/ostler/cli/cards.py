@@ -8,6 +8,7 @@ from ostler.app.models import Models
 from ostler.cli.base import settings
 from ostler.cli.output import Format, Rows, blocks, emit, output_options, say
 from ostler.domain.model import Price
+from ostler.domain.suggest import did_you_mean
 from ostler.kernel.errors import NotFound
 
 
@@ -48,8 +49,9 @@ def list_(provider: str, output: Format) -> None:
         say(f"No model is known by price. {_hint(True)}")
         return
     emit(listed, output, lambda: _table(listed))
-    if cards.source is not None and output == "table":
-        say(f"prices: {cards.source.source} {cards.source.date}".rstrip())
+    if output == "table":
+        source = "" if cards.source is None else f"; from {cards.source.source} {cards.source.date}".rstrip()
+        say(f"Prices are in USD for a million tokens{source}.")
 
 
 @click.command()
@@ -62,6 +64,10 @@ def show(name: str, output: Format) -> None:
     """
     shown = _shown(_sheet(name))
     emit(shown, output, lambda: blocks([_lines(shown)]))
+    if shown.price is None and shown.window_tokens is None and output == "table":
+        near = did_you_mean(name, [one.name for one in Models(settings()).cards.listed(name.partition(":")[0])])
+        meant = f"Did you mean {near!r}? " if near else ""
+        say(f'{meant}Its price and window can be said under [models."{shown.name}"] in ostler.toml.')
 
 
 @click.command()
@@ -122,7 +128,7 @@ def _lines(shown: Shown) -> list[tuple[str, str]]:
     of = dict(zip(("input", "reply", "cache read", "cache write"), _prices(shown.price), strict=True))
     prices = ", ".join(f"{name} {price}" for name, price in of.items() if price != "–")
     said = (
-        ("price", "price", f"{prices}; {shown.note}" if shown.note else prices),
+        ("price per 1M", "price", f"{prices}; {shown.note}" if shown.note else prices),
         ("window", "window_tokens", _tokens(shown.window_tokens)),
         ("longest reply", "reply_tokens_max", _tokens(shown.reply_tokens_max)),
         ("abilities", "abilities", ", ".join(shown.abilities or ())),

@@ -48,9 +48,9 @@ def list_(acting: str | None, output: Format) -> None:
 @acting_option
 @output_options
 def run(names: tuple[str, ...], acting: str | None, output: Format) -> None:
-    """Measure targets now, all of them or those that are named, and record it.
+    """Measure targets now, and record it.
 
-    What their `on_fail` wants follows from it, as if a worker had measured them.
+    All of them, or those that are named. What their `on_fail` wants follows from it, as if a worker had measured them.
     """
 
     def progress(event: FitnessMeasured) -> None:
@@ -73,7 +73,10 @@ def run(names: tuple[str, ...], acting: str | None, output: Format) -> None:
 @acting_option
 @output_options
 def history_(name: str, limit: int, acting: str | None, output: Format) -> None:
-    """Show what happened to one target: what was measured, who lowered it, what followed."""
+    """Show what happened to one target.
+
+    What was measured, who lowered it, what followed.
+    """
 
     async def ask(runtime: Runtime) -> list[Entry]:
         tenant = (await acting_principal(runtime, acting)).tenant

@@ -17,11 +17,11 @@ from ostler.cli.signals import tell_troubles
 from ostler.cli.speech import Hear, hearing
 from ostler.cli.words import short
 from ostler.domain.identity import Principal
+from ostler.domain.scheduling import WorkerSettings
 from ostler.domain.session.approvals import objection, objection_to_grant
 from ostler.domain.session.evolve import evolve
 from ostler.domain.session.state import State, under_way, waits_for_capacity
 from ostler.kernel.event import Record
-from ostler.runtime.worker import WorkerSettings
 from ostler.views.sessions import Approval, SessionView, approval
 
 GRACE_S = 5.0

@@ -13,9 +13,10 @@ import msgspec
 
 from ostler.app.identity import grant_of
 from ostler.app.project import Found, find_agent, load_code
-from ostler.app.service import PRIORITY_MAX, Runtime
+from ostler.app.service import Runtime
 from ostler.app.session import Session
 from ostler.app.settings import Settings
+from ostler.app.starting import PRIORITY_MAX
 from ostler.app.vault import scrubbed_output
 from ostler.cli.base import (
     acting_option,

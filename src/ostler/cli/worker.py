@@ -17,9 +17,10 @@ from ostler.cli.output import printing_aside, say
 from ostler.cli.signals import ignore_troubles, on_signals, tell_troubles
 from ostler.cli.words import count
 from ostler.domain.identity import LOCAL_USER
+from ostler.domain.scheduling import WorkerSettings
 from ostler.kernel.event import StreamId
 from ostler.ports import EventStore
-from ostler.runtime.worker import Worker, WorkerSettings
+from ostler.runtime.worker import Worker
 
 LOOK_S = 1.0
 PAGE = 500

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from ostler.kernel.event import StreamId
+
 SUSPECT_ATTEMPTS = 2
 """A session that a worker has taken so often without letting go in good order is a suspect: its workers died."""
 ATTEMPTS_MAX = 5
@@ -118,3 +120,25 @@ def choose(
 
 def _has_room(count: int, cap: int | None) -> bool:
     return cap is None or count < cap
+
+
+class WorkerSettings(msgspec.Struct, frozen=True):
+    """`queues` are the agents whose sessions it takes (None: all), `only` one session that it is there for.
+
+    It holds up to `concurrency` sessions, and takes no more than `claims_per_s` on, so that a restart of everything is
+    no stampede. `caps` are for all workers together. Its claims hold for `lease_s` after its last sign of life, which
+    it gives three times as often; every `sweep_s` it looks for sessions that have become due by time alone, or whose
+    worker died. On `stop` it waits `grace_s` for calls under way. `keeps_views`: it also brings the views of the store
+    up to date while it runs, unless another one does.
+    """
+
+    concurrency: int = 1000
+    claims_per_s: float = 1000.0
+    caps: Caps = NO_CAPS
+    lease_s: float = 30.0
+    sweep_s: float = 1.0
+    grace_s: float = 20.0
+    queues: tuple[str, ...] | None = None
+    only: StreamId | None = None
+    keeps_views: bool = False
+    version: str = ""

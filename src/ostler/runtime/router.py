@@ -181,7 +181,9 @@ class Router:
         for card in state.candidates:
             until_us = await self._open_until(Key(state.by.tenant, "provider", card.model.provider))
             if until_us is not None:
-                found.append(Unavailable(card.name, f"its breaker is open until {timestamp(until_us)}", until_us))
+                found.append(
+                    Unavailable(card.name, f"its breaker is open, at least until {timestamp(until_us)}", until_us)
+                )
         return tuple(found)
 
     async def _outcomes(self, state: State, half_life_s: float) -> Mapping[str, Outcomes]:

@@ -132,7 +132,7 @@ class Course:
             self._begun_us, self.outcome = at_us, None
         elif isinstance(event, CallRetried):
             self._begun_us = max(at_us, event.not_before_us or 0)
-            self._waits = event.limit is not None
+            self._waits = event.limit is not None or (event.not_before_us or 0) > at_us
             if event.code or event.attempt > self._attempts:
                 self._count(event.code or event.because, event.usage, event.cost_microusd)
             self._attempts = event.attempt

@@ -3,11 +3,9 @@
 import asyncio
 from collections.abc import Callable, Mapping
 
-import msgspec
-
 from ostler.domain.boot import BreakerClosed, BreakerOpened
 from ostler.domain.resilience.breaker import Change
-from ostler.domain.scheduling import ATTEMPTS_MAX, EVERYONE, NO_CAPS, SUSPECT_ATTEMPTS, Caps
+from ostler.domain.scheduling import ATTEMPTS_MAX, EVERYONE, SUSPECT_ATTEMPTS, WorkerSettings
 from ostler.domain.session.commands import Fail
 from ostler.kernel.errors import CircuitOpen, OstlerError, StoreCorrupt, StoreError, UnknownEvent
 from ostler.kernel.event import StreamId, timestamp
@@ -22,28 +20,6 @@ from ostler.runtime.performer import Performer
 from ostler.runtime.resilience.pipeline import Timing
 from ostler.runtime.runner import Runner
 from ostler.runtime.turns import Turns
-
-
-class WorkerSettings(msgspec.Struct, frozen=True):
-    """`queues` are the agents whose sessions it takes (None: all), `only` one session that it is there for.
-
-    It holds up to `concurrency` sessions, and takes no more than `claims_per_s` on, so that a restart of everything is
-    no stampede. `caps` are for all workers together. Its claims hold for `lease_s` after its last sign of life, which
-    it gives three times as often; every `sweep_s` it looks for sessions that have become due by time alone, or whose
-    worker died. On `stop` it waits `grace_s` for calls under way. `keeps_views`: it also brings the views of the store
-    up to date while it runs, unless another one does.
-    """
-
-    concurrency: int = 1000
-    claims_per_s: float = 1000.0
-    caps: Caps = NO_CAPS
-    lease_s: float = 30.0
-    sweep_s: float = 1.0
-    grace_s: float = 20.0
-    queues: tuple[str, ...] | None = None
-    only: StreamId | None = None
-    keeps_views: bool = False
-    version: str = ""
 
 
 class Worker:

@@ -19,9 +19,12 @@ class Confused:
     def __init__(self, error: Exception) -> None:
         self.error = error
         self.asked = 0
+        self.is_asked_again = asyncio.Event()
 
     async def connect(self) -> NoReturn:
         self.asked += 1
+        if self.asked == 3:
+            self.is_asked_again.set()
         raise self.error
 
     async def once(self, query: str, *arguments: Any) -> NoReturn:
@@ -39,6 +42,5 @@ async def test_whoever_listens_asks_for_a_connection_until_one_can_be_had(
     live = PostgresLive(server)
     await live.serve()
     async with asyncio.timeout(10):
-        while server.asked < 3:
-            await asyncio.sleep(0.001)
+        await server.is_asked_again.wait()
     await live.close()

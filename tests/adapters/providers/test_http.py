@@ -291,16 +291,34 @@ async def test_a_connection_that_breaks_in_the_body_is_incomplete(dialect, serve
             await provider.complete(request(), ignore)
 
 
-@EVERY
+@pytest.mark.parametrize("dialect", [dialect for dialect in DIALECTS if dialect != "google"])
 async def test_a_complete_reply_counts_even_if_the_connection_then_breaks(dialect, server, reach):
     server.answers(Answer(chunks=(cassette(f"{dialect}_text"),), then="cut"))
     reply = await reach(dialect, server.url).complete(request(), ignore)
     assert reply.text.startswith("Four of A-17")
 
 
+@pytest.mark.parametrize("then", ["end", "cut"])
+async def test_where_no_event_is_sure_to_be_the_last_only_an_orderly_end_is_one(then, server, reach, monkeypatch):
+    monkeypatch.setattr(http, "LINGER_S", 1e-9)
+    said = [
+        b'data: {"candidates":[{"content":{"parts":[{"text":"%b"}]},"finishReason":"STOP"}]}\n\n' % word
+        for word in (b"One, ", b"two, ", b"three.")
+    ]
+    server.answers(Answer(chunks=tuple(said), then=then))
+    asked = reach("google", server.url).complete(request(), ignore)
+    if then == "end":
+        assert (await asked).text == "One, two, three."
+    else:
+        with pytest.raises(IncompleteReply) as caught:
+            await asked
+        assert caught.value.partial_text == "One, two, three."
+
+
 @EVERY
 async def test_a_complete_reply_does_not_wait_for_a_server_that_lingers(dialect, server, reach, monkeypatch):
     monkeypatch.setattr(http, "LINGER_S", 0.01)
+    monkeypatch.setattr(http, "LISTEN_S", 0.01)
     server.answers(Answer(chunks=(cassette(f"{dialect}_text"),), then="silence"))
     reply = await reach(dialect, server.url).complete(request(settings=ModelSettings(timeout_s=600)), ignore)
     await server.idle()

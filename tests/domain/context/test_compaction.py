@@ -44,7 +44,8 @@ def test_whatever_happens_the_request_fits_and_holds_together_or_the_session_say
     assert window is not None
     for state, event in requests(story):
         asked = context.request(state, state.open[0])
-        assert estimated_input_tokens(state) + (event.max_tokens or asked.settings.max_tokens) <= window
+        size = context.summary_tokens(state, event.covers) if event.covers else estimated_input_tokens(state)
+        assert size + (event.max_tokens or asked.settings.max_tokens) <= window
     for _, ended in story.log:
         if isinstance(ended, AgentFailed) and ended.reason == "context_overflow":
             assert estimated_input_tokens(story.now) + 16 > window

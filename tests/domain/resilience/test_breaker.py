@@ -142,6 +142,29 @@ def test_while_a_probe_is_under_way_the_others_ask_again_soon_and_never_after_it
     assert look(probing, 70 * SECOND_US) is None
 
 
+@pytest.mark.parametrize("is_probing", [False, True])
+def test_a_clock_that_was_put_back_a_day_keeps_nobody_out_for_a_day(is_probing):
+    now_us = 10**15
+    state = CLOSED
+    for _ in range(3):
+        state, _ = report(state, Admitted(KEY, 0), BREAKER, "failed", now_us)
+    if is_probing:
+        state, probe = admit(state, KEY, BREAKER, now_us + 10 * SECOND_US)
+        assert isinstance(probe, Admitted)
+    for put_back_s in (1, 59):
+        assert look(state, now_us - put_back_s * SECOND_US) is not None
+    now_us -= 86_400 * SECOND_US
+    assert look(state, now_us) is None
+    state, probe = admit(state, KEY, BREAKER, now_us)
+    assert isinstance(probe, Admitted)
+    state, other = admit(state, KEY, BREAKER, now_us + 1)
+    assert isinstance(other, Open)
+    state, _ = report(state, probe, BREAKER, "failed", now_us)
+    refused = look(state, now_us)
+    assert refused is not None
+    assert refused.until_us == now_us + 20 * SECOND_US
+
+
 def test_states_are_kept_as_short_json_and_read_again():
     state = after(CLOSED, "xxx")
     data = msgspec.json.encode(state)

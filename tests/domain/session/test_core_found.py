@@ -7,9 +7,11 @@ import pytest
 from ostler.domain import context
 from ostler.domain.agent import ContextSettings, Limits
 from ostler.domain.constraint.compile import policy_of
+from ostler.domain.constraint.policy import Rule
 from ostler.domain.hook import Rewrite, Ruling
-from ostler.domain.model import Usage
+from ostler.domain.model import ToolMessage, Usage
 from ostler.domain.session import commands as command
+from ostler.domain.session.decide import decide
 from ostler.domain.session.events import (
     AgentCompleted,
     AgentFailed,
@@ -20,11 +22,12 @@ from ostler.domain.session.events import (
 )
 from ostler.domain.session.fork import fork, places_of
 from ostler.domain.strategy.choice import Routing
-from ostler.domain.tool import failed
+from ostler.domain.tool import CODE, Suspension, ToolOutcome, failed
 from ostler.runtime.replay import replay
+from ostler.runtime.spending import Released, outcome_of
 from tests.domain.context import crowded
 from tests.domain.context.crowded import compactions, text_of
-from tests.domain.session.story import PRICE, Story, kinds
+from tests.domain.session.story import PRICE, TOOLS, Story, kinds, spec
 from tests.domain.session.test_attempts import fails, replays, waited
 from tests.domain.session.test_choosing import A, B, Routed, card
 from tests.domain.session.test_replay_properties import recorded
@@ -60,6 +63,7 @@ def test_a_call_that_waits_is_nobodys_loss_and_costs_nothing_when_the_session_en
     outcome = next(event for _, event in story.log if isinstance(event, ModelFailed))
     assert (outcome.code, outcome.usage) == ("cancelled", Usage())
     assert (story.now.usage, story.now.cost_microusd) == (Usage(), 0)
+    assert outcome_of("1", story.log) == Released()
     assert replays(story)
 
 
@@ -232,3 +236,18 @@ def test_who_is_away_and_could_not_be_asked_anyway_is_explained_by_what_lasts() 
     assert "breaker" not in end.message
     assert "live:b: it has no tools" in end.message
     story.decided_again()
+
+
+@pytest.mark.parametrize("rule", [None, Rule("require", "pay")], ids=["under way", "waits for people"])
+def test_of_a_program_that_is_killed_while_it_waits_for_a_call_a_fork_inherits_neither(rule: Rule | None) -> None:
+    story = Story(*filter(None, [rule]), specs=(*TOOLS, spec(CODE, code={"type": "string"}))).start()
+    story.reply((CODE, {"code": "pay(n=1)"}))
+    waiting = ToolOutcome(True, "", suspension=Suspension("pay", {"n": 1}, b"saved"))
+    story.do(command.ToolReturned(story.us, "1.1", waiting))
+    story.do(command.Kill(story.us, story.by))
+    facts = fork(story.log, session="ses_2", by="anna", at_us=story.us)
+    records = recorded(facts, "ses_2")
+    forked = replay(records).state
+    assert (forked.asked, forked.question, forked.open) == ((), None, ())
+    assert [message.call for message in forked.transcript if isinstance(message, ToolMessage)] == ["1.1"]
+    assert kinds(decide(command.Proceed(story.us), forked).events) == ["model.requested"]

@@ -62,7 +62,7 @@ def test_a_warning_is_given_on_the_edge_and_again_only_after_half_has_gone() -> 
         for _ in range(5):
             made.give_back()
     assert len(warned) == 1
-    assert "8 calls are under way" in warned[0].message
+    assert "Of calls, 8 are under way in this process, and 10 may be." in warned[0].message
     while made.depth > 4:
         made.give_back()
     while made.depth < 10:

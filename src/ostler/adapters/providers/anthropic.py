@@ -379,7 +379,7 @@ class _Reading:
             if bytes(block.input) != b"{}":  # compatible servers may send the whole input at once
                 call.parts.append(bytes(block.input).decode())
         elif block.type in ("thinking", "redacted_thinking"):
-            thought = self._blocks[index] = _Thought(bytes(raw), block, len(str(self._text)), len(self._calls))
+            thought = self._blocks[index] = _Thought(bytes(raw), block, self._text.size, len(self._calls))
             self._thoughts.append(thought)
         elif block.type == "text" and block.text:
             self._text.say(block.text)

@@ -125,7 +125,7 @@ def _says(message: UserMessage | AssistantMessage) -> bool:
 
 
 Encode = Callable[[ModelRequest, Sequence[Message], WireNames], Iterable[Any]]
-"""What some messages of a request are on the wire; of the rest, it knows the names only."""
+"""What these messages of a request are on the wire. Of those before them, only the names are known."""
 
 
 class _Earlier(msgspec.Struct):
@@ -247,14 +247,17 @@ def is_object(arguments: str) -> bool:
 class Text:
     """The text of a reply while it arrives: shown piece by piece, and kept."""
 
-    __slots__ = ("_on_text", "_pieces")
+    __slots__ = ("_on_text", "_pieces", "size")
 
     def __init__(self, on_text: Callable[[str], None]) -> None:
         self._on_text = on_text
         self._pieces: list[str] = []
+        self.size = 0
+        """How many characters have come."""
 
     def say(self, piece: str) -> None:
         self._pieces.append(piece)
+        self.size += len(piece)
         self._on_text(piece)
 
     def __str__(self) -> str:

@@ -325,8 +325,8 @@ class _Reading:
         self._endpoint = endpoint
         self._asked_model = asked_model
         self._names = names
-        self._size = 0
         self._calls: list[CallInParts] = []
+        self._ids: set[str] = set()
         self._reasoning: list[tuple[_Signed, str]] = []
         self._finish: str | None = None
         self._why = ""
@@ -349,7 +349,7 @@ class _Reading:
         if feedback is not None and feedback.block_reason:
             self._finish = "SAFETY"
             self._why = feedback.block_reason_message or f"The prompt was blocked: {feedback.block_reason}."
-        has_said = self._size > 0 or bool(self._calls)
+        has_said = self.text.size > 0 or bool(self._calls)
         return self._finish is not None and (has_said or self._finish != "STOP")
 
     def is_whole(self) -> bool:
@@ -386,8 +386,10 @@ class _Reading:
         signature = part.thought_signature or ""
         if part.function_call is not None:
             asked = part.function_call
-            if asked.id and any(asked.id == call.id for call in self._calls):
+            if asked.id in self._ids:
                 return  # the same once more
+            if asked.id:
+                self._ids.add(asked.id)
             if signature:
                 number = len(self._calls)
                 self._reasoning.append((_Signed(signature, call=number, id=asked.id or ""), ""))
@@ -398,9 +400,8 @@ class _Reading:
             self._reasoning.append((_Signed(signature, is_thought=True), part.text or ""))
         elif part.text is not None:
             if signature:
-                self._reasoning.append((_Signed(signature, at=self._size, characters=len(part.text)), ""))
+                self._reasoning.append((_Signed(signature, at=self.text.size, characters=len(part.text)), ""))
             if part.text:
-                self._size += len(part.text)
                 self.text.say(part.text)
 
     def _kept(self) -> Iterable[Reasoning]:

@@ -37,6 +37,8 @@ PARTIAL_BYTES_MAX = 4096
 IDLE_CONNECTIONS_MAX = 64
 LINGER_S = 0.2
 """How long a complete reply waits for the end of the HTTP body, without which the connection cannot be used again."""
+LISTEN_S = 10.0
+"""The same where no event is sure to be the last: so long a silence is taken for the end."""
 
 _SHOULD_RETRY = {"true": True, "false": False}
 """What `x-should-retry` says, which Anthropic and OpenAI send with errors that their status alone would misjudge."""
@@ -113,7 +115,7 @@ class Endpoint:
     ) -> bool:
         """Whether `on_data` said that the reply is complete; if it `listens_on`, the last time that it was asked."""
         began = done = False
-        received = 0
+        received, linger_s = 0, LISTEN_S if listens_on else LINGER_S
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout_s
         decoder = EventDecoder()
@@ -129,9 +131,9 @@ class Endpoint:
                         if not done or listens_on:
                             was_done, done = done, on_data(data)
                             if done or was_done:
-                                deadline.reschedule(min(loop.time() + LINGER_S, until) if done else until)
+                                deadline.reschedule(min(loop.time() + linger_s, until) if done else until)
         except (TimeoutError, httpx2.HTTPError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            if not done:
+            if not done or (listens_on and not isinstance(error, TimeoutError)):
                 raise self._translated(error, began=began, timeout_s=timeout_s) from error
         return done
 

@@ -18,6 +18,8 @@ Outcome = Literal["ok", "failed", "ignored"]
 
 WAIT_FACTOR_MAX = 64
 """The wait doubles with every failed probe, up to so many times the first."""
+PUT_BACK_US = 60_000_000
+"""How much the clocks of workers may differ; more than that, and somebody has put one back."""
 PROBED_AGAIN_US = 5_000_000
 """When to ask again while a probe is under way, at the latest."""
 
@@ -106,6 +108,7 @@ def admit(state: State, key: Key, settings: Breaker, now_us: int) -> tuple[State
     """Whether a call may begin. Of those who ask at an open breaker whose wait is over, exactly one may: the probe."""
     if state.until_us is None:
         return state, Admitted(key, state.epoch)
+    state = _in_this_time(state, now_us)
     refused = look(state, now_us)
     if refused is not None:
         return state, refused
@@ -116,12 +119,20 @@ def admit(state: State, key: Key, settings: Breaker, now_us: int) -> tuple[State
 
 def look(state: State, now_us: int) -> Open | None:
     """What a call that asks now is told if it may not begin."""
+    state = _in_this_time(state, now_us)
     if state.until_us is None:
         return None
     until_us = state.until_us
     if now_us >= until_us:  # a probe may end well at any moment: whoever waits for it does not wait to its last one
         until_us = min(state.probe_until_us, now_us + PROBED_AGAIN_US)
     return Open(until_us, state.because, state.opened_us) if now_us < until_us else None
+
+
+def _in_this_time(state: State, now_us: int) -> State:
+    """As it is, unless the clock was put back since it opened: then the wait is taken to be over."""
+    if state.until_us is None or now_us >= state.opened_us - PUT_BACK_US:
+        return state
+    return msgspec.structs.replace(state, until_us=now_us, opened_us=now_us, probe_until_us=0)
 
 
 def report(

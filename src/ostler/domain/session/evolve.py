@@ -89,6 +89,8 @@ def _evolve_calls(state: State, event: SessionEvent, at_us: int) -> State:
         case ToolCompleted():
             outcome = ToolOutcome(event.ok, event.output, event.kind, event.is_json, event.blob, event.size)
             call = next(call for call in state.open if call.id == event.call)
+            if call.is_suspended:
+                state = _clocked(_given_up(state, f"{call.id}.{call.inner_calls}"), at_us)
             state = _replace(
                 _heard(state, call, outcome),
                 open=_without(state.open, event.call),
@@ -455,6 +457,18 @@ def _program_behind(state: State, call: str) -> OpenCall | None:
     return None
 
 
+def _given_up(state: State, inner: str) -> State:
+    """The program that has asked for this call has ended before it, and nobody wants it any more."""
+    question, granted, examined = state.question, state.granted, state.examined
+    return _replace(
+        state,
+        asked=_without(state.asked, inner),
+        question=None if question is not None and question.call == inner else question,
+        granted=None if granted is not None and granted.call == inner else granted,
+        examined=None if examined is not None and examined.call == inner else examined,
+    )
+
+
 def _observed(state: State, call: str, tool: str, outcome: ToolOutcome, **changes: Any) -> State:
     program = _program_behind(state, call)
     if program is not None:
@@ -463,6 +477,8 @@ def _observed(state: State, call: str, tool: str, outcome: ToolOutcome, **change
     for undo in state.undoing:
         if undo.call == call:
             return _replace(interventions.undone(state, undo, text), **changes)
+    if call.count(".") > 1:  # of a program that has ended before it: the model has not asked for it
+        return _replace(state, **changes)
     message: Message
     if state.model.tools == "native":
         message = ToolMessage(call, tool, text, outcome.ok)

@@ -36,7 +36,7 @@ class Slots:
             self._has_warned = True
             self._warn(
                 OstlerError(
-                    f"{self.depth} {self._what} are under way in this process, of {self._most} that there may be.",
+                    f"Of {self._what}, {self.depth} are under way in this process, and {self._most} may be.",
                     hint="Any more are shed, and tried again later.",
                 )
             )

@@ -4,6 +4,7 @@ import asyncio
 import random
 from typing import Any
 
+from ostler.domain.scheduling import WorkerSettings
 from ostler.domain.session.events import SessionEvent
 from ostler.kernel.errors import OstlerError, StoreCorrupt
 from ostler.kernel.event import StreamId
@@ -11,7 +12,7 @@ from ostler.ports import BlobStore, EventStore
 from ostler.runtime.journal import Folded, Journal
 from ostler.runtime.performer import Performer
 from ostler.runtime.replay import snapshot, state_after
-from ostler.runtime.worker import Worker, WorkerSettings
+from ostler.runtime.worker import Worker
 from ostler.testing.sim.faults import LEASE_S
 from ostler.testing.sim.history import History
 from ostler.testing.sim.loop import Process
