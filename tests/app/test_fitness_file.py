@@ -151,6 +151,12 @@ def test_all_mistakes_are_told_at_once_and_nothing_is_used(tmp_path: Path) -> No
     ]
 
 
+def test_a_target_of_a_wrong_shape_does_not_hide_the_mistakes_of_others(tmp_path: Path) -> None:
+    text = "- {name: a, command: [x], target: '== 0', every: 5}\n- {name: B, measure: succes, target: 'about 4'}\n"
+    places = ["[0].every (line 1)", "[1].measure (line 2)", "[1].name (line 2)", "[1].target (line 2)"]
+    assert sorted(problems(tmp_path, text)) == places
+
+
 def test_the_file_is_the_one_that_the_project_names_or_the_one_that_is_there(tmp_path: Path) -> None:
     environ = {"HOME": str(tmp_path)}
     assert resolve(environ, tmp_path).fitness is None

@@ -163,7 +163,7 @@ async def test_a_host_that_says_itself_that_a_tool_took_too_long_is_believed(
     session = await run(runtime, [_pay], calls(("pay", {})), "done")
     await session.result()
     outcome = await only(session, ToolCompleted)
-    assert (outcome.kind, outcome.output) == ("timeout", "the other side was slow Try again at night.")
+    assert (outcome.kind, outcome.output) == ("timeout", "the other side was slow. Try again at night.")
 
 
 class Silent:

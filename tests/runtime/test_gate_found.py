@@ -11,10 +11,10 @@ from ostler.adapters.tools.code import CodeTools
 from ostler.adapters.tools.thread import in_thread
 from ostler.app.governance import Governing
 from ostler.domain.agent import AgentSpec
-from ostler.domain.hook import Continue, Deny, ModelAsked
-from ostler.domain.model import UserMessage
+from ostler.domain.hook import Continue, Deny, ModelAnswered, ModelAsked, Rewrite
+from ostler.domain.model import Reply, Usage, UserMessage
 from ostler.domain.session import commands as command
-from ostler.domain.session.events import ToolCompleted, ToolSuspended
+from ostler.domain.session.events import ModelCompleted, ToolCompleted, ToolSuspended
 from ostler.domain.session.pending import ExamineWork, pending
 from ostler.kernel.errors import Halted
 from ostler.ports import Append
@@ -24,6 +24,7 @@ from ostler.runtime.pasts import Pasts
 from ostler.runtime.replay import replay
 from ostler.testing import Scripted, calls
 from tests.domain.session.story import Story
+from tests.runtime.watching import only
 
 OWNER = Principal("owner", scopes=("*",))
 
@@ -233,3 +234,18 @@ async def test_what_no_rule_speaks_of_is_let_pass_whatever_inputs_other_rules_ne
     async with Runtime.open("memory:", agents=[agent]) as runtime:
         session = await runtime.start(agent, "go", policy=Policy("p", text=text), inputs={"ceiling": 5})
         assert (await session.result(timeout_s=20)).is_success
+
+
+@pytest.mark.parametrize("answer", [Rewrite("shorter"), Deny("not so")])
+async def test_what_hooks_make_of_a_reply_does_not_change_who_is_said_to_have_answered(answer: Rewrite | Deny) -> None:
+    @hook("post_model", name="editor")
+    def edit(subject: ModelAnswered) -> Rewrite | Deny:
+        return answer
+
+    model = Scripted(Reply("long", usage=Usage(3, 4), model="m-2026", fingerprint="fp_1"))
+    async with Runtime.open("memory:") as runtime:
+        session = await runtime.start(Agent("clerk", model=model, hooks=[edit]), "Go.")
+        await session.result()
+        completed = await only(session, ModelCompleted)
+        assert "long" not in completed.text
+        assert (completed.model, completed.fingerprint, completed.usage) == ("m-2026", "fp_1", Usage(3, 4))

@@ -307,6 +307,31 @@ async def test_equal_reads_of_sessions_are_one_and_the_log_says_whose() -> None:
             await replayed(session, runtime)
 
 
+async def test_whoever_shares_an_outcome_sees_of_it_what_the_own_policy_leaves(tmp_path: Path) -> None:
+    secret = "ghp_" + "aB3dE6gH9" * 4
+    rules = tmp_path / "rules.policy"
+    rules.write_text("DEFAULT ALLOW\nREDACT output OF tool.look MATCHING secret.*\n")
+
+    @tool(effect="read", share_s=60)
+    async def look(n: int) -> str:
+        """Look."""
+        return f"the key is {secret}"
+
+    async with Runtime.open("memory:") as runtime:
+        for number, names in enumerate((("open", "strict"), ("strict", "open"))):
+            said = {}
+            for name in names:
+                model = Scripted(calls(("look", {"n": number})), "done", name=f"{name}{number}")
+                more: dict[str, Any] = {"rules": rules} if name == "strict" else {}
+                session = await runtime.start(Agent(name, tools=[look], model=model, **more), "Go.")
+                await session.result()
+                said[name] = await only(session, ToolCompleted)
+            assert bool(said[names[1]].shared_with)
+            assert secret in said["open"].output
+            assert secret not in said["strict"].output
+            assert said["strict"].redacted
+
+
 async def test_equal_requests_of_a_model_are_paid_for_once() -> None:
     settings = ModelSettings(share_s=60)
     model = Scripted(Reply("done", usage=Usage(10, 5)))

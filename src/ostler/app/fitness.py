@@ -128,18 +128,19 @@ def _targets(data: Any, problems: list[Problem]) -> list[Target]:
     if not isinstance(data, list):
         problems.append(("", "is no list of targets: each begins with '- name: …'"))
         return []
-    problems += definition.problems_in(data, tuple[TargetTable, ...])
-    if problems:
-        return []
-    tables = msgspec.convert(data, tuple[TargetTable, ...])
-    names = [table.name for table in tables]
-    for number, table in enumerate(tables):
-        found = _problems_of_kind(table, data[number]) + _problems_with_times(table) + _problems_with_numbers(table)
+    tables: list[TargetTable] = []
+    for number, written in enumerate(data):
+        if misshapen := definition.problems_in(written, TargetTable, f"[{number}]"):
+            problems += misshapen
+            continue
+        table = msgspec.convert(written, TargetTable)
+        found = _problems_of_kind(table, written) + _problems_with_times(table) + _problems_with_numbers(table)
         if not _NAME.fullmatch(table.name):
             found.append(("name", f"{table.name!r} is no name: lower-case letters, digits, '-', '_' and '.'"))
-        elif table.name in names[:number]:
+        elif any(table.name == other.name for other in tables):
             found.append(("name", f"{table.name!r} is the name of another target, too"))
         problems += [(f"[{number}].{field}", what) for field, what in found]
+        tables.append(table)
     return [] if problems else [_target(table) for table in tables]
 
 

@@ -37,7 +37,10 @@ class Code(NamedTuple):
 
 
 def load_code(paths: Sequence[Path]) -> Code:
-    """The `@tool`, `@hook` and `@chooser` functions of these Python files, which are run for it. Raises `DefinitionInvalid`."""
+    """The `@tool`, `@hook` and `@chooser` functions of these Python files, which are run for it.
+
+    Raises `DefinitionInvalid`.
+    """
     found = [one for path in paths for one in _functions_of(path)]
     return Code(
         [one for one in found if isinstance(one, Tool)],

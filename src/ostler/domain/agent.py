@@ -15,8 +15,8 @@ class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `steps` model calls; `seconds` since the start, not counting waits for people; `tokens` and `cost_microusd` over all
     model calls, reserved before and settled after each; `tool_calls` performed; `defects` replies in a row that cannot
-    be understood; `attempts` tries of one call, which `retries` say more of; `repairs` answers in a row that do not
-    fit, of which the model is told.
+    be understood; `attempts` tries of one call, which `retries` say more of (None: 5, or 10 where the provider is down
+    or busy, which costs nothing); `repairs` answers in a row that do not fit, of which the model is told.
     """
 
     steps: int | None = 50
@@ -25,7 +25,7 @@ class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
     cost_microusd: int | None = None
     tool_calls: int | None = None
     defects: int = 3
-    attempts: int = 5
+    attempts: int | None = None
     repairs: int = 2
     retries: Retries = Retries()
 

@@ -259,9 +259,9 @@ class Examiner:
         said = combine(rulings)
         if said.effect == "deny":
             withheld = f"[The reply was withheld: {said.reason}]"
-            return Reply(withheld, (), "refusal", reply.usage, reply.model), _kept(rulings)
-        if said.rewrite is not None:
-            return Reply(said.rewrite.value, reply.calls, reply.stop, reply.usage, reply.model), _kept(rulings)
+            reply = msgspec.structs.replace(reply, text=withheld, calls=(), stop="refusal", reasoning=())
+        elif said.rewrite is not None:
+            reply = msgspec.structs.replace(reply, text=said.rewrite.value, reasoning=())
         return reply, _kept(rulings)
 
     async def _ask_before(self, state: State, work: ExamineWork) -> tuple[tuple[Ruling, ...], dict[str, Any] | None]:

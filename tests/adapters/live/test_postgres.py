@@ -44,3 +44,4 @@ async def test_whoever_listens_asks_for_a_connection_until_one_can_be_had(
     async with asyncio.timeout(10):
         await server.is_asked_again.wait()
     await live.close()
+    assert server.asked >= 3

@@ -138,3 +138,12 @@ def test_what_fits_the_enforced_schema_fits_the_one_that_was_asked_for(
     fit = {"strict": strict, "enforceable": enforceable}[name](schema)
     if fit is not None and not compile_schema(fit)(value)[1]:
         assert not compile_schema(schema)(value)[1]
+
+
+def test_what_says_nothing_that_can_be_read_is_no_reason_to_fail() -> None:
+    text = {"type": "string", "format": ["date"], "description": 5}
+    schema = {"type": "object", "properties": {"a": text}, "required": ["a"]}
+    assert strict(schema) is None
+    enforced = enforceable(schema)
+    assert enforced is not None
+    assert enforced["properties"]["a"]["description"] == '5 {"format":["date"]}'

@@ -24,7 +24,7 @@ _OPENAI = (
     | {"multipleOf", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}
 )
 _ANTHROPIC = _STRUCTURE | _WORDS
-_FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"})
+_FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid")
 _SHAPES = ("type", "anyOf", "$ref", "enum", "const")
 
 
@@ -107,7 +107,7 @@ def _worded(schema: Any) -> dict[str, Any]:
         fit["format"] = plain["format"]
     lost = {name: value for name, value in plain.items() if name not in fit}
     if lost:
-        words = [plain.get("description", ""), msgspec.json.encode(lost).decode()]
+        words = [str(plain.get("description", "")), msgspec.json.encode(lost).decode()]
         fit["description"] = " ".join(filter(None, words))
     return fit
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ostler.domain.scheduling import SUSPECT_ATTEMPTS
@@ -25,10 +25,10 @@ TURN = 50
 NEXT_STATUS = """
     SELECT * FROM (
         SELECT tenant, status FROM streams INDEXED BY streams_by_status
-        WHERE tenant = ?1 AND status > ?2 ORDER BY status LIMIT 1
+        WHERE tenant = :tenant AND status > :status ORDER BY status LIMIT 1
     ) UNION ALL SELECT * FROM (
         SELECT tenant, status FROM streams INDEXED BY streams_by_status
-        WHERE tenant > ?1 ORDER BY tenant, status LIMIT 1
+        WHERE tenant > :tenant ORDER BY tenant, status LIMIT 1
     ) LIMIT 1
 """
 COUNT_STATUS = """
@@ -39,14 +39,15 @@ COUNT_STATUS = """
 NEXT_LANE = """
     SELECT * FROM (
         SELECT tenant, queue, -priority FROM streams INDEXED BY streams_by_lane
-        WHERE due IS NOT NULL AND worker IS NULL AND tenant = ?1 AND queue = ?2 AND -priority > ?3
+        WHERE due IS NOT NULL AND worker IS NULL AND tenant = :tenant AND queue = :queue AND -priority > :rank
         ORDER BY -priority LIMIT 1
     ) UNION ALL SELECT * FROM (
         SELECT tenant, queue, -priority FROM streams INDEXED BY streams_by_lane
-        WHERE due IS NOT NULL AND worker IS NULL AND tenant = ?1 AND queue > ?2 ORDER BY queue, -priority LIMIT 1
+        WHERE due IS NOT NULL AND worker IS NULL AND tenant = :tenant AND queue > :queue
+        ORDER BY queue, -priority LIMIT 1
     ) UNION ALL SELECT * FROM (
         SELECT tenant, queue, -priority FROM streams INDEXED BY streams_by_lane
-        WHERE due IS NOT NULL AND worker IS NULL AND tenant > ?1 ORDER BY tenant, queue, -priority LIMIT 1
+        WHERE due IS NOT NULL AND worker IS NULL AND tenant > :tenant ORDER BY tenant, queue, -priority LIMIT 1
     ) LIMIT 1
 """
 COUNT_LANE = """
@@ -66,7 +67,7 @@ SUSPECTS = """
 """
 LATEST = 2**63 - 1
 
-Fetch = Callable[[str, Sequence[Any]], Awaitable[list[Any]]]
+Fetch = Callable[[str, Sequence[Any] | Mapping[str, Any]], Awaitable[list[Any]]]
 """Runs one query with these parameters."""
 
 
@@ -150,14 +151,14 @@ def _oldest(moments: Sequence[int], due: int) -> int | None:
 
 async def census(fetch: Fetch, *, now_us: int, without: Sequence[str], most: int) -> Census:
     """The census of a SQLite file: it leaps through indexes from group to group, and counts each by its index."""
-    groups, statuses_whole = await _walk(fetch, NEXT_STATUS, ("", ""))
+    groups, statuses_whole = await _walk(fetch, NEXT_STATUS, {"tenant": "", "status": ""})
     statuses = []
     for number, (tenant, status) in enumerate(groups):
         if status not in without:
             ((count,),) = await fetch(COUNT_STATUS, (tenant, status, most))
             statuses.append(StatusCount(tenant, status, count))
         await _rest(number)
-    places, lanes_whole = await _walk(fetch, NEXT_LANE, ("", "", -LATEST))
+    places, lanes_whole = await _walk(fetch, NEXT_LANE, {"tenant": "", "queue": "", "rank": -LATEST})
     lanes = []
     for number, place in enumerate(places):
         ((due, oldest_us),) = await fetch(COUNT_LANE, (*place, -LATEST, now_us, most))
@@ -170,10 +171,10 @@ async def census(fetch: Fetch, *, now_us: int, without: Sequence[str], most: int
     return Census(statuses, queues(lanes, most), held, suspects, statuses_whole and lanes_whole)
 
 
-async def _walk(fetch: Fetch, query: str, first: tuple[Any, ...]) -> tuple[list[tuple[Any, ...]], bool]:
+async def _walk(fetch: Fetch, query: str, first: dict[str, Any]) -> tuple[list[tuple[Any, ...]], bool]:
     """The groups that there are, and whether these are all."""
     found: list[tuple[Any, ...]] = []
-    while rows := await fetch(query, found[-1] if found else first):
+    while rows := await fetch(query, dict(zip(first, found[-1], strict=True)) if found else first):
         if len(found) == CENSUS_GROUPS_MAX:
             return found, False
         found.append(tuple(rows[0]))

@@ -40,6 +40,10 @@ UNSPENT = UNBEGUN | {
     )
 }
 """Nothing was spent on an attempt that failed so: the model never began to answer."""
+ATTEMPTS, ATTEMPTS_FREE = 5, 10
+"""How many there are of a call where `Limits.attempts` does not say; the second where a failure costs nothing …"""
+FREE = frozenset({ProviderUnreachable.code, ProviderOverloaded.code, RateLimited.code})
+"""… because the provider is down or busy."""
 _CUT = frozenset({IncompleteReply.code, ProviderGarbled.code})
 """The model had begun to answer: the question was charged, and of the reply as much as came at least."""
 
@@ -138,6 +142,13 @@ def lost(state: State, call: OpenCall) -> Usage:
         return NOTHING_USED
     output = call.max_tokens or state.agent.settings.max_tokens
     return Usage(input_tokens=call.reserved_tokens - output, output_tokens=output)
+
+
+def attempts_max(state: State, code: str) -> int:
+    """How many attempts of a model call are made where the last one failed so, the first one included."""
+    limits = state.agent.limits
+    usual = ATTEMPTS_FREE if code in FREE and state.gate >= COUNTS_FAILED else ATTEMPTS
+    return limits.retries.attempts(code, usual if limits.attempts is None else limits.attempts)
 
 
 def may_try_again(state: State, call: OpenCall, code: str) -> bool:

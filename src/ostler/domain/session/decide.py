@@ -18,6 +18,7 @@ from ostler.domain.session.attempts import (
     NoRoom,
     Worst,
     as_of_old,
+    attempts_max,
     lost,
     may_try_again,
     spent,
@@ -239,7 +240,7 @@ def _try_again(decision: Decision, call: OpenCall, asked: command.ReplyFailed, u
     """
     state, later = decision.state, asked.retry_at_us
     is_begun = asked.code not in UNBEGUN
-    if is_begun and call.attempt >= state.agent.limits.retries.attempts(asked.code, state.agent.limits.attempts):
+    if is_begun and call.attempt >= attempts_max(state, asked.code):
         return None
     again = choosing.choice_after_failure(state, call, asked.at_us, is_final=later is None)
     if again is not None:
@@ -356,7 +357,7 @@ def _take_over(decision: Decision) -> None:
         elif call.not_before_us:
             # Nobody was lost: whoever waits for long lets go. A worker that is lost after this is counted as ever.
             decision.emit(CallRetried(call.id, call.attempt, TIME_HAS_COME))
-        elif call.attempt >= state.agent.limits.attempts:
+        elif call.attempt >= attempts_max(state, ""):
             reason = f"given up: the worker was lost during attempt {call.attempt} of this call"
             _close(decision, call, "unknown", reason)
             if call.arguments is None and call.purpose == "turn":

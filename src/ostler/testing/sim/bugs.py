@@ -246,10 +246,10 @@ def limits_forgotten() -> AbstractContextManager[None]:
     """The model is asked whatever the limits say."""
     original = worst_case
 
-    def without_limits(state: State, *purpose: Any) -> Worst | NoRoom:
+    def without_limits(state: State, *covers: Any) -> Worst | NoRoom:
         limits = msgspec.structs.replace(state.agent.limits, tokens=None, cost_microusd=math.floor(1e12))
         agent = msgspec.structs.replace(state.agent, limits=limits)
-        return original(msgspec.structs.replace(state, agent=agent), *purpose)
+        return original(msgspec.structs.replace(state, agent=agent), *covers)
 
     return _replaced(deciding, "worst_case", without_limits)
 
