@@ -268,7 +268,7 @@ class Runner:
         """See to it that `work` is performed, now or when its time has come."""
         not_before = work.call.not_before_us
         if not_before:
-            if work.call.limit is not None and state.pause is not None:
+            if state.pause is not None:
                 return
             if not_before > self._clock.now_us() or work.call.limit is None:
                 moment = self._moment_of(not_before)

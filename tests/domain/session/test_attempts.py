@@ -77,6 +77,20 @@ def test_a_worker_that_is_lost_while_a_call_waits_costs_no_attempt_and_nothing_e
     assert (story.now.usage, story.now.losses) == (Usage(), 0)
 
 
+def test_what_waits_does_not_begin_while_the_session_is_paused() -> None:
+    story = Story().start()
+    fails(story, "rate_limited", after_s=5)
+    story.do(command.Pause(story.us, story.by))
+    story.at += 6
+    assert due_us(story.now) is None
+    assert story.do(command.WaitOver(story.us, "1")) == []
+    assert story.do(command.TakeOver(story.us)) == []
+    story.do(command.Resume(story.us, story.by))
+    assert due_us(story.now) == story.us - SECOND
+    assert story.do(command.WaitOver(story.us, "1")) == [CallRetried("1", 2, "its time has come")]
+    assert replays(story)
+
+
 @pytest.mark.parametrize("code", ["shed", "circuit_open"])
 def test_what_could_not_even_begin_is_no_attempt_and_waits_longer_each_time(code: str) -> None:
     story = Story(limits=Limits(attempts=2)).start()

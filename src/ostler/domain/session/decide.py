@@ -15,6 +15,7 @@ from ostler.domain.session import choosing, comparing
 from ostler.domain.session import commands as command
 from ostler.domain.session.answering import answer
 from ostler.domain.session.attempts import (
+    COUNTS_FAILED,
     NoRoom,
     Worst,
     as_of_old,
@@ -292,7 +293,7 @@ def _wait_over(decision: Decision, asked: command.WaitOver) -> None:
     if decision.state.cancelling_by is not None:
         _close(decision, call, "cancelled", "the session was cancelled before this call began")
         _advance(decision)
-    elif decision.may_begin:
+    elif decision.may_begin and decision.state.pause is None:
         decision.emit(CallRetried(call.id, call.attempt, TIME_HAS_COME))
 
 
@@ -352,6 +353,8 @@ def _take_over(decision: Decision) -> None:
             )
         elif state.cancelling_by is not None:
             _close(decision, call, "unknown", "the worker was lost while it was being cancelled")
+        elif call.not_before_us and state.pause is not None and state.gate >= COUNTS_FAILED:
+            pass  # it has not begun, and does not before the pause is over
         elif call.not_before_us > decision.at_us and call.arguments is not None:
             decision.emit(CallRetried(call.id, call.attempt, "it still waits", call.not_before_us))
         elif call.not_before_us:

@@ -282,7 +282,7 @@ def due_us(state: State) -> int | None:
     if calls := under_way(state):
         if state.cancelling_by is not None or not waits_for_timer(state):
             return 0
-        if state.pause is not None and waits_for_capacity(state):
+        if state.pause is not None:
             return None
         moments = [call.not_before_us for call in calls]
     elif state.pause is not None:
