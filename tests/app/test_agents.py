@@ -77,7 +77,7 @@ def test_every_problem_of_a_file_is_named_at_once_with_its_path() -> None:
     assert found["version"] == "expected `int`, got `str`"
     assert found["protocol"] == "'guess' is none of 'react'"
     assert found["limits.stpes"] == "is unknown (did you mean 'steps'?)"
-    assert found["limits.seconds"] == "expected `float | null`, got `str`"
+    assert found["limits.seconds"] == "expected `float`, got `str`"
     assert found["policy.rules[0].effect"] == "'maybe' is none of 'allow', 'deny', 'require'"
     assert found["policy.rules[0].tol"] == "is unknown (did you mean 'tool'?)"
     assert found["policy.rules[0].tool"] == "is missing"

@@ -98,7 +98,7 @@ def test_a_project_without_budgets_has_none(tmp_path: Path) -> None:
             [("budgets.fleet.usd", "expected `float` > 0"), ("budgets.calls.tokens", "expected `int` >= 1")],
         ),
         ("[budgets.fleet]\nusd = inf", [("budgets.fleet.usd", "expected `float` <= 1000000000")]),
-        ("[budgets.fleet]\ntokens = 1.5", [("budgets.fleet.tokens", "expected `int | null`, got `float`")]),
+        ("[budgets.fleet]\ntokens = 1.5", [("budgets.fleet.tokens", "expected `int`, got `float`")]),
         (
             "[budgets.agents.a]\nsoft = '80%'",
             [("budgets.agents.a", "limits nothing; set at least one of: usd, tokens, seconds, calls, steps, usd_per_")],

@@ -102,7 +102,7 @@ def test_a_project_without_limits_has_none(tmp_path: Path) -> None:
             "[limits.providers.openai-chat]\nmodel_calls = 1",
             [("limits.providers.openai-chat", "is an API of `openai`; write limits.providers.openai")],
         ),
-        ("[limits.tenants.a]\nsessions = true", [("limits.tenants.a.sessions", "expected `int | null`, got `bool`")]),
+        ("[limits.tenants.a]\nsessions = true", [("limits.tenants.a.sessions", "expected `int`, got `bool`")]),
     ],
 )
 def test_every_mistake_is_told_with_its_path(tmp_path: Path, text: str, problems: list[tuple[str, str]]) -> None:

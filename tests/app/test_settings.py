@@ -65,7 +65,7 @@ def test_without_a_project_file_the_working_folder_stands_for_it(tmp_path: Path)
     [
         ("store =", [("", "is not valid TOML")]),
         ("stor = 'x'", [("stor", "is unknown (did you mean 'store'?)")]),
-        ("tools = 'x'\nmodel = 3", [("tools", "expected `array`"), ("model", "expected `str | null`")]),
+        ("tools = 'x'\nmodel = 3", [("tools", "expected `array`"), ("model", "expected `str`")]),
         (
             "[prices.'a:b']\ninput_microusd = 'x'\n[prices.'c:d']",
             [
