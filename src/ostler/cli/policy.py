@@ -1,6 +1,5 @@
 """Commands for those who write rules: check, diff, test, explain, backtest."""
 
-import pkgutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from ostler.app.policy.witness import Witness
 from ostler.app.tool_files import known_tools
 from ostler.cli.base import settings
 from ostler.cli.exits import Exit
+from ostler.cli.groups import Scattered
 from ostler.cli.output import Format, Rows, blocks, emit, output_options, printing_aside, say
 from ostler.cli.words import arguments, count, short
 from ostler.domain.constraint.verdict import Verdict
@@ -41,25 +41,7 @@ ELSEWHERE = {
 _EXITS = {"equal": Exit.DONE, "narrower": Exit.DONE}
 
 
-class PolicyCommands(click.Group):
-    """Knows the commands of other modules by name, and imports the one that is called."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*self.commands, *ELSEWHERE]
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in ELSEWHERE:
-            return super().get_command(ctx, name)
-        command: click.Command = pkgutil.resolve_name(ELSEWHERE[name][0])
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        own = [(name, command.get_short_help_str(80)) for name, command in self.commands.items()]
-        with formatter.section("Commands"):
-            formatter.write_dl([*own, *((name, about) for name, (_, about) in ELSEWHERE.items())])
-
-
-@click.group(cls=PolicyCommands)
+@click.group(cls=Scattered, elsewhere=ELSEWHERE)
 def policy() -> None:
     """Check rules, compare them, try them out, and judge the past by them.
 

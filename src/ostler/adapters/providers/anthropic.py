@@ -182,7 +182,7 @@ def _content(turn: Turn, request: ModelRequest, names: WireNames) -> list[Any]:
         }
         for call in turn.calls
     ]
-    thoughts = [_placed(part) for part in own_reasoning(turn, DIALECT, request.model.name)]
+    thoughts = [_placed(part) for part in own_reasoning(turn.reasoning, DIALECT, request.model.name)]
     return content + _interleaved(turn.text, calls, thoughts)
 
 

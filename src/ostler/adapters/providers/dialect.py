@@ -209,9 +209,9 @@ def _answers(messages: list[Message], place: int) -> bool:
     return _says(message) and (isinstance(before, ToolMessage) or _says(before))
 
 
-def own_reasoning(turn: Turn, dialect: str, model: str) -> list[Reasoning]:
+def own_reasoning(parts: Iterable[Reasoning], dialect: str, model: str) -> list[Reasoning]:
     """What may be given back to this model: only what it thought itself, in this dialect."""
-    return [part for part in turn.reasoning if part.dialect == dialect and part.model == model]
+    return [part for part in parts if part.dialect == dialect and part.model == model]
 
 
 def with_schema(system: str, schema: dict[str, Any]) -> str:
@@ -269,10 +269,10 @@ class CallInParts:
 
     __slots__ = ("id", "name", "parts")
 
-    def __init__(self, call_id: str = "", name: str = "") -> None:
+    def __init__(self, call_id: str = "", name: str = "", arguments: str = "") -> None:
         self.id = call_id
         self.name = name
-        self.parts: list[str] = []
+        self.parts = [arguments]
 
 
 def asked_calls(calls: Iterable[CallInParts], names: WireNames, stop: StopReason) -> tuple[AskedCall, ...]:

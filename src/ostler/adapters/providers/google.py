@@ -5,7 +5,6 @@ more comes.
 """
 
 import re
-from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
@@ -23,6 +22,7 @@ from ostler.adapters.providers.dialect import (
     asked_calls,
     image_bytes,
     is_object,
+    own_reasoning,
     wire_id,
 )
 from ostler.adapters.providers.http import Endpoint, bearer, key_advice, retry_delay_s
@@ -187,8 +187,7 @@ def _parts_of_user(messages: Sequence[Message], request: ModelRequest, names: Wi
     for message in messages:
         if isinstance(message, UserMessage):
             for image in message.images:
-                data = b64encode(image_bytes(request, image)).decode()
-                yield {"inlineData": {"mimeType": image.media_type, "data": data}}
+                yield {"inlineData": {"mimeType": image.media_type, "data": image_bytes(request, image)}}
             if message.text.strip():
                 yield {"text": message.text}
 
@@ -215,7 +214,7 @@ class _Signed(msgspec.Struct, omit_defaults=True):
 
 def _said(message: Message, model: str, names: WireNames) -> Parts:
     assert isinstance(message, AssistantMessage), "only what the model said has a side of its own"
-    own = [part for part in message.reasoning if part.dialect == DIALECT and part.model == model]
+    own = own_reasoning(message.reasoning, DIALECT, model)
     signed = [(msgspec.json.decode(part.raw, type=_Signed), part.text) for part in own]
     for each, thought in signed:
         if each.is_thought and each.signature:
@@ -393,9 +392,7 @@ class _Reading:
             if signature:
                 number = len(self._calls)
                 self._reasoning.append((_Signed(signature, call=number, id=asked.id or ""), ""))
-            call = CallInParts(asked.id or "", asked.name)
-            call.parts.append(bytes(asked.args).decode())
-            self._calls.append(call)
+            self._calls.append(CallInParts(asked.id or "", asked.name, bytes(asked.args).decode()))
         elif part.thought:
             self._reasoning.append((_Signed(signature, is_thought=True), part.text or ""))
         elif part.text is not None:
@@ -442,5 +439,5 @@ def _advice(status: int, words: str) -> str:
     if status == 429 and "billing" in words:
         return "The quota of the key's project is used up: see its plan and billing page."
     if "hinking" in words:
-        return "This model does not think in that way: choose another settings.reasoning, or leave it unset."
+        return "This model does not reason as asked: choose another settings.reasoning, or leave it unset."
     return ""

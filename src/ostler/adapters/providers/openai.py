@@ -180,7 +180,7 @@ def _messages_of(turn: Turn, request: ModelRequest, names: WireNames) -> list[di
             for call in turn.calls
         ]
         # Servers that show their reasoning want it back where it led to calls, and some refuse it everywhere else.
-        for part in own_reasoning(turn, DIALECT, request.model.name):
+        for part in own_reasoning(turn.reasoning, DIALECT, request.model.name):
             message.update(msgspec.json.decode(part.raw, type=dict[str, str]))
     return [message]
 
@@ -219,7 +219,9 @@ class _Choice(msgspec.Struct):
     finish_reason: str | None = None
 
 
-class _PromptDetails(msgspec.Struct):
+class Details(msgspec.Struct):
+    """Of the tokens of a prompt, those that were read from a cache, and those that were written to it."""
+
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
 
@@ -227,7 +229,7 @@ class _PromptDetails(msgspec.Struct):
 class _Usage(msgspec.Struct):
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    prompt_tokens_details: _PromptDetails | None = None
+    prompt_tokens_details: Details | None = None
 
 
 class _Error(msgspec.Struct):
@@ -290,11 +292,12 @@ class _Reading:
             stop = "refusal"
         elif self._calls and stop == "end":  # several servers finish with `stop` after tool calls
             stop = "tool_calls"
+        usage = self._usage
         return Reply(
             text=str(self._text),
             calls=asked_calls(self._calls, self._names, stop),
             stop=stop,
-            usage=_counted(self._usage),
+            usage=counted(usage.prompt_tokens, usage.completion_tokens, usage.prompt_tokens_details),
             model=self._model,
             reasoning=self._reasoning(),
             fingerprint=self._fingerprint,
@@ -347,31 +350,36 @@ class _Reading:
         return self._endpoint.failure(status, error.message or "", code=str(error.code or error.type or ""))
 
 
-def _counted(usage: _Usage) -> Usage:
+def counted(prompt: int, output: int, details: Details | None) -> Usage:
     """OpenAI counts cached tokens within the prompt's; we count them apart."""
-    details = usage.prompt_tokens_details or _PromptDetails()
+    details = details or Details()
     read, written = details.cached_tokens or 0, details.cache_write_tokens or 0
     return Usage(
-        input_tokens=max(0, usage.prompt_tokens - read - written),
-        output_tokens=usage.completion_tokens,
+        input_tokens=max(0, prompt - read - written),
+        output_tokens=output,
         cache_read_tokens=read,
         cache_write_tokens=written,
     )
 
 
-def _advice(status: int, words: str) -> str:
+def advice(status: int, words: str) -> str:
+    """What can be done about a failure, in either of OpenAI's dialects."""
     if status in (401, 403):
         return key_advice("OPENAI_API_KEY")
-    if status == 404:
-        return "Check the model's name and the base URL, which mostly ends in /v1."
     if status in (402, 429) and "quota" in words:
         return "The account has no credit: see its billing page."
-    if "/v1/responses" in words:
-        return 'This model has native tools in another API only: choose another model, or tools="text" for this one.'
     if "temperature" in words:
         return "This model chooses for itself: leave settings.temperature unset."
-    if "response_format" in words:
-        return "This server cannot be held to a schema: leave `returns` to an agent whose model can."
-    if "reasoning_effort" in words:
+    if "reasoning_effort" in words or "reasoning.effort" in words:
         return "This model does not reason as asked: choose another settings.reasoning, or leave it unset."
     return ""
+
+
+def _advice(status: int, words: str) -> str:
+    if status == 404:
+        return "Check the model's name and the base URL, which mostly ends in /v1."
+    if "/v1/responses" in words:
+        return 'This model has native tools in another API only: choose another model, or tools="text" for this one.'
+    if "response_format" in words:
+        return "This server cannot be held to a schema: leave `returns` to an agent whose model can."
+    return advice(status, words)

@@ -19,10 +19,11 @@ from ostler.adapters.providers.dialect import (
     arguments_object,
     asked_calls,
     model_ids,
+    own_reasoning,
     wire_id,
 )
-from ostler.adapters.providers.http import Endpoint, bearer, key_advice
-from ostler.adapters.providers.openai import BASE_URL, cache_key, data_url, json_schema
+from ostler.adapters.providers.http import Endpoint, bearer
+from ostler.adapters.providers.openai import BASE_URL, Details, advice, cache_key, counted, data_url, json_schema
 from ostler.domain.model import (
     AskedCall,
     AssistantMessage,
@@ -32,7 +33,6 @@ from ostler.domain.model import (
     Reply,
     StopReason,
     ToolMessage,
-    Usage,
     UserMessage,
 )
 from ostler.kernel.errors import IncompleteReply, ProviderGarbled
@@ -157,8 +157,7 @@ def _output(message: AssistantMessage, model: str, names: WireNames) -> Iterator
     """A reply as the API gave it: thoughts verbatim and where they were, between texts and calls."""
     kept = [
         (msgspec.json.decode(part.raw, type=_Place), part.raw)
-        for part in message.reasoning
-        if part.dialect == DIALECT and part.model == model
+        for part in own_reasoning(message.reasoning, DIALECT, model)
     ]
     calls: list[_Given] = [_call(call, names) for call in message.calls]
     texts = [message.text] if message.text.strip() else []
@@ -231,17 +230,12 @@ class _Item(msgspec.Struct):
     summary: list[_Content] | None = None
 
 
-class _InputDetails(msgspec.Struct):
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
-
-
 class _Usage(msgspec.Struct):
     """`output_tokens` include those of reasoning."""
 
     input_tokens: int = 0
     output_tokens: int = 0
-    input_tokens_details: _InputDetails | None = None
+    input_tokens_details: Details | None = None
 
 
 class _Error(msgspec.Struct):
@@ -250,7 +244,7 @@ class _Error(msgspec.Struct):
     type: str | None = None
 
 
-class _Details(msgspec.Struct):
+class _Cut(msgspec.Struct):
     reason: str | None = None
 
 
@@ -259,7 +253,7 @@ class _Response(msgspec.Struct):
     output: list[msgspec.Raw] | None = None
     usage: _Usage | None = None
     error: _Error | None = None
-    incomplete_details: _Details | None = None
+    incomplete_details: _Cut | None = None
 
 
 class _Event(msgspec.Struct):
@@ -304,8 +298,8 @@ class _Reading:
                 self._end(response)
                 return True
             case _Event(type="response.incomplete", response=_Response() as response):
-                details = response.incomplete_details or _Details()
-                self._cut = _INCOMPLETE.get(details.reason or "", "other")
+                why = (response.incomplete_details or _Cut()).reason
+                self._cut = _INCOMPLETE.get(why or "", "other")
                 self._end(response)
                 return True
             case _Event(type="response.failed", response=_Response() as response):
@@ -324,12 +318,14 @@ class _Reading:
         contents = [part for item in items if item.type == "message" for part in item.content or ()]
         text = BETWEEN.join(said for item in items if item.type == "message" and (said := _text(item)))
         stop = self._cut or ("refusal" if any(part.refusal for part in contents) else "end")
-        calls = asked_calls(_calls(items), self._names, stop)
+        asked = [CallInParts(item.call_id, item.name, item.arguments) for item in items if item.type == "function_call"]
+        calls = asked_calls(asked, self._names, stop)
         if calls and stop == "end":
             stop = "tool_calls"
         kept = _kept(pairs, self._request.model.name)
         text, stop = _cut_at(text, self._request.settings.stop, stop)
-        usage, served = _counted(self._response.usage or _Usage()), self._response.model
+        used, served = self._response.usage or _Usage(), self._response.model
+        usage = counted(used.input_tokens, used.output_tokens, used.input_tokens_details)
         return Reply(text=text, calls=calls, stop=stop, usage=usage, model=served, reasoning=kept)
 
     def _say(self, index: int, piece: str) -> None:
@@ -360,16 +356,6 @@ def _whole(raw: msgspec.Raw) -> tuple[_Item, str]:
 
 def _text(item: _Item) -> str:
     return "".join(part.text or part.refusal for part in item.content or ())
-
-
-def _calls(items: list[_Item]) -> list[CallInParts]:
-    calls = []
-    for item in items:
-        if item.type == "function_call":
-            call = CallInParts(item.call_id, item.name)
-            call.parts.append(item.arguments)
-            calls.append(call)
-    return calls
 
 
 def _kept(pairs: list[tuple[_Item, str]], model: str) -> tuple[Reasoning, ...]:
@@ -403,27 +389,7 @@ def _cut_at(text: str, stops: tuple[str, ...], stop: StopReason) -> tuple[str, S
     return (text[: min(ends)], "stop_sequence" if stop == "end" else stop) if ends else (text, stop)
 
 
-def _counted(usage: _Usage) -> Usage:
-    """OpenAI counts cached tokens within the prompt's; we count them apart."""
-    details = usage.input_tokens_details or _InputDetails()
-    read, written = details.cached_tokens or 0, details.cache_write_tokens or 0
-    return Usage(
-        input_tokens=max(0, usage.input_tokens - read - written),
-        output_tokens=usage.output_tokens,
-        cache_read_tokens=read,
-        cache_write_tokens=written,
-    )
-
-
 def _advice(status: int, words: str) -> str:
-    if status in (401, 403):
-        return key_advice("OPENAI_API_KEY")
     if status == 404:
         return "Check the model's name and the base URL; a server without the Responses API is openai-chat:NAME."
-    if status in (402, 429) and "quota" in words:
-        return "The account has no credit: see its billing page."
-    if "temperature" in words:
-        return "This model chooses for itself: leave settings.temperature unset."
-    if "reasoning.effort" in words:
-        return "This model does not think in that way: choose another settings.reasoning, or leave it unset."
-    return ""
+    return advice(status, words)

@@ -29,11 +29,7 @@ from ostler.domain.session.attempts import (
 )
 from ostler.domain.session.commands import SessionCommand
 from ostler.domain.session.compaction import do_without_summary, make_room, may_be_shortened, summarised
-from ostler.domain.session.decision import Decision
-from ostler.domain.session.decision import close as _close
-from ostler.domain.session.decision import end as _end
-from ostler.domain.session.decision import is_open as _is_open
-from ostler.domain.session.decision import refused as _refused
+from ostler.domain.session.decision import Decision, close, end, is_open, refused
 from ostler.domain.session.events import (
     AgentCancelled,
     AgentCompleted,
@@ -105,7 +101,7 @@ def decide(asked: SessionCommand, state: State | None, *, may_begin: bool = True
         case command.WaitOver():
             _wait_over(decision, asked)
         case command.Fail():
-            _end(decision, AgentFailed(asked.reason, asked.message), "unknown")
+            end(decision, AgentFailed(asked.reason, asked.message), "unknown")
         case command.Start():
             raise Conflict(f"The session {state.session} has started already.")
         case _:
@@ -152,9 +148,9 @@ def _decide_people(
             if state.cancelling_by is None:
                 decision.emit(CancelRequested(by, asked.reason))
             if not under_way(state):
-                _end(decision, AgentCancelled(by), "cancelled")
+                end(decision, AgentCancelled(by), "cancelled")
         case command.Kill():
-            _end(decision, AgentCancelled(by, "killed"), "unknown")
+            end(decision, AgentCancelled(by, "killed"), "unknown")
         case _:
             assert_never(asked)
 
@@ -168,7 +164,7 @@ def _start(asked: command.Start) -> Decision:
 
 def _reply_received(decision: Decision, asked: command.ReplyReceived) -> None:
     state, reply = decision.state, asked.reply
-    call = _is_open(state, asked.call)
+    call = is_open(state, asked.call)
     if call is None:
         return
     used = reply.usage if asked.shared_with else used_by(state, call, reply)
@@ -197,22 +193,22 @@ def _reply_received(decision: Decision, asked: command.ReplyReceived) -> None:
         )
     )
     if decision.state.is_trial:
-        _end(decision, AgentCompleted(understood.text, "trial"), "cancelled")
+        end(decision, AgentCompleted(understood.text, "trial"), "cancelled")
     elif reply.stop == "refusal":
-        _end(decision, AgentFailed("model_refused", understood.text), "cancelled")
+        end(decision, AgentFailed("model_refused", understood.text), "cancelled")
     elif decision.state.misfits > state.agent.limits.repairs:
         text = f"{decision.state.misfits} answers did not fit what the agent returns; the last: {understood.misfit}"
-        _end(decision, AgentFailed("unfit_answer", text), "cancelled")
+        end(decision, AgentFailed("unfit_answer", text), "cancelled")
     elif decision.state.defects >= state.agent.limits.defects:
         text = f"{decision.state.defects} replies in a row could not be used; the last: {understood.defect}"
-        _end(decision, AgentFailed("unusable_replies", text), "cancelled")
+        end(decision, AgentFailed("unusable_replies", text), "cancelled")
     else:
         _advance(decision)
 
 
 def _reply_failed(decision: Decision, asked: command.ReplyFailed) -> None:
     """Try again later, or give up. What people can mend (a missing key) pauses the session instead of ending it."""
-    call = _is_open(decision.state, asked.call)
+    call = is_open(decision.state, asked.call)
     if call is None:
         return
     used = spent(decision.state, call, asked)
@@ -226,13 +222,13 @@ def _reply_failed(decision: Decision, asked: command.ReplyFailed) -> None:
     if not is_wanted:
         _advance(decision)
     elif isinstance(room, NoRoom) and call.purpose == "turn":
-        _end(decision, AgentFailed(room.reason, f"{room.text}, after {asked.code}: {asked.message}"), "cancelled")
+        end(decision, AgentFailed(room.reason, f"{room.text}, after {asked.code}: {asked.message}"), "cancelled")
     elif asked.code == ConfigurationError.code:
         decision.emit(AgentPaused("ostler", asked.message))
     elif call.purpose == "summary" or may_be_shortened(decision.state, asked.code):
         _advance(decision)
     else:
-        _end(decision, AgentFailed("error", f"{asked.code}: {asked.message}"), "cancelled")
+        end(decision, AgentFailed("error", f"{asked.code}: {asked.message}"), "cancelled")
 
 
 def _try_again(decision: Decision, call: OpenCall, asked: command.ReplyFailed, used: Usage) -> Worst | NoRoom | None:
@@ -272,7 +268,7 @@ def _try_again(decision: Decision, call: OpenCall, asked: command.ReplyFailed, u
 def _capacity_changed(decision: Decision, asked: command.CapacityMissed | command.CapacityFound) -> None:
     """A call that has not begun waits, or begins after all; unless the session is to begin nothing any more."""
     state = decision.state
-    call = _is_open(state, asked.call)
+    call = is_open(state, asked.call)
     if call is None:
         return
     if state.cancelling_by is not None:
@@ -287,18 +283,18 @@ def _capacity_changed(decision: Decision, asked: command.CapacityMissed | comman
 
 def _wait_over(decision: Decision, asked: command.WaitOver) -> None:
     """A call that waited begins: only after this is in the log, so that nobody takes what waits for what has begun."""
-    call = _is_open(decision.state, asked.call)
+    call = is_open(decision.state, asked.call)
     if call is None or not call.not_before_us:
         return
     if decision.state.cancelling_by is not None:
-        _close(decision, call, "cancelled", "the session was cancelled before this call began")
+        close(decision, call, "cancelled", "the session was cancelled before this call began")
         _advance(decision)
     elif decision.may_begin and decision.state.pause is None:
         decision.emit(CallRetried(call.id, call.attempt, TIME_HAS_COME))
 
 
 def _tool_returned(decision: Decision, asked: command.ToolReturned) -> None:
-    call = _is_open(decision.state, asked.call)
+    call = is_open(decision.state, asked.call)
     if call is None:
         return
     outcome = asked.outcome
@@ -331,10 +327,10 @@ def _tool_returned(decision: Decision, asked: command.ToolReturned) -> None:
 
 def _tool_suspended(decision: Decision, call: str, suspension: Suspension) -> None:
     """A program waits for a call that it made; the call is judged like one that the model asked for."""
-    program = _is_open(decision.state, call)
+    program = is_open(decision.state, call)
     assert program is not None, "it was asked whether the call is open"
     if decision.state.cancelling_by is not None:
-        _close(decision, program, "cancelled", "the session was cancelled during this call")
+        close(decision, program, "cancelled", "the session was cancelled during this call")
     else:
         arguments = msgspec.json.encode(suspension.arguments).decode()
         asked = AskedCall(f"{call}.{program.inner_calls + 1}", suspension.tool, arguments)
@@ -348,11 +344,9 @@ def _take_over(decision: Decision) -> None:
     is_hopeless = state.losses >= LOSSES_MAX and state.cancelling_by is None
     for call in under_way(state):
         if is_hopeless:
-            _close(
-                decision, call, "unknown", f"given up: workers were lost during {state.losses} calls of this session"
-            )
+            close(decision, call, "unknown", f"given up: workers were lost during {state.losses} calls of this session")
         elif state.cancelling_by is not None:
-            _close(decision, call, "unknown", "the worker was lost while it was being cancelled")
+            close(decision, call, "unknown", "the worker was lost while it was being cancelled")
         elif call.not_before_us and state.pause is not None and state.gate >= COUNTS_FAILED:
             pass  # it has not begun, and does not before the pause is over
         elif call.not_before_us > decision.at_us and call.arguments is not None:
@@ -362,15 +356,15 @@ def _take_over(decision: Decision) -> None:
             decision.emit(CallRetried(call.id, call.attempt, TIME_HAS_COME))
         elif call.attempt >= attempts_max(state, ""):
             reason = f"given up: the worker was lost during attempt {call.attempt} of this call"
-            _close(decision, call, "unknown", reason)
+            close(decision, call, "unknown", reason)
             if call.arguments is None and call.purpose == "turn":
-                _end(decision, AgentFailed("error", reason), "cancelled")
+                end(decision, AgentFailed("error", reason), "cancelled")
         elif _effect(state, call) == "once":
-            _close(decision, call, "unknown", "the worker was lost during this call; nobody knows whether it happened")
+            close(decision, call, "unknown", "the worker was lost during this call; nobody knows whether it happened")
             if state.agent.on_unknown == "pause":
                 decision.emit(AgentPaused("ostler", f"nobody knows whether call {call.id} ({call.tool}) happened"))
         elif (no_room := _try_lost(decision, call)) is not None:
-            _end(decision, AgentFailed(no_room.reason, f"{no_room.text}, after a worker was lost"), "cancelled")
+            end(decision, AgentFailed(no_room.reason, f"{no_room.text}, after a worker was lost"), "cancelled")
     if is_hopeless:
         reason = f"parked: workers were lost during {state.losses} calls; `resume` goes on"
         decision.emit(AgentPaused("ostler", reason, is_parked=True))
@@ -412,12 +406,12 @@ def _step(decision: Decision) -> bool:
         return False
     if state.cancelling_by is not None:
         if not under_way(state):
-            _end(decision, AgentCancelled(state.cancelling_by), "cancelled")
+            end(decision, AgentCancelled(state.cancelling_by), "cancelled")
         return False
     deadline = deadline_us(state)
     if deadline is not None and decision.at_us >= deadline:
         text = f"the time limit of {state.agent.limits.seconds:g} s is used up"
-        _end(decision, AgentFailed("timeout", text), "timeout")
+        end(decision, AgentFailed("timeout", text), "timeout")
         return False
     if state.question is not None:
         expires = state.question.expires_us
@@ -460,7 +454,7 @@ def _finish(decision: Decision, answer: str) -> bool:
     if found.arguments is not None:
         answer, wrong = react.fitted(str(found.arguments["answer"]), state.agent.returns)
         if wrong:
-            _end(decision, AgentFailed("unfit_answer", f"hooks put another answer in its place: {wrong}"), "cancelled")
+            end(decision, AgentFailed("unfit_answer", f"hooks put another answer in its place: {wrong}"), "cancelled")
             return False
     decision.emit(AgentCompleted(answer))
     return False
@@ -479,13 +473,13 @@ def _judge_next(decision: Decision) -> bool:
         case gate.Passed() as passed:
             if limits.tool_calls is not None and state.tool_calls >= limits.tool_calls:
                 text = f"the limit of {limits.tool_calls} tool calls is used up"
-                _end(decision, AgentFailed("tool_call_limit", text), "cancelled")
+                end(decision, AgentFailed("tool_call_limit", text), "cancelled")
                 return False
             decision.emit(ToolRequested(call.id, call.name, passed.arguments, **gate.recorded(state, passed)))
-        case gate.Refused(kind, reason) as refused:
-            decision.emit(ConstraintFailed(call.id, call.name, kind, reason, **gate.recorded(state, refused)))
+        case gate.Refused(kind, reason) as judged:
+            decision.emit(ConstraintFailed(call.id, call.name, kind, reason, **gate.recorded(state, judged)))
             if kind == "blocked" and not is_undoing(state, call.id):
-                _refused(decision, call.name, reason)
+                refused(decision, call.name, reason)
         case gate.Asked() as asked:
             _ask_people(decision, call.id, call.name, asked)
     return True
@@ -532,7 +526,7 @@ def _ask_model(decision: Decision) -> bool:
     state, limits = decision.state, decision.state.agent.limits
     call = str(state.steps + 1)
     if limits.steps is not None and state.steps >= limits.steps:
-        _end(decision, AgentFailed("step_limit", f"the limit of {limits.steps} steps is used up"), "cancelled")
+        end(decision, AgentFailed("step_limit", f"the limit of {limits.steps} steps is used up"), "cancelled")
         return False
     covers = make_room(decision)
     state, choice = decision.state, None
@@ -541,16 +535,16 @@ def _ask_model(decision: Decision) -> bool:
         if isinstance(chosen, NoModel):
             if covers and do_without_summary(decision):
                 return True
-            _end(decision, AgentFailed("no_model", str(chosen)), "cancelled")
+            end(decision, AgentFailed("no_model", str(chosen)), "cancelled")
             return False
         state, choice = choosing.with_model(state, chosen.model), chosen
     match gate.judge_model(state, decision.at_us):
         case gate.Unexamined():
             pass
-        case gate.Refused(kind, reason) as refused:
-            decision.emit(ConstraintFailed(call, "", kind, reason, **gate.recorded(state, refused)))
-            why = "budget" if refused.verdict.rule == "budget" else "denied"
-            _end(decision, AgentFailed(why, f"the model may not be asked: {reason}"), "cancelled")
+        case gate.Refused(kind, reason) as judged:
+            decision.emit(ConstraintFailed(call, "", kind, reason, **gate.recorded(state, judged)))
+            why = "budget" if judged.verdict.rule == "budget" else "denied"
+            end(decision, AgentFailed(why, f"the model may not be asked: {reason}"), "cancelled")
         case gate.Asked() as asked:
             shown = {} if choice is None else {"model": choice.model}
             _ask_people(decision, call, "", msgspec.structs.replace(asked, arguments=shown))
@@ -568,7 +562,7 @@ def _ask_model_within_budget(decision: Decision, state: State, call: str, more: 
         case NoRoom(reason, text):
             if covers and do_without_summary(decision):
                 return True
-            _end(decision, AgentFailed(reason, text), "cancelled")
+            end(decision, AgentFailed(reason, text), "cancelled")
         case Worst(max_tokens, tokens, microusd):
             decision.emit(
                 ModelRequested(

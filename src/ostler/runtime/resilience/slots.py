@@ -12,7 +12,6 @@ class Slots:
 
     def __init__(self, what: str, most: int, settings: Pressure, warn: Callable[[OstlerError], None]) -> None:
         self.depth = 0
-        self.shed = 0
         self._what = what
         self._most = most
         self._settings = settings
@@ -24,7 +23,6 @@ class Slots:
         """Take a place, which must be given back. Raises `Shed` at once if there is none for this priority."""
         capacity = self._settings.room(self._most, priority)
         if self.depth >= capacity:
-            self.shed += 1
             raise Shed(
                 f"This process has {self.depth} {self._what} under way, of {capacity} that there may be.",
                 depth=self.depth,
