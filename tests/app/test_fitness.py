@@ -133,6 +133,32 @@ async def test_a_deployment_that_breaks_the_site_is_noticed_attributed_undone_an
     assert replay(records).state.end is not None
 
 
+async def test_what_undoes_is_given_what_came_of_the_call_as_it_wants_it(site: Path) -> None:
+    file = site / "site" / "index.html"
+
+    @tool(effect="once", compensate="rollback")
+    def deploy(text: str) -> dict[str, str]:
+        """Put this page online."""
+        kept = file.read_text()
+        file.write_text(text)
+        return {"before": kept}
+
+    @tool(effect="idempotent")
+    def rollback(output: dict[str, str]) -> str:
+        """Put the page before it online again."""
+        file.write_text(output["before"])
+        return "done"
+
+    agent = Agent("deployer", tools=[deploy, rollback], model=Scripted(BREAKS, "as before"))
+    async with Runtime.open(settings(site)) as runtime:
+        session = await runtime.start(agent, "Deploy it.")
+        await session.result(timeout_s=20)
+        events = await events_of(session)
+        replay(await runtime.parts.journal.records(session.stream))
+    assert [event.is_restored for event in only(events, FitnessCompared)] == [None, True]
+    assert page(site) == "<html>one</html>"
+
+
 async def test_a_deployment_that_works_is_measured_and_nothing_follows(site: Path) -> None:
     agent = deployer(site, Scripted(WORKS, "done"))
     async with Runtime.open(settings(site)) as runtime:

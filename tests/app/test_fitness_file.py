@@ -131,6 +131,8 @@ ONE = "- name: a\n  target: '== 0'\n  command: [x]\n"
         ),
         ("- name: a\n  target: >= 0.9\n  command: [x]", "line 2", "must be in quotes"),
         ("- name: a\n\tb: c", "line 2", "is not valid YAML"),
+        ("- name: 2024-13-45\n  target: '== 0'\n  command: [x]", "[0].name (line 1)", "put it in quotes"),
+        (ONE + "  weight: !!float x", "", "could not convert string to float"),
         ("- &a [*a]", "[0][0][0][0][0] (line 1)", "is nested too deeply"),
     ],
 )

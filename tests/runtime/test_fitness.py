@@ -1,7 +1,9 @@
 """The keeper: who measures by schedule, how often, and what is written of it."""
 
+import asyncio
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from ostler.adapters.store.memory import MemoryStore
@@ -9,7 +11,9 @@ from ostler.domain.fitness.events import FITNESS, FITNESS_CODEC, FitnessEvent, F
 from ostler.domain.fitness.target import Goal, OnFail, Reading, Target
 from ostler.kernel.errors import OstlerError, StoreBusy
 from ostler.kernel.event import StreamId
-from ostler.runtime.fitness import KEEP_US, Keeper
+from ostler.ports import Append
+from ostler.runtime.fitness import AT_ONCE, KEEP_US, Keeper
+from tests.domain.session.story import Story
 from tests.runtime.crash import Clock
 
 TENANT = "default"
@@ -20,7 +24,8 @@ class Office:
     """A store that some workers share, and a system whose value they measure."""
 
     def __init__(self, *targets: Target) -> None:
-        self.store, self.clock, self.targets = MemoryStore(), Clock(), targets
+        self.store: MemoryStore = MemoryStore()
+        self.clock, self.targets = Clock(), targets
         self.value: Callable[[], float] = lambda: 0.0
         self.measured: list[tuple[str, str]] = []
         self.halted: list[tuple[str, str]] = []
@@ -131,6 +136,71 @@ async def test_what_measuring_raises_makes_it_unknown_and_nothing_else() -> None
     (found,) = await keeper.measure_now(TENANT, ["up"])
     assert found.found.reason.startswith("ZeroDivisionError")
     assert office.halted == []
+
+
+async def test_calls_do_not_wait_for_what_is_measured_by_schedule_and_hangs() -> None:
+    hanging = [target(f"slow-{number}") for number in range(AT_ONCE)]
+    office = Office(*hanging, msgspec.structs.replace(target("up"), around=("deploy",), at=("intervention",)))
+    begun = asyncio.Semaphore(0)
+
+    async def measure(one: Target, tenant: str) -> Reading:
+        if one.name.startswith("slow"):
+            begun.release()
+            await asyncio.Event().wait()
+        return Reading(0.0)
+
+    keeper = Keeper(office.store, office.clock, office.targets, measure, halt=_no_halt, trouble=office.troubles.append)
+    background = asyncio.create_task(keeper.measure_now(TENANT, [one.name for one in hanging]))
+    for _ in hanging:
+        await begun.acquire()
+    async with asyncio.timeout(5):
+        (found,) = await keeper.before(TENANT, ["up"], "deploy", session="ses_1", call="1.1")
+    background.cancel()
+    await asyncio.gather(background, return_exceptions=True)
+    assert found.value == 0.0
+
+
+class Broken(MemoryStore):
+    """A store in which nothing can be written of one tenant."""
+
+    broken = "evil"
+
+    async def append(self, append: Append) -> int:
+        if append.stream.tenant == self.broken:
+            raise StoreBusy("It cannot be written to.")
+        return await super().append(append)
+
+
+async def test_a_tenant_whose_results_cannot_be_written_keeps_nobody_elses_from_it() -> None:
+    office = Office(msgspec.structs.replace(target("up", on_fail="halt"), around=("deploy",), at=("intervention",)))
+    office.store, office.value = (store := Broken()), lambda: 1.0
+    keeper = office.keeper("a")
+    for tenant in ("evil", TENANT):
+        await keeper.before(tenant, ["up"], "deploy", session="ses_1", call="1.1")
+    with pytest.raises(StoreBusy):
+        await keeper.flush()
+    assert [type(one) for one in await office.events()] == [FitnessMeasured, FitnessFollowed]
+    assert office.halted == [(TENANT, "")]
+    store.broken = ""
+    await keeper.flush()
+    assert office.halted == [(TENANT, ""), ("evil", "")]
+
+
+async def test_what_is_owed_at_the_end_of_a_session_is_measured_though_the_first_time_failed() -> None:
+    office = Office(msgspec.structs.replace(target("up"), at=("session_end",)))
+    office.store = store = Broken()
+    store.broken = TENANT
+    keeper = office.keeper("a")
+    keeper.ended(Story().start().now)
+    with pytest.raises(StoreBusy):
+        await keeper.flush()
+    store.broken = ""
+    await keeper.flush()
+    assert [type(one) for one in await office.events()] == [FitnessMeasured]
+
+
+async def _no_halt(tenant: str, agent: str, reason: str) -> None:
+    raise AssertionError("nothing fails")
 
 
 async def test_results_of_two_tenants_are_written_apart() -> None:

@@ -89,7 +89,7 @@ def read_targets(path: Path) -> tuple[Target, ...]:
         if node is not None:
             _note_places(node, "", lines, problems)
             data = None if problems else loader.construct_document(node)
-    except part("yaml:YAMLError", extra="cli") as error:
+    except (part("yaml:YAMLError", extra="cli"), ValueError, KeyError) as error:  # of values that are not of their tag
         mark, what = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
         hint = "a target that begins with > must be in quotes" if ">" in text else "two blanks indent, tabs do not"
         where = f"line {mark.line + 1}" if mark is not None else ""
@@ -105,6 +105,8 @@ def _note_places(node: Any, path: str, lines: dict[str, int], problems: list[Pro
     lines[path] = node.start_mark.line + 1
     if depth > _DEPTH_MAX:
         problems.append((path, "is nested too deeply"))
+    elif node.tag == "tag:yaml.org,2002:timestamp":
+        problems.append((path, "is a date for YAML: put it in quotes"))
     elif node.id == "sequence":
         for number, inner in enumerate(node.value):
             _note_places(inner, f"{path}[{number}]", lines, problems, depth + 1)

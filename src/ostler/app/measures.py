@@ -24,6 +24,8 @@ REMEMBERED = 20_000
 OUTPUT_MAX = 8_192
 """How much of the end of a command's output is looked at."""
 REASON_MAX = 200
+LOOK_S = 0.02
+"""How often is looked whether a command has ended."""
 
 
 class Measuring:
@@ -89,7 +91,7 @@ async def run_command(target: Target, folder: Path) -> Reading:
         reason = f"{target.command[0]} cannot be started: {error.strerror}"
         return Reading(reason=reason[:REASON_MAX], is_fault=True)
     try:
-        output = await _end_of(process)
+        output, _ = await asyncio.gather(_end_of(process), _leaves_nothing(process))
         status = await process.wait()
     finally:
         _kill(process)
@@ -100,6 +102,13 @@ async def run_command(target: Target, folder: Path) -> Reading:
     if status != 0:
         return Reading(reason=f"it ended with exit status {status}", is_fault=True)
     return _number(output)
+
+
+async def _leaves_nothing(process: Process) -> None:
+    """Once it has ended, so does what it leaves running, which would hold its output open."""
+    while process.returncode is None:  # noqa: ASYNC110 (`wait` of some Pythons waits until its output is closed)
+        await asyncio.sleep(LOOK_S)
+    _kill(process)
 
 
 async def _end_of(process: Process) -> bytes:
@@ -123,6 +132,6 @@ def _number(output: bytes) -> Reading:
     except ValueError:
         value = float("nan")
     if value != value or value in (float("inf"), float("-inf")):
-        reason = f"the last line of its output is no number: {last[:80]!r}"
-        return Reading(reason=reason, is_fault=True)
+        # What it says instead is not repeated: models are told the reason, and nobody knows what it has printed.
+        return Reading(reason="the last line of its output is no number", is_fault=True)
     return Reading(value)

@@ -81,7 +81,7 @@ class Keeper:
         self._halt = halt
         self._trouble = trouble
         self._registers: dict[str, Register[FitnessEvent, Standings]] = {}
-        self._few = asyncio.Semaphore(AT_ONCE)
+        self._few, self._few_around = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(AT_ONCE)
         self._notes: deque[tuple[str, Found | FitnessLowered]] = deque(maxlen=NOTES_MAX)
         self._ended: dict[tuple[str, str], tuple[str, bool]] = {}
         self._rests: dict[tuple[str, str], int] = {}
@@ -188,8 +188,10 @@ class Keeper:
 
     async def flush(self) -> None:
         """Do what waits to be done, before the process ends."""
-        await self._write_notes()
-        await self._measure_ended(at_once=True)
+        try:
+            await self._write_notes()
+        finally:
+            await self._measure_ended(at_once=True)
 
     async def _measure_due(self, name: str, tenant: str) -> None:
         """Measure what is due by schedule, if this worker is the one who does."""
@@ -232,8 +234,12 @@ class Keeper:
                 continue
             del self._ended[place]
             self._rests[place] = now_us
-            found = await self._measure_all(tenant, [self.targets[name]], "session_end", session=session)
-            await self._write(tenant, found)
+            try:
+                found = await self._measure_all(tenant, [self.targets[name]], "session_end", session=session)
+                await self._write(tenant, found)
+            except BaseException:  # it is measured later, or before the process ends
+                self._ended.setdefault(place, (session, is_owed))
+                raise
 
     async def _measure_all(
         self,
@@ -245,10 +251,11 @@ class Keeper:
         call: str = "",
         progress: Callable[[FitnessMeasured], None] = lambda found: None,
     ) -> list[Found]:
-        """Measure these, a few at a time."""
+        """Measure these, a few at a time. What a call waits for does not wait for what is measured by the way."""
+        few = self._few_around if because in ("before", "after") else self._few
 
         async def one(target: Target) -> Found:
-            async with self._few:
+            async with few:
                 begun_us = self._clock.now_us()
                 reading = await self._read(target, tenant)
             now_us = self._clock.now_us()
@@ -280,15 +287,25 @@ class Keeper:
         self._noted.set()
 
     async def _write_notes(self) -> None:
+        """Record what was noted, tenant by tenant. What cannot be written is tried again with the next."""
+        waiting: dict[str, list[Found | FitnessLowered]] = {}
         while self._notes:
-            tenant, together = self._notes[0][0], []
-            while self._notes and self._notes[0][0] == tenant:
-                together.append(self._notes.popleft()[1])
-            try:
-                await self._write(tenant, together)
-            except BaseException:  # it is written with the next ones, or before the process ends
-                self._notes.extendleft((tenant, one) for one in reversed(together))
-                raise
+            tenant, note = self._notes.popleft()
+            waiting.setdefault(tenant, []).append(note)
+        fault: OstlerError | None = None
+        try:
+            for tenant, together in list(waiting.items()):
+                try:
+                    await self._write(tenant, together)
+                except OstlerError as error:
+                    fault = error
+                else:
+                    del waiting[tenant]
+        finally:
+            left = [(tenant, note) for tenant, together in waiting.items() for note in together]
+            self._notes.extendleft(reversed(left))
+        if fault is not None:
+            raise fault
 
     async def _write(self, tenant: str, found: Sequence[Found | FitnessLowered]) -> None:
         """Record what says something new, and see to what follows."""

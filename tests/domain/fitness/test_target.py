@@ -27,6 +27,7 @@ from ostler.domain.fitness.target import (
 OPERATORS: tuple[Operator, ...] = (">=", "<=", "==", "!=", ">", "<")
 numbers = st.floats(-1e6, 1e6, allow_nan=False).map(lambda number: round(number, 3))
 goals = st.builds(Goal, st.sampled_from(OPERATORS), st.integers(-1000, 1000).map(float))
+any_goals = st.builds(Goal, st.sampled_from(OPERATORS), st.floats(allow_nan=False, allow_infinity=False))
 
 
 def found(goal: Goal, value: float | None, *, tolerance: float = 0.0, on_fail: OnFail = "record") -> Measured:
@@ -34,12 +35,12 @@ def found(goal: Goal, value: float | None, *, tolerance: float = 0.0, on_fail: O
     return measured(target, Reading(value, "it broke" if value is None else "", is_fault=value is None))
 
 
-@given(goals)
+@given(goals | any_goals)
 def test_a_goal_is_read_as_it_is_written(goal: Goal) -> None:
     assert parse_goal(str(goal)) == goal
 
 
-@pytest.mark.parametrize("text", ["", "0.9", "=> 1", ">= much", ">= 1 %", "== nan", "≥ 1"])
+@pytest.mark.parametrize("text", ["", "0.9", "=> 1", ">= much", ">= 1 %", "== nan", "≥ 1", ">= 1e999"])
 def test_what_is_no_goal_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match="write an operator and a number, such as"):
         parse_goal(text)
@@ -86,6 +87,10 @@ def test_a_target_that_passed_and_fails_is_lower_whatever_is_tolerated(goal: Goa
         ("!= 0", 1.0, 0.0, 0.0, True),
         ("> 0", 0.0, -1.0, 0.0, True),
         ("< 9", 9.0, 10.0, 2.0, False),
+        ("<= 1000000", 900_000.0, 950_000.0, 0.0, True),
+        ("== 1234567", 1_234_568.0, 1_234_569.0, 0.0, True),
+        (">= 0.5", 0.8, 0.7, 0.1, False),
+        ("<= 500", 1.1, 1.4, 0.3, False),
     ],
 )
 def test_lower_is_worse_by_more_than_is_tolerated(

@@ -16,7 +16,6 @@ from ostler.domain.model import AskedCall, AssistantMessage, ModelRef, Reply, To
 from ostler.domain.session import commands as command
 from ostler.domain.session.decide import decide
 from ostler.domain.session.events import (
-    SESSION_CODEC,
     CallExamined,
     CompensationRequested,
     FitnessCompared,
@@ -24,13 +23,13 @@ from ostler.domain.session.events import (
     ToolCompleted,
     ToolRequested,
 )
-from ostler.domain.session.fork import Fact, places_of
+from ostler.domain.session.fork import Fact, fork, places_of
 from ostler.domain.session.pending import ExamineWork, MeasureWork, ModelWork, ToolWork, Work, pending
 from ostler.domain.session.state import State
 from ostler.domain.tool import Effect, ToolSpec, failed, succeeded
 from ostler.kernel.errors import Conflict
-from ostler.kernel.event import GENESIS, Record, StreamId, link
 from ostler.runtime.replay import replay, snapshot
+from tests.domain.session.test_replay_properties import recorded
 
 NOTHING = {"type": "object", "properties": {}}
 EFFECTS: tuple[Effect, ...] = ("read", "idempotent", "once")
@@ -146,16 +145,25 @@ def test_interventions_of_any_session_are_undone_once_measured_and_replayed(data
         life.step()
     assert_undone_once(life.events)
     assert_told_in_order(life.now)
-    records, previous = [], GENESIS
-    for seq, (at_us, event) in enumerate(life.facts, 1):
-        body = SESSION_CODEC.encode(event)
-        previous = link(previous, StreamId("default", "ses_1"), seq, at_us, body)
-        records.append(Record(StreamId("default", "ses_1"), seq, at_us, body, previous))
+    records = recorded(life.facts)
     assert snapshot(replay(records).state) == snapshot(life.now)
     for place in places_of(life.facts):
         state = replay(records[:place]).state
         assert not state.measuring
         assert not state.undoing
+
+
+@given(st.data())
+@settings(max_examples=40, deadline=None)
+def test_forks_of_sessions_in_which_something_was_lowered_are_replayed(data: st.DataObject) -> None:
+    life = Life(data)
+    for _ in range(40):
+        if life.now.end is not None:
+            break
+        life.step()
+    for place in places_of(life.facts)[-3:]:
+        facts = fork(life.facts, session="ses_2", by="anna", at_us=life.at_us, seq=place)
+        assert replay(recorded(facts, "ses_2")).state.session == "ses_2"
 
 
 def assert_undone_once(events: list[SessionEvent]) -> None:

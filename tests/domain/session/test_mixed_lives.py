@@ -12,6 +12,7 @@ from ostler.domain import context
 from ostler.domain.agent import ContextSettings, Limits
 from ostler.domain.constraint.compile import policy_of
 from ostler.domain.context.estimate import estimated_input_tokens
+from ostler.domain.fitness.target import Measured, OnFail
 from ostler.domain.hook import Deny, HookPoint, Rewrite, Ruling
 from ostler.domain.model import (
     AskedCall,
@@ -31,7 +32,8 @@ from ostler.domain.session import events as event
 from ostler.domain.session.decide import decide
 from ostler.domain.session.evolve import evolve
 from ostler.domain.session.fork import fork
-from ostler.domain.session.pending import ExamineWork, ModelWork, pending
+from ostler.domain.session.interventions import is_undoing
+from ostler.domain.session.pending import ExamineWork, MeasureWork, ModelWork, pending
 from ostler.domain.session.state import OpenCall, State, as_asked, due_us
 from ostler.domain.strategy.card import Card
 from ostler.domain.strategy.choice import Routing, StrategySpec, Unavailable
@@ -40,6 +42,7 @@ from ostler.kernel.errors import Conflict
 from ostler.runtime.replay import replay, snapshot
 from tests.domain.context.crowded import text_of
 from tests.domain.session.story import SECOND, TOOLS, Story, spec
+from tests.domain.session.test_interventions import assert_undone_once
 from tests.domain.session.test_replay_properties import recorded
 
 NAMES = ("live:gpt-a", "live:claude-b", "live:gpt-c")
@@ -57,6 +60,9 @@ POLICIES = tuple(
     )
 )
 SPECS = (*TOOLS, spec(CODE, code={"type": "string"}))
+UNDONE = {"look": "save", "edit": "pay", "pay": "save", CODE: "look"}
+FITTED = tuple(msgspec.structs.replace(one, fitness=("up",), compensate=UNDONE.get(one.name, "")) for one in SPECS)
+"""The same tools, around which a target is measured, and most of which can be undone."""
 STEPS = (("references", "trim"), ("summarise",), ("summarise", "trim"), ("references", "summarise"))
 RETURNS = {"type": "object", "properties": {"n": {"type": "integer", "default": 3}}, "additionalProperties": False}
 PICTURE = Image("ab" * 32, 40_000, "image/png")
@@ -111,7 +117,7 @@ def story_of(data: st.DataObject) -> Story:
         hooks=draw(st.sampled_from(((), (), ("polite",)))),
         on_unknown=draw(st.sampled_from(("tell", "pause"))),
         price=PRICES[0],
-        specs=SPECS,
+        specs=draw(st.sampled_from((SPECS, FITTED))),
     )
     story.spec = msgspec.structs.replace(story.spec, policy=draw(st.sampled_from(POLICIES)))
     return story
@@ -202,7 +208,7 @@ class Life:
         story, state = self.story, self.story.now
         if self.draw(*range(12)) == 0:
             return command.TakeOver(story.us)
-        if state.question is not None:
+        if state.question is not None and (not state.measuring or self.draw(False, True)):
             call = state.question.call
             return self.draw(
                 command.Approve(story.us, call, story.by),
@@ -211,7 +217,7 @@ class Life:
                 command.AskBack(story.us, call, story.by, "why?"),
                 command.Proceed(story.us),
             )
-        if state.pause is not None and not state.open:
+        if state.pause is not None and not state.open and (not state.measuring or self.draw(False, True)):
             return command.Resume(story.us, story.by)
         work = pending(state)
         if not work:
@@ -219,6 +225,8 @@ class Life:
         one = self.draw(*work)
         if isinstance(one, ExamineWork):
             return command.Examined(story.us, self.found(one), state)
+        if isinstance(one, MeasureWork):
+            return command.Compared(story.us, one.after.call, (self.measured(),))
         if one.call.limit is not None:
             return self.draw(command.CapacityFound(story.us, one.call.id), command.Proceed(story.us))
         if one.call.not_before_us:
@@ -250,7 +258,23 @@ class Life:
         if state.is_budgeted and state.agent.limits.steps and self.draw(*range(8)) == 0:
             budget = {"refused": "it is used up", "asks": self.draw(True, True, False), "budgets": ("house",)}
         answers = tuple(float(self.draw(0, 5)) for _ in range(wanted))
-        return event.CallExamined(work.name, answers, hooks=hooks, arguments=arguments, routing=routing, **budget)
+        of_tool = None if work.asked is None else state.agent.tool(work.asked.name)
+        is_measured = of_tool is not None and of_tool.fitness and not is_undoing(state, work.name)
+        return event.CallExamined(
+            work.name,
+            answers,
+            hooks=hooks,
+            arguments=arguments,
+            routing=routing,
+            fitness=(self.measured(),) if is_measured else (),
+            **budget,
+        )
+
+    def measured(self) -> Measured:
+        value = self.draw(0.0, 0.0, 0.0, 1.0, 2.0, None)
+        passed = None if value is None else value == 0
+        on_fail: OnFail = self.draw("record", "record", "ask", "halt")
+        return Measured("up", "== 0", value, passed, is_fault=value is None, on_fail=on_fail)
 
     def of_model(self, call: OpenCall) -> object:
         story, state = self.story, self.story.now
@@ -405,6 +429,7 @@ def test_whatever_happens_a_session_keeps_its_books_and_its_word_and_is_decided_
     life.live(data.draw(st.sampled_from((10, 40, 90))))
     kept_its_books(story)
     did_nothing_twice(story)
+    assert_undone_once([one for _, one in story.log])
     has_somebody_who_moves_it_on(story.now)
     records = recorded(story.log)
     assert snapshot(replay(records).state) == snapshot(story.now)
@@ -431,6 +456,7 @@ def test_a_fork_of_any_session_lives_on_by_the_same_rules(data: st.DataObject) -
     life.live(30)
     kept_its_books(story)
     did_nothing_twice(story)
+    assert_undone_once([one for _, one in story.log])
     has_somebody_who_moves_it_on(story.now)
     if trial is not None:
         assert sum(isinstance(one, event.ToolRequested) for _, one in story.log) == begun

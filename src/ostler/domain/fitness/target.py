@@ -1,5 +1,6 @@
 """Targets, what was measured of them, and whether something has lowered them."""
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
@@ -35,7 +36,11 @@ MeasureName = Literal[
 
 Operator = Literal[">=", "<=", "==", "!=", ">", "<"]
 
-_GOAL = re.compile(r"\s*(>=|<=|==|!=|>|<)\s*(-?\d+(?:\.\d+)?(?:[eE]-?\d+)?)\s*")
+_GOAL = re.compile(r"\s*(>=|<=|==|!=|>|<)\s*(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*")
+
+
+_NOISE = 1e-12
+"""What part of a value its arithmetic may be off by: from 0.8 to 0.7 it is a little more than 0.1."""
 
 
 class Goal(msgspec.Struct, frozen=True):
@@ -45,7 +50,8 @@ class Goal(msgspec.Struct, frozen=True):
     bound: float
 
     def __str__(self) -> str:
-        return f"{self.operator} {self.bound:g}"
+        short = f"{self.bound:g}"
+        return f"{self.operator} {short if float(short) == self.bound else repr(self.bound)}"
 
     def holds(self, value: float) -> bool:
         match self.operator:
@@ -78,7 +84,7 @@ class Goal(msgspec.Struct, frozen=True):
 def parse_goal(text: str) -> Goal:
     """Raises `ValueError` for what is none."""
     found = _GOAL.fullmatch(text)
-    if found is None:
+    if found is None or math.isinf(float(found[2])):
         raise ValueError("write an operator and a number, such as '>= 0.9', '<= 200' or '== 0'")
     operator: Operator = found[1]  # type: ignore[assignment]
     return Goal(operator, float(found[2]))
@@ -191,7 +197,9 @@ def _is_lower(before: Measured, after: Measured) -> bool:
     if before.passed and not after.passed:
         return True
     goal = parse_goal(after.goal)
-    return goal.distance(after.value) - goal.distance(before.value) > after.tolerance
+    worse = goal.distance(after.value) - goal.distance(before.value)
+    noise = _NOISE * max(abs(before.value), abs(after.value))
+    return worse > after.tolerance + noise
 
 
 def are_restored(before: Iterable[Measured], after: Iterable[Measured]) -> bool:

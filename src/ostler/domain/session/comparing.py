@@ -5,16 +5,19 @@ once. It goes through the gate like any call. Whatever comes of it, the targets 
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
 from ostler.domain.fitness.events import FitnessLowered
 from ostler.domain.fitness.target import Fall, are_restored, falls
 from ostler.domain.model import AskedCall
+from ostler.domain.schema import parse_json, validator_for
 from ostler.domain.session.commands import Compared
 from ostler.domain.session.decision import Decision
 from ostler.domain.session.events import CompensationRequested, FitnessCompared
 from ostler.domain.session.state import Intervention, State
+from ostler.domain.tool import ToolSpec
 
 OUTPUT = "output"
 """The parameter of a compensating tool that is given what came of the call."""
@@ -41,15 +44,25 @@ def compared(decision: Decision, asked: Compared) -> None:
 def compensation(state: State, done: Intervention) -> AskedCall | None:
     """The call that undoes this one; None if its tool declares none.
 
-    It is given the arguments of the call, as far as it has parameters of these names.
+    It is given the arguments of the call, as far as it has parameters of these names, and what came of it.
     """
     spec = state.agent.tool(done.tool)
     by = None if spec is None or not spec.compensate else state.agent.tool(spec.compensate)
     if by is None:
         return None
     known = by.parameters.get("properties", {})
-    arguments = {name: value for name, value in {OUTPUT: done.output, **done.arguments}.items() if name in known}
+    given = {OUTPUT: _output(by, done.output), **done.arguments}
+    arguments = {name: value for name, value in given.items() if name in known}
     return AskedCall(f"{done.call}.undo", by.name, msgspec.json.encode(arguments).decode())
+
+
+def _output(by: ToolSpec, text: str) -> Any:
+    """What came of the call: as text if the parameter takes that, or else what it says in JSON."""
+    _, problems = validator_for(by.parameters)({OUTPUT: text})
+    if all(problem.path != OUTPUT for problem in problems):
+        return text
+    value, fault = parse_json(text)
+    return text if fault is not None else value
 
 
 def _because(fallen: Sequence[Fall]) -> str:

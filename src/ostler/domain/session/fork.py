@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from ostler.domain.fitness.events import FitnessLowered
 from ostler.domain.model import ModelRef
 from ostler.domain.session.events import AgentForked, AgentStarted, SessionEvent
 from ostler.domain.session.evolve import evolve
@@ -38,7 +39,13 @@ def fork(
     started = msgspec.structs.replace(first, session=session, origin=first.session)
     idle_us = max(0, at_us - facts[chosen - 1][0])
     forked = AgentForked(first.session, chosen, by, idle_us, trial)
-    return [(at_first, started), *facts[1:chosen], (at_us, forked)]
+    past = [(at, _taken_over(event, session)) for at, event in facts[1:chosen]]
+    return [(at_first, started), *past, (at_us, forked)]
+
+
+def _taken_over(event: SessionEvent, session: str) -> SessionEvent:
+    """The event as the fork has it: what was decided under the name of the session is decided again under its own."""
+    return msgspec.structs.replace(event, session=session) if isinstance(event, FitnessLowered) else event
 
 
 def places_of(facts: Sequence[Fact]) -> list[int]:
