@@ -4,6 +4,7 @@ from ostler.domain.session.state import State
 from ostler.domain.tokens import Counts, counts_of_message, counts_of_messages, family_of, plus, tokens
 
 BYTES_PER_TOKEN = 4
+"""Of text whose tokens nobody has counted."""
 MIN_REPLY_TOKENS = 16
 """What leaves less than this for the reply leaves no room for one."""
 COUNTS_TOKENS = 4

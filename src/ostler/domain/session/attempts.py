@@ -5,6 +5,7 @@ from typing import NamedTuple
 import msgspec
 
 from ostler.domain import context
+from ostler.domain.context.estimate import BYTES_PER_TOKEN
 from ostler.domain.model import Reply, Usage, cost_microusd
 from ostler.domain.resilience.retry import UNBEGUN
 from ostler.domain.session.choosing import with_model
@@ -23,8 +24,6 @@ from ostler.kernel.errors import (
     RateLimited,
 )
 
-BYTES_PER_TOKEN = 4
-"""Of text whose tokens nobody has counted."""
 COUNTS_FAILED = 3
 """Since this version of the gate, failed attempts say more of themselves, and are counted with what they used."""
 
