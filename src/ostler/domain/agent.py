@@ -5,6 +5,7 @@ from typing import Any, Literal
 import msgspec
 
 from ostler.domain.constraint.policy import Policy
+from ostler.domain.memory.settings import MemorySettings
 from ostler.domain.model import ModelSettings
 from ostler.domain.resilience.retry import Retries
 from ostler.domain.tool import ToolSpec
@@ -56,7 +57,7 @@ class AgentSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     person. `on_refusal` says what follows when a rule or a person refuses a call: `tell` the model, or `end`.
     `scopes` are what the agent may do at most, whoever it acts for; `hooks` are asked by their names, in this order.
     With `returns` the answer is JSON that fits this JSON Schema. `context` says what the model still sees when the
-    transcript outgrows its window.
+    transcript outgrows its window. With `memory` its sessions remember, and recall what earlier ones remembered.
     """
 
     name: str
@@ -73,6 +74,7 @@ class AgentSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     hooks: tuple[str, ...] = ()
     returns: dict[str, Any] | None = None
     context: ContextSettings = ContextSettings()
+    memory: MemorySettings | None = None
 
     def tool(self, name: str) -> ToolSpec | None:
         for spec in self.tools:

@@ -7,8 +7,9 @@ from ostler.domain.directory import IDENTITY
 from ostler.domain.fitness.events import FITNESS
 from ostler.domain.governance import GOVERNANCE
 from ostler.domain.housekeeping import HOUSEKEEPING
+from ostler.domain.memory.scope import MEMORY
 
-REGISTERS = (AUDIT, FITNESS, GOVERNANCE, HOUSEKEEPING, IDENTITY, MODELS)
+REGISTERS = (AUDIT, FITNESS, GOVERNANCE, HOUSEKEEPING, IDENTITY, MEMORY, MODELS)
 """Their names, which are their queues and statuses as well."""
 TRIALS = "trials"
 """The queue of sessions that try another model, whosever past they share."""

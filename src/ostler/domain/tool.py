@@ -4,6 +4,8 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
+from ostler.domain.memory.settings import MemorySettings
+
 Effect = Literal["read", "idempotent", "reconcilable", "once"]
 """What a tool does to the world, and so what recovery may do with a call that was begun and has no outcome:
 
@@ -44,6 +46,8 @@ Role = Literal[
     "shares",
     "changes_permissions",
     "looks_up",
+    "remembers",
+    "recalls",
 ]
 """What a tool does that policies care about, in the words of `--roles` files and of rules (`role.sends_out`).
 
@@ -55,6 +59,8 @@ Role = Literal[
 `shares`               it lets others see something, or invites them to it
 `changes_permissions`  it changes who may do what, or how somebody proves who they are
 `looks_up`             its output is a register that the house keeps, such as an address book: a list of whole entries
+`remembers`            what it is given is kept beyond the session, for later ones to read
+`recalls`              its output is what was remembered, each memory with the labels that it was written with
 """
 
 OUTWARD: frozenset[Role] = frozenset({"sends_out", "moves_money", "deletes", "shares", "changes_permissions"})
@@ -96,13 +102,24 @@ class ToolSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     compensate: str = ""
 
 
+class Taint(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """What a text may be made of that an agent writes: the `labels` of all that it has seen, and who said that.
+
+    `sources` are `user`, `system`, `tool.<name>`, `memory.<kind>`.
+    """
+
+    labels: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+
+
 class ToolRequest(msgspec.Struct, frozen=True, gc=False):
     """One attempt of an allowed call. `key` is the same for every attempt (`ses_…/3.1`).
 
     `workspace` is the folder the session may work in and `sandbox` the isolation it was started with;
     `isolation` is the weakest tier that the call may run in. A program that an
     agent wrote may call `callable_tools`; where it was suspended by such a call before, `snapshot` is what it was then,
-    and `answer` what came of the call.
+    and `answer` what came of the call. `agent` and `user` are whose session it is, and `taint` is what the arguments
+    may be made of, of a tool that remembers.
     """
 
     tool: str
@@ -117,6 +134,10 @@ class ToolRequest(msgspec.Struct, frozen=True, gc=False):
     callable_tools: tuple[ToolSpec, ...] = ()
     snapshot: bytes | None = None
     answer: "ToolOutcome | None" = None
+    agent: str = ""
+    user: str = ""
+    taint: Taint | None = None
+    memory: MemorySettings | None = None
 
 
 class Suspension(msgspec.Struct, frozen=True, gc=False):

@@ -5,6 +5,7 @@
     │   ├── DefinitionInvalid     an agent, tool, rule or settings file: every problem with its path
     │   │   └── PolicyInvalid     rules, with the line and a caret below the place
     │   ├── ConfigurationError    a setting is missing or contradicts another
+    │   ├── DimensionMismatch     a vector is not as long as those that it is to stand beside
     │   ├── GrantWidened          more is wanted of a grant than it gives
     │   └── NotAStore             what was named as a store is something else
     ├── NotFound                  no such session, agent, call, blob …
@@ -13,6 +14,7 @@
     ├── Conflict                  the state of things does not allow it (any more)
     │   ├── Halted                nothing may begin in this tenant until it is released
     │   ├── FitnessFailing        a fitness target fails, or stands in the way
+    │   ├── QuotaExceeded         a scope of memory holds as much as it may
     │   ├── StaleWrite            somebody else appended first
     │   └── LeaseLost             another worker has taken the session
     ├── NotAllowed                whoever asks may not do that
@@ -39,6 +41,7 @@
     │   ├── ProviderRejected      4xx: retrying the same request cannot help
     │   │   └── ContextTooLong    … but a shorter one would
     │   └── ProviderGarbled       what came back is not the promised format
+    ├── EmbedderError             texts cannot be turned into vectors now
     ├── ToolError                 a tool failed; the model is told
     │   ├── ToolNotFound          no implementation here
     │   ├── ToolTimeout
@@ -116,6 +119,12 @@ class NotAStore(UsageError):
     code = "not_a_store"
 
 
+class DimensionMismatch(UsageError):
+    """A vector is not as long as those that it is to stand beside."""
+
+    code = "dimension_mismatch"
+
+
 class GrantWidened(UsageError):
     """More is wanted of a grant than it gives."""
 
@@ -158,6 +167,12 @@ class FitnessFailing(Conflict):
 
     code = "fitness_failing"
     retryable = True
+
+
+class QuotaExceeded(Conflict):
+    """A scope of memory holds as much as it may."""
+
+    code = "quota_exceeded"
 
 
 class StaleWrite(Conflict):
@@ -374,6 +389,13 @@ class ProviderGarbled(ProviderError):
     """The model provider answered in a format that it does not document."""
 
     code = "provider_garbled"
+    retryable = True
+
+
+class EmbedderError(OstlerError):
+    """Texts cannot be turned into vectors now."""
+
+    code = "embedder"
     retryable = True
 
 

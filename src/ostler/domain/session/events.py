@@ -15,7 +15,7 @@ from ostler.domain.identity import Principal
 from ostler.domain.model import AskedCall, Image, ModelRef, Reasoning, StopReason, Usage
 from ostler.domain.strategy.card import Card
 from ostler.domain.strategy.choice import Choice, Routing, StrategySpec
-from ostler.domain.tool import Effect, FailureKind
+from ostler.domain.tool import Effect, FailureKind, Taint
 from ostler.kernel.codec import Codec
 from ostler.kernel.event import Event
 
@@ -218,6 +218,7 @@ class ToolRequested(Event, tag="tool.requested"):
 
     `policy` is the one that decided, as `name@version/digest` with 16 digits of its digest; `risk` the risk score, if
     it was looked at. `shadow` is what each policy that is only tried would have said, as `deny name@version#rule`.
+    Of a tool that remembers, `taint` is what the arguments may be made of.
     """
 
     call: str
@@ -227,6 +228,7 @@ class ToolRequested(Event, tag="tool.requested"):
     policy: str = ""
     risk: float | None = None
     shadow: tuple[str, ...] = ()
+    taint: Taint | None = None
 
 
 class ToolCompleted(Event, tag="tool.completed"):
