@@ -1,18 +1,17 @@
 """Policies that come with Ostler, as files of rules that name what tools do and never a tool."""
 
-from importlib import resources
 from pathlib import Path
 
 from ostler.domain.suggest import did_you_mean
 from ostler.kernel.errors import NotFound
 
 _ENDING = ".rules"
+_FOLDER = Path(__file__).parent
 
 
 def pack_names() -> list[str]:
     """The names of the policies that come with Ostler."""
-    folder = resources.files("ostler.app") / "policies"
-    return sorted(file.name.removesuffix(_ENDING) for file in folder.iterdir() if file.name.endswith(_ENDING))
+    return sorted(file.stem for file in _FOLDER.glob(f"*{_ENDING}"))
 
 
 def rules_of(place: str) -> tuple[str, str]:
@@ -24,7 +23,7 @@ def rules_of(place: str) -> tuple[str, str]:
     if path.name == place and not path.suffix:
         names = pack_names()
         if place in names:
-            return (resources.files("ostler.app") / "policies" / f"{place}{_ENDING}").read_text("utf-8"), place
+            return (_FOLDER / f"{place}{_ENDING}").read_text("utf-8"), place
         near = did_you_mean(place, names)
         hint = (
             f"Did you mean {near}?"
