@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from ostler.domain.identity import Principal
     from ostler.domain.live import Piece
+    from ostler.domain.memory.settings import MemorySettings
     from ostler.domain.model import ModelRef, ModelSettings, Price
     from ostler.domain.resilience.retry import Backoff, Retries
     from ostler.domain.screening.detectors import Detectors
@@ -49,6 +50,7 @@ __all__ = [
     "Ending",
     "Happening",
     "Limits",
+    "MemorySettings",
     "ModelAnswered",
     "ModelAsked",
     "ModelRef",
@@ -89,6 +91,7 @@ _HOMES = {
     "Backoff": "ostler.domain.resilience.retry",
     "Retries": "ostler.domain.resilience.retry",
     "Limits": "ostler.domain.agent",
+    "MemorySettings": "ostler.domain.memory.settings",
     "ModelAnswered": "ostler.domain.hook",
     "ModelAsked": "ostler.domain.hook",
     "ModelRef": "ostler.domain.model",

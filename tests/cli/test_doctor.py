@@ -125,3 +125,17 @@ failures = 3
     shown = ostler("doctor").stdout
     assert checks(ostler)["provider corp"]["verdict"] == "ok"
     assert "sk-corp" not in shown
+
+
+def test_an_embedder_is_tried_and_one_that_fails_is_no_reason_to_fail(ostler: Ostler, project: Path) -> None:
+    assert "embedder" not in checks(ostler)
+    file = project / "ostler.toml"
+    text = file.read_text()
+    file.write_text(f'{text}\n[memory]\nembedder = "hashing"\n')
+    found = checks(ostler)["embedder"]
+    assert (found["verdict"], found["found"]) == ("ok", "hashing:words+4-grams:1:1024, 1024 numbers, lexical")
+    file.write_text(f'{text}\n[memory]\nembedder = "ollama:bge-m3"\n')
+    found = checks(ostler)["embedder"]
+    assert found["verdict"] == "warn"
+    assert "cannot be reached" in found["found"]
+    assert "running" in found["todo"]

@@ -3,7 +3,7 @@
 import json
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,13 +12,20 @@ from click.testing import CliRunner, Result
 
 from ostler.app import plugins
 from ostler.cli import cli
-from ostler.domain.model import ModelRequest, Reply, UserMessage
+from ostler.domain.model import Message, ModelRequest, Reply, ToolMessage, UserMessage
 from ostler.testing import calls
 from tests.tidy.rules import ROOT
 
 PAGES = [
     ROOT / "docs/how-to" / name
-    for name in ("approve-calls.md", "choose-models.md", "halt-and-change-policies.md", "resilience.md", "fitness.md")
+    for name in (
+        "approve-calls.md",
+        "choose-models.md",
+        "halt-and-change-policies.md",
+        "resilience.md",
+        "fitness.md",
+        "memory.md",
+    )
 ]
 FENCED = re.compile(r"^```(\w+) ?(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -43,9 +50,11 @@ def steps(console: str) -> Iterator[Step]:
 
 
 def payer(request: ModelRequest) -> Reply | str:
-    """Pays or deploys what it was told to, once; then says what came of it."""
+    """Pays or deploys what it was told to, once; then says what came of it. Ships as it did before, if it knows how."""
     first, *rest = request.messages
     assert isinstance(first, UserMessage)
+    if first.text.startswith("Ship "):
+        return shipper(rest)
     if deployed := re.fullmatch(r"Deploy (\w+)", first.text):
         return Reply(rest[-1].text) if rest else calls(("deploy", {"version": deployed[1]}))
     wanted = re.fullmatch(r"Pay (\d+) to (\w+)", first.text)
@@ -53,6 +62,14 @@ def payer(request: ModelRequest) -> Reply | str:
         observed = json.loads(rest[-1].text) if rest else {}
         return Reply(observed.get("data") or str(observed))
     return calls(("pay", {"amount": int(wanted[1]), "to": wanted[2]}))
+
+
+def shipper(seen: Sequence[Message]) -> Reply:
+    if any("make ship" in message.text for message in seen if isinstance(message, UserMessage)):
+        return Reply("Shipped with make ship, which I knew.")
+    if any(isinstance(message, ToolMessage) for message in seen):
+        return Reply("Shipped, after some looking.")
+    return calls(("memory.remember", {"text": "The site is shipped with make ship.", "tags": ["ship"]}))
 
 
 class Terminal:
@@ -77,7 +94,8 @@ def test_the_commands_of_a_page_do_what_it_says(page: Path, tmp_path: Path, monk
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.chdir(tmp_path)
-    Path("ostler.toml").write_text('model = "strategy:payer"\ntools = ["tools.py"]\n')
+    tools = ["tools.py"] if "```python tools.py" in page.read_text("utf-8") else []
+    Path("ostler.toml").write_text(f'model = "strategy:payer"\ntools = {json.dumps(tools)}\n')
     terminal, ran = Terminal(), 0
     for language, name, text in FENCED.findall(page.read_text("utf-8")):
         if name:

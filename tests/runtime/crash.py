@@ -9,7 +9,7 @@ from ostler.adapters.tools.functions import FunctionTools, Tool, tool
 from ostler.domain.agent import AgentSpec, Limits
 from ostler.domain.scheduling import WorkerSettings
 from ostler.domain.tool import ToolRequest
-from ostler.ports import BlobStore, EventStore
+from ostler.ports import BlobStore, EventStore, ToolHost
 from ostler.runtime.examiner import Examiner
 from ostler.runtime.journal import Journal
 from ostler.runtime.performer import Performer
@@ -139,12 +139,14 @@ class Process:
         fuse: Fuse | None = None,
         seed: int = 0,
         scheduler: Callable[[], Any] | None = None,
+        tools: ToolHost | None = None,
     ) -> None:
+        """`tools` are performed in place of those of the world."""
         self.fuse = fuse or Fuse()
         self.errors: list[BaseException] = []
         fused_store = Fused(store, self.fuse, "store", scheduler)
         provider = Fused(script, self.fuse, "provider", scheduler)
-        hosts = Fused(FunctionTools(world.tools()), self.fuse, "tools", scheduler)
+        hosts = Fused(tools or FunctionTools(world.tools()), self.fuse, "tools", scheduler)
         chance = Chance(seed)
         self.journal = Journal(fused_store)
         examiner = Examiner(clock, router=Router(clock, chance))

@@ -118,7 +118,8 @@ class House(msgspec.Struct):
     async def erase(self, tenant: str, name: str, number: int) -> object:
         stream = StreamId(tenant, name)
         records = await self.store.read(stream)
-        await self.store.erase(stream, len(records) + (number == 3), await self._note(tenant))
+        only = [len(records)] if number == 2 and records else None
+        await self.store.erase(stream, len(records) + (number == 3), await self._note(tenant), only=only)
         return len(records)
 
     # Bodies and rows

@@ -14,12 +14,15 @@ import msgspec
 from ostler.adapters.tools.functions import Tool
 from ostler.adapters.tools.signature import schema_of
 from ostler.app import definition
+from ostler.app.agent_memory import NAMES as MEMORY_TOOL_NAMES
+from ostler.app.agent_memory import memory_tools, problems_in_agent_memory
 from ostler.app.models import Wanted
 from ostler.app.policy.files import load_policy, policy_from
 from ostler.app.strategies import ModelObject, Strategy, StrategyTable, strategy_of
 from ostler.domain.agent import AgentSpec, ContextSettings, Limits
 from ostler.domain.constraint.policy import Policy, Rule
 from ostler.domain.constraint.thresholds import are_thresholds, thresholds
+from ostler.domain.memory.settings import MemorySettings
 from ostler.domain.model import ModelRef, ModelSettings
 from ostler.domain.registers import RESERVED
 from ostler.domain.schema import compile_schema, validator_for
@@ -70,12 +73,22 @@ class Agent:
         self.spec = definition.read(msgspec.to_builtins(written), AgentSpec, source=source)
         check(self.spec, source)
 
-    def with_settings(self, *settings: ModelSettings | ContextSettings) -> "Agent":
-        """The same agent, with these settings of how its model replies, or of what it still sees in a long session."""
-        changes = {"context" if isinstance(one, ContextSettings) else "settings": one for one in settings}
+    def with_settings(self, *settings: ModelSettings | ContextSettings | MemorySettings) -> "Agent":
+        """The same agent, with these settings of how its model replies, of what it still sees in a long session, or of
+        what it remembers from session to session.
+        """
         source = f"agent {self.spec.name!r}"
         other = copy(self)
-        written = msgspec.structs.replace(self.spec, **changes)
+        written = self.spec
+        for one in settings:
+            match one:
+                case ModelSettings():
+                    written = msgspec.structs.replace(written, settings=one)
+                case ContextSettings():
+                    written = msgspec.structs.replace(written, context=one)
+                case MemorySettings():
+                    own = [tool for tool in written.tools if tool.name not in MEMORY_TOOL_NAMES]
+                    written = msgspec.structs.replace(written, memory=one, tools=(*own, *memory_tools(one)))
         other.spec = definition.read(msgspec.to_builtins(written), AgentSpec, source=source)
         check(other.spec, source)
         return other
@@ -130,7 +143,7 @@ class AgentFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `policy` may also be the path of a file of rules, relative to this file, the name of a policy that comes with
     Ostler, or a table of thresholds (`max_risk_score = 0.7`). `tool` says more of some of its tools, by their names.
-    `returns_file` is the path of a JSON Schema, for `returns`.
+    `returns_file` is the path of a JSON Schema, for `returns`. With `memory` it also has those tools of memory.
     """
 
     name: str
@@ -152,6 +165,7 @@ class AgentFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     returns: dict[str, Any] | None = None
     returns_file: str | None = None
     context: ContextSettings = ContextSettings()
+    memory: MemorySettings | None = None
 
 
 def load(path: Path, tools: Sequence[ToolSpec]) -> tuple[AgentSpec, str | Strategy | None]:
@@ -200,6 +214,7 @@ def parse(
     if problems:
         raise DefinitionInvalid(source, problems)
     file = msgspec.convert(data, AgentFile)
+    chosen += memory_tools(file.memory)
     if unknown := [(f"tool.{name}", "is none of its tools") for name in file.tool if name not in _names(chosen)]:
         raise DefinitionInvalid(source, unknown)
     chosen = [file.tool.get(spec.name, ToolTable()).of(spec) for spec in chosen]
@@ -218,6 +233,7 @@ def parse(
         hooks=file.hooks,
         returns=file.returns if file.returns_file is None else _schema_in(file, folder or Path(), source),
         context=file.context,
+        memory=file.memory,
     )
     check(spec, source)
     return spec, _model_in(file, source)
@@ -281,6 +297,7 @@ def check(spec: AgentSpec, source: str) -> None:
     if not spec.instructions.strip():
         problems.append(("instructions", "is empty: say what the agent is to do, and how"))
     problems += _problems_in_numbers(spec)
+    problems += [] if spec.memory is None else problems_in_agent_memory(spec.memory)
     problems += _problems_in_rules(spec)
     if problems:
         raise DefinitionInvalid(source, problems)
@@ -387,13 +404,16 @@ RETRY_S_MAX = 1e8
 
 
 def _choose(wanted: list[Any], tools: Sequence[ToolSpec], problems: list[definition.Problem]) -> list[ToolSpec]:
-    """The tools that names and globs select, in the order given, each once."""
+    """The tools that names and globs select, in the order given, each once. Those of memory belong to its settings."""
+    tools = [tool for tool in tools if tool.name not in MEMORY_TOOL_NAMES]
     chosen: dict[str, ToolSpec] = {}
     for number, pattern in enumerate(wanted):
         if not isinstance(pattern, str):
             continue  # its type is a problem that is known already
         found = [tool for tool in tools if fnmatchcase(tool.name, pattern)]
-        if not found:
+        if pattern in MEMORY_TOOL_NAMES:
+            problems.append((f"tools[{number}]", f"{pattern!r} is a tool of memory: name it in `tools` of `[memory]`"))
+        elif not found:
             names = [tool.name for tool in tools]
             near = did_you_mean(pattern, names)
             hint = f"did you mean {near!r}?" if near else f"there are: {', '.join(names)}"

@@ -1,5 +1,6 @@
 """Wiring: every part of a running Ostler, made from its settings, once."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +11,7 @@ from ostler.app.budgets import ledger
 from ostler.app.changes import Changes
 from ostler.app.live import live_text
 from ostler.app.models import Models
-from ostler.app.plugins import FITNESS, STORES, TOOLS, WORKER, is_installed, part, sandboxes
+from ostler.app.plugins import FITNESS, MEMORY, STORES, TOOLS, WORKER, is_installed, part, sandboxes
 from ostler.app.settings import STORE_HINT, Settings, shown
 from ostler.app.vault import lending, seen_secrets, vault
 from ostler.app.world import SystemClock, SystemEntropy
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from ostler.runtime.examiner import GrantFault
     from ostler.runtime.fitness import Keeper
     from ostler.runtime.hooks import Hook, Hooks
+    from ostler.runtime.memory.memories import Memories
     from ostler.runtime.router import Chooser, Choosers
     from ostler.runtime.worker import Worker
 
@@ -65,9 +67,13 @@ class Parts:
         self.governor = Governor(store)
         self.unshared: Callable[[OstlerError], None] = lambda error: None
         """Told when breakers that all workers should share are this process's own for now."""
+        self.trouble: Callable[[OstlerError], None] = lambda error: None
+        """Told of what fails in the background, where this process has a worker."""
         self.changes = Changes(store)
         self.keeper: Keeper | None = None
         """What measures fitness targets for the worker of this process, if it has one and there are any."""
+        self._memories: Memories | None = None
+        self._opening_memories = asyncio.Lock()
 
     @cached_property
     def targets(self) -> tuple[Target, ...]:
@@ -156,7 +162,7 @@ class Parts:
     @cached_property
     def tools(self) -> ToolHost:
         """Every tool that can be performed here."""
-        hosts = [self.functions, part(TOOLS["files"])(), self.shell]
+        hosts = [self.functions, part(TOOLS["files"])(), self.shell, part(MEMORY["tools"])(self.memories, self.clock)]
         if is_installed("pydantic_monty"):
             hosts.append(part(TOOLS["code"])())
         toolbox: ToolHost = part(TOOLS["all"])(hosts)
@@ -172,6 +178,20 @@ class Parts:
             self.hooks.add(hook)
         for one in choosers:
             self.choosers.add(one)
+
+    async def memories(self) -> "Memories":
+        """What agents remember, in the store; opened when it is first asked for. Raises `StoreError`, `NotAStore`,
+        `ConfigurationError`.
+        """
+        async with self._opening_memories:
+            if self._memories is None:
+                self._memories = await part(MEMORY["memories"])(self)
+            return self._memories
+
+    @property
+    def opened_memories(self) -> "Memories | None":
+        """The same, if anybody in this process has asked for it."""
+        return self._memories
 
     def worker(
         self,
@@ -201,6 +221,8 @@ class Parts:
             await self.tools.close()
         if "breakers" in self.__dict__:
             await self.breakers.close()
+        if self._memories is not None:
+            await self._memories.close()
         await self.store.close()
 
 

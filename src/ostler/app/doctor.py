@@ -13,6 +13,7 @@ import msgspec
 from ostler.adapters.tools.functions import Tool
 from ostler.app.bootstrap import Parts, connect
 from ostler.app.checkup import findings
+from ostler.app.embedders import embedder_of
 from ostler.app.models import NO_MODEL_HINT, Models
 from ostler.app.overview import Watch
 from ostler.app.plugins import FITNESS, SANDBOXES, STORES, part
@@ -26,7 +27,12 @@ from ostler.ports import Finding
 PYTHON_MIN = (3, 11)
 SQLITE_MIN = (3, 37)
 
-EXTRAS = {"cli": ("click", "rich", "yaml"), "http": ("httpx2",)}
+EXTRAS = {
+    "cli": ("click", "rich", "yaml"),
+    "http": ("httpx2",),
+    "memory": ("numpy",),
+    "graph": ("rustworkx",),
+}
 
 
 async def examine(
@@ -49,6 +55,8 @@ async def examine(
         yield provider
     if settings.fitness is not None:
         yield _fitness(settings.fitness)
+    if (embedder := await _embedder(settings)) is not None:
+        yield embedder
     yield await _model(settings)
 
 
@@ -176,6 +184,22 @@ def _fitness(path: Path) -> Finding:
     except OstlerError as error:
         return Finding("fitness", "bad", error.message, error.hint)
     return Finding("fitness", "ok", f"{path.name}: {', '.join(target.name for target in targets) or 'no targets'}")
+
+
+async def _embedder(settings: Settings) -> Finding | None:
+    """What turns memories into vectors, tried with one word; None if the project has none."""
+    try:
+        embedder = embedder_of(settings)
+        if embedder is None:
+            return None
+        try:
+            (vector,) = await embedder.embed(["ostler"], purpose="query")
+        finally:
+            await embedder.close()
+    except OstlerError as error:
+        found = f"{settings.memory.embedder}: {error.message} Memories are found by their words only."
+        return Finding("embedder", "warn", found, error.hint)
+    return Finding("embedder", "ok", f"{embedder.fingerprint}, {len(vector)} numbers, {embedder.kind}")
 
 
 def _providers(settings: Settings) -> list[Finding]:

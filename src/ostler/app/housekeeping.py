@@ -17,6 +17,7 @@ from ostler.domain.housekeeping import (
     Remains,
     SessionErased,
     SessionsRemoved,
+    taken_away,
 )
 from ostler.domain.session.events import SESSION_CODEC, AgentStarted
 from ostler.domain.session.state import ENDED
@@ -143,8 +144,7 @@ class Housekeeping:
         """Clean up after the last note, in case whoever wrote it died before doing so. Doing it twice does nothing."""
         for record in await self._last_note():
             event = HOUSEKEEPING_CODEC.decode(record.data)
-            remains = event.sessions if isinstance(event, SessionsRemoved) else (event.remains,)
-            await self._clean_up([StreamId(self._tenant, one.session) for one in remains])
+            await self._clean_up([StreamId(self._tenant, one.session) for one in taken_away(event)])
 
     async def _last_note(self) -> list[Record]:
         for info in await self._store.streams(self._tenant, prefix=HOUSEKEEPING, limit=1):

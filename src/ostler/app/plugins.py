@@ -53,6 +53,9 @@ BREAKERS = {
     "redis": "ostler.adapters.breakers.redis:RedisBreakers",
 }
 
+GRAPH = "ostler.adapters.graph.process:ProcessEngine"
+"""What computes on the knowledge graph."""
+
 STATISTICS = "ostler.adapters.statistics:Significance"
 
 FITNESS = {
@@ -61,6 +64,25 @@ FITNESS = {
     "read": "ostler.app.fitness:read_targets",
     "veto": "ostler.app.fitness:check_change",
 }
+
+EMBEDDERS = {
+    "hashing": "ostler.adapters.embedders.hashing:HashingEmbedder",
+    "model": "ostler.adapters.embedders.served:Model",
+    "ollama": "ostler.adapters.embedders.ollama:OllamaEmbedder",
+    "openai": "ostler.adapters.embedders.openai:OpenAIEmbedder",
+}
+"""By what their servers speak; `model` is what those are told that have one."""
+
+MEMORY = {
+    "consolidation": "ostler.runtime.memory.consolidation:Consolidation",
+    "memories": "ostler.app.memory:memories_of",
+    "postgres": "ostler.adapters.index.postgres:PostgresIndex",
+    "sqlite": "ostler.adapters.index.sqlite:SqliteIndex",
+    "tending": "ostler.app.tending:Tending",
+    "tools": "ostler.runtime.memory.tools:MemoryTools",
+    "wording": "ostler.app.wording:Wording",
+}
+"""What only a process needs that remembers or recalls, and the indexes by the scheme of their store."""
 
 BUSES = {
     "kafka": "ostler.adapters.bus.kafka:KafkaBus",

@@ -97,7 +97,7 @@ def _holds_more(url: str) -> bool:
     return bool(parts.username or parts.password or parts.query)
 
 
-def _told(url: str, variable: str) -> str:
+def told(url: str, variable: str) -> str:
     """The address as sessions keep it in their log. Raises `ConfigurationError` if that would not be fit for it."""
     if not _is_http(url):
         raise ConfigurationError(f"{variable} is no HTTP address.", hint="It looks like http://localhost:8000/v1.")
@@ -123,7 +123,7 @@ def parse(name: str, keys: Keys, targets: Targets | None = None) -> ModelRef:
         case "anthropic" | "google":
             return ModelRef("live", provider, model)
         case "openai" | "openai-chat" | "openai-responses":
-            url = _told(keys.openai_base_url, "OPENAI_BASE_URL") if keys.openai_base_url else None
+            url = told(keys.openai_base_url, "OPENAI_BASE_URL") if keys.openai_base_url else None
             dialect = "openai-responses" if url in (None, OPENAI_URL) else "openai-chat"
             return ModelRef(
                 "live", "openai", model, base_url=url, dialect=dialect if provider == "openai" else provider
@@ -146,7 +146,7 @@ def _known(provider: str, targets: Targets) -> str:
 
 def ollama_url(keys: Keys) -> str:
     """Where Ollama speaks Chat Completions. Raises `ConfigurationError`."""
-    return f"{_told(keys.ollama_host, 'OLLAMA_HOST').rstrip('/')}/v1"
+    return f"{told(keys.ollama_host, 'OLLAMA_HOST').rstrip('/')}/v1"
 
 
 def make(ref: ModelRef, keys: Keys, targets: Targets) -> ModelProvider:

@@ -16,6 +16,7 @@ from ostler.app.identity import Identity, identity_of
 from ostler.app.images import keep_images, read_images
 from ostler.app.lists import session_views
 from ostler.app.models import Choice, Wanted
+from ostler.app.plugins import MEMORY, part
 from ostler.app.session import Session
 from ostler.app.settings import Settings, resolve
 from ostler.app.starting import ground_of, problems_with_request
@@ -41,6 +42,7 @@ from ostler.views.sessions import SessionView
 
 if TYPE_CHECKING:
     from ostler.app.agents import Agent
+    from ostler.app.tending import Tending
     from ostler.runtime.resilience.pipeline import Timing
     from ostler.runtime.worker import Worker
 
@@ -78,6 +80,7 @@ class Runtime:
         self._worker: Worker | None = None
         self._projector: asyncio.Task[None] | None = None
         self._keeping: asyncio.Task[None] | None = None
+        self._tending: Tending | None = None
         self._directories: dict[str, Identity] = {}
         self._collect_after = gc.get_threshold()
         self.on_trouble: Callable[[str, OstlerError], None] = lambda name, error: self.troubles.append((name, error))
@@ -137,6 +140,8 @@ class Runtime:
                 await asyncio.gather(self._projector, return_exceptions=True)
             if self._keeping is not None:
                 await self._stop_measuring(self._keeping)
+            if self._tending is not None:
+                await self._tending.stop()
             if self._parts is not None:
                 await self._parts.close()
 
@@ -168,6 +173,8 @@ class Runtime:
         if parts.keeper is not None:
             running = parts.keeper.run(self._worker.name, LOCAL_USER.tenant)
             self._keeping = asyncio.create_task(running, name="fitness")
+        self._tending = part(MEMORY["tending"])(self)
+        self._tending.start()
         if settings.keeps_views:
             projector = parts.projector(trouble=lambda stream, error: self._troubled(stream, error))
             self._projector = asyncio.create_task(projector.run(), name="projector")

@@ -15,6 +15,7 @@ from ostler.app.breakers import BreakerTables, problems_in_breakers
 from ostler.app.budgets import BudgetTables, problems_in_budgets
 from ostler.app.cards import ModelTable, problems_in_models
 from ostler.app.limits import LimitTables, problems_in_limits
+from ostler.app.memory_settings import MemoryTable, problems_in_memory
 from ostler.app.providers import Keys, ProviderTable, ProviderTarget, problems_in_providers
 from ostler.app.strategies import StrategyTable, problems_in_strategies
 from ostler.app.targets import RelayTable, RelayTarget, kind_of, problems_in_relays
@@ -37,7 +38,8 @@ class ProjectFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     user's own (`module:Class`), and `hosts` are those that commands may reach (`api.example.com:443`).
     `detectors` are regular expressions by the names of what they find (`"acme.ticket" = "ACME-[0-9]{6}"`), `providers`
     are servers of models, `models` what you know of models, and `strategies` how one of several is chosen
-    (`route:NAME`). `fitness` is the file of fitness targets, `fitness.yaml` if it is there.
+    (`route:NAME`). `fitness` is the file of fitness targets, `fitness.yaml` if it is there. `memory` says how long what
+    agents remember lasts, and what is made of it.
     """
 
     store: str | None = None
@@ -58,6 +60,7 @@ class ProjectFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     models: dict[str, ModelTable] = {}
     strategies: dict[str, StrategyTable] = {}
     fitness: str | None = None
+    memory: MemoryTable = MemoryTable()
 
 
 class Variables(msgspec.Struct, frozen=True):
@@ -99,6 +102,7 @@ class Settings(msgspec.Struct, frozen=True):
     record: Path | None = None
     replay: Path | None = None
     fitness: Path | None = None
+    memory: MemoryTable = MemoryTable()
     variables: Variables = Variables()
     is_project: bool = False
     is_store_named: bool = False
@@ -148,6 +152,7 @@ def resolve(
         record=_recording(environ.get("OSTLER_RECORD"), folder),
         replay=_recording(environ.get("OSTLER_REPLAY"), folder),
         fitness=_fitness(project.fitness, project_folder),
+        memory=_memory(project.memory, project.providers, base),
         variables=Variables({name: value for name, value in environ.items() if name.startswith("OSTLER_")}),
         is_project=project_folder is not None,
         is_store_named=bool(named),
@@ -235,6 +240,12 @@ def _breakers(tables: BreakerTables, base: Path) -> BreakerTables:
     if problems := problems_in_breakers(tables):
         raise DefinitionInvalid(str(base / PROJECT_FILE), problems)
     return tables
+
+
+def _memory(table: MemoryTable, providers: dict[str, ProviderTable], base: Path) -> MemoryTable:
+    if problems := problems_in_memory(table, providers):
+        raise DefinitionInvalid(str(base / PROJECT_FILE), problems)
+    return table
 
 
 def _with_scheme(host: str) -> str:

@@ -5,7 +5,14 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ostler.domain.housekeeping import HOUSEKEEPING, HOUSEKEEPING_CODEC, SessionErased
+from ostler.domain.housekeeping import (
+    HOUSEKEEPING,
+    HOUSEKEEPING_CODEC,
+    HousekeepingEvent,
+    MemoriesErased,
+    SessionErased,
+)
+from ostler.domain.memory.scope import PREFIX
 from ostler.domain.session.bodies import bodies_of
 from ostler.domain.session.events import SESSION_CODEC
 from ostler.kernel.errors import NotFound, StoreCorrupt, UnknownEvent
@@ -52,7 +59,9 @@ async def verify(store: EventStore, blobs: BlobStore, stream: StreamId) -> Verif
             problems.append(f"event {broken} was altered or is missing: its hash does not fit")
             count += len(page)
             break
-        if page[0].data == ERASED:
+        if stream.name.startswith(PREFIX):
+            problems += await _problems_of_memories(store, page)
+        elif page[0].data == ERASED:
             problems += await _problems_of_erasure(store, page)
         elif stream.name.startswith("ses_"):
             counted, missing = await _bodies(blobs, page)
@@ -104,13 +113,29 @@ def check_chain(records: Sequence[Record]) -> None:
 
 async def _problems_of_erasure(store: EventStore, records: Sequence[Record]) -> list[str]:
     """What is wrong with events whose content is gone: the housekeeping must say so, or somebody else did it."""
-    stream = records[0].stream
-    notes = [HOUSEKEEPING_CODEC.decode(note.data) for note in await store.read(StreamId(stream.tenant, HOUSEKEEPING))]
+    notes = await _housekeeping(store, records[0].stream.tenant)
     noted = {note.remains.head: note.remains.events for note in notes if isinstance(note, SessionErased)}
-    last = (await store.read(stream, after=records[-1].seq) or records)[-1]
+    last = (await store.read(records[0].stream, after=records[-1].seq) or records)[-1]
     if noted.get(last.hash.hex()) != last.seq:
         return ["its content is gone, and nothing is written of who erased it"]
     return [f"event {record.seq} is erased only in part" for record in records if record.data != ERASED]
+
+
+async def _problems_of_memories(store: EventStore, records: Sequence[Record]) -> list[str]:
+    """As `_problems_of_erasure`, of a stream of memories: of these, single events are erased."""
+    erased = [record.seq for record in records if record.data == ERASED]
+    notes = await _housekeeping(store, records[0].stream.tenant) if erased else []
+    name = records[0].stream.name
+    noted = {seq for note in notes if isinstance(note, MemoriesErased) and note.stream == name for seq in note.events}
+    return [
+        f"the content of event {seq} is gone, and nothing is written of who erased it"
+        for seq in erased
+        if seq not in noted
+    ]
+
+
+async def _housekeeping(store: EventStore, tenant: str) -> list[HousekeepingEvent]:
+    return [HOUSEKEEPING_CODEC.decode(note.data) for note in await store.read(StreamId(tenant, HOUSEKEEPING))]
 
 
 async def _bodies(blobs: BlobStore, records: Sequence[Record]) -> tuple[int, list[str]]:

@@ -29,7 +29,7 @@ def make_worker(
         trouble(None, error)
 
     parts.keeper = parts.fitness(tell, lambda: worker.govern())
-    parts.unshared = tell
+    parts.unshared = parts.trouble = tell
     performer = Performer(
         parts.models.provider,
         parts.tools,

@@ -46,6 +46,8 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "budgets": Entry("ostler.cli.budget:budgets", "Show what is used of the budgets, and what is left."),
         "models": Entry("ostler.cli.models:models", "Look at models, and try another one on decisions of the past."),
         "fitness": Entry("ostler.cli.fitness:fitness", "See how healthy the system is that agents work on."),
+        "memory": Entry("ostler.cli.memory:memory", "See what agents remember, and take it back."),
+        "graph": Entry("ostler.cli.graph:graph", "See how the things are related that agents know of."),
         "drift": Entry("ostler.cli.drift:drift_", "Compare what an agent did before and after its model changed."),
     },
     "Steer": {

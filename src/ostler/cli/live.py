@@ -33,12 +33,14 @@ from ostler.domain.session.events import (
     CompensationRequested,
     ConstraintFailed,
     ContextCompacted,
+    EpisodeRequested,
     FitnessCompared,
     InputReceived,
     ModelCompleted,
     ModelFailed,
     ModelRequested,
     PolicyMoved,
+    RecallRequested,
     SessionEvent,
     ToolCompleted,
     ToolRequested,
@@ -165,6 +167,8 @@ class Live:
                 return Line("⊘", "bold red", "refused", f"{event.call} {what}{rule}: {short(event.reason)}")
             case FitnessCompared() | FitnessLowered() | CompensationRequested():
                 return self._fitness(event)
+            case RecallRequested() | EpisodeRequested():
+                return self._memory(event)
             case _:
                 return self._people(event)
 
@@ -184,6 +188,16 @@ class Live:
             case CompensationRequested():
                 self._tools[event.asked.id] = event.asked.name
                 return Line("↶", "yellow", "undo", f"{event.of} by {event.asked.name}: {event.because}")
+
+    def _memory(self, event: RecallRequested | EpisodeRequested) -> Line:
+        """What the runtime recalls and remembers by itself."""
+        self._tools[event.asked.id] = event.asked.name
+        given = msgspec.json.decode(event.asked.arguments, type=dict[str, Any])
+        match event:
+            case RecallRequested():
+                return Line("⟲", "dim", "recall", f"what bears on: {short(given['query'])}")
+            case EpisodeRequested():
+                return Line("⟳", "dim", "episode", f"remembers how it ended: {short(given['text'])}")
 
     def _people(
         self,

@@ -13,7 +13,7 @@ from ostler.app.service import Runtime
 from ostler.cli.base import find_session, using_runtime
 from ostler.cli.output import Format, Rows, emit, output_options, say
 from ostler.cli.words import count, span_us
-from ostler.domain.housekeeping import SessionErased, SessionsRemoved
+from ostler.domain.housekeeping import HousekeepingEvent, MemoriesErased, SessionsRemoved, taken_away
 from ostler.domain.identity import LOCAL_USER
 from ostler.kernel.errors import UsageError
 from ostler.kernel.event import timestamp
@@ -21,7 +21,7 @@ from ostler.ports import StreamInfo
 
 
 class Taken(msgspec.Struct, frozen=True):
-    """One thing that was taken out of the store."""
+    """One thing that was taken out of the store: sessions, or events of memories."""
 
     at: str
     what: str
@@ -151,8 +151,10 @@ def history(output: Format) -> None:
     emit(done, output, lambda: Rows("at", "what", "sessions>", "events>", "by", "because~", "archive", rows=rows))
 
 
-def _taken(at_us: int, event: SessionsRemoved | SessionErased) -> Taken:
-    remains = event.sessions if isinstance(event, SessionsRemoved) else (event.remains,)
+def _taken(at_us: int, event: HousekeepingEvent) -> Taken:
+    if isinstance(event, MemoriesErased):
+        return Taken(timestamp(at_us), "erased", [], len(event.events), event.by, event.because)
+    remains = taken_away(event)
     what, archive = ("removed", event.archive) if isinstance(event, SessionsRemoved) else ("erased", "")
     names, events = [one.session for one in remains], sum(one.events for one in remains)
     return Taken(timestamp(at_us), what, names, events, event.by, event.because, archive)

@@ -19,9 +19,12 @@ from ostler.domain.session.events import (
     AgentStarted,
     ApprovalGranted,
     ApprovalRequested,
+    CompensationRequested,
     ConstraintFailed,
+    EpisodeRequested,
     ModelCompleted,
     ModelRequested,
+    RecallRequested,
     ToolCompleted,
     ToolRequested,
 )
@@ -92,6 +95,11 @@ class Story:
                 self._asked |= {call.id: what(call.name, msgspec.json.decode(call.arguments)) for call in event.calls}
                 if event.calls:
                     self._line(moment, Text("◂", "cyan"), Text(short(event.text), "italic"))
+            case RecallRequested() | EpisodeRequested() | CompensationRequested():
+                asked = event.asked
+                self._asked[asked.id] = what(asked.name, msgspec.json.decode(asked.arguments))
+                line = self._live.line(event, told.at_us)
+                self._line(moment, Text(line.symbol, line.style), Text(f"{line.what}: {line.detail}", line.style))
             case ToolRequested():
                 self._begun[event.call] = told.at_us
             case AgentCompleted():

@@ -20,6 +20,7 @@ from ostler.domain.grant import effective
 from ostler.domain.guard import Answers, called
 from ostler.domain.hook import combine, strictest
 from ostler.domain.identity import agent_principal
+from ostler.domain.memory.taint import is_echo
 from ostler.domain.model import AskedCall
 from ostler.domain.schema import parse_json, validator_for
 from ostler.domain.session.events import CallExamined
@@ -93,7 +94,15 @@ def judge(state: State, call: AskedCall, at_us: int) -> Judgement:
         arguments, problem = _validated(spec, state.examined.arguments)
         if problem is not None:
             return problem
+    if "remembers" in spec.roles and _only_repeats_memory(state, call.id, arguments):
+        return Refused("invalid", "this was recalled, and is remembered already", Verdict(effect="deny", rule="memory"))
     return _judge_by_policies(state, spec, (arguments,) if arguments is asked else (asked, arguments), approved, at_us)
+
+
+def _only_repeats_memory(state: State, call: str, arguments: dict[str, Any]) -> bool:
+    """Whether the model would remember what was only recalled. The runtime leaves that out by itself."""
+    is_own = state.mind is not None and state.mind.asked == call
+    return not is_own and is_echo(state.provenance, arguments)
 
 
 def arguments_of(state: State, call: AskedCall) -> dict[str, Any] | None:

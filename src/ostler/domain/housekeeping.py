@@ -37,6 +37,27 @@ class SessionErased(Event, tag="session.erased"):
     because: str
 
 
-HousekeepingEvent = SessionsRemoved | SessionErased
+class MemoriesErased(Event, tag="memories.erased"):
+    """The content of these events of a `stream` of memories was erased; their order, times and hashes are left."""
+
+    stream: str
+    events: tuple[int, ...]
+    by: str
+    because: str
+
+
+HousekeepingEvent = SessionsRemoved | SessionErased | MemoriesErased
+
+
+def taken_away(event: HousekeepingEvent) -> tuple[Remains, ...]:
+    """The sessions that were taken away."""
+    match event:
+        case SessionsRemoved():
+            return event.sessions
+        case SessionErased():
+            return (event.remains,)
+        case MemoriesErased():
+            return ()
+
 
 HOUSEKEEPING_CODEC: Codec[HousekeepingEvent] = Codec(HousekeepingEvent)

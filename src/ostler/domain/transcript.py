@@ -17,7 +17,7 @@ class Context(msgspec.Struct, frozen=True, gc=False):
     """How large the transcript is, and what was left out of it.
 
     `counts` are those of the transcript where it `is_counted`, which is where there is a bound to its size; `fixed` are
-    those of the system prompt and the tools. For a request that was `estimated` at so many tokens for models of this
+    those of the system prompt, the tools and working memory. For a request that was `estimated` at so many tokens for models of this
     `family`, its provider has `reported` so many.
     `summary` stands for what was left out after it was written, `left_out` counts the turns that nothing stands for;
     with either, the second message says so. `reached` is the estimate after the last of the `compactions`. `draft` is a

@@ -6,6 +6,9 @@
     │   │   └── PolicyInvalid     rules, with the line and a caret below the place
     │   ├── ConfigurationError    a setting is missing or contradicts another
     │   ├── DimensionMismatch     a vector is not as long as those that it is to stand beside
+    │   ├── GraphInvalid          a graph as it is has no answer to this
+    │   │   ├── GraphCyclic       it goes round in circles
+    │   │   └── GraphTooLarge     the answer would be larger than may be
     │   ├── GrantWidened          more is wanted of a grant than it gives
     │   └── NotAStore             what was named as a store is something else
     ├── NotFound                  no such session, agent, call, blob …
@@ -42,6 +45,8 @@
     │   │   └── ContextTooLong    … but a shorter one would
     │   └── ProviderGarbled       what came back is not the promised format
     ├── EmbedderError             texts cannot be turned into vectors now
+    │   └── TextRefused           this text cannot be, however often it is tried
+    ├── GraphUnavailable          the process that works on graphs failed, or took too long
     ├── ToolError                 a tool failed; the model is told
     │   ├── ToolNotFound          no implementation here
     │   ├── ToolTimeout
@@ -123,6 +128,24 @@ class DimensionMismatch(UsageError):
     """A vector is not as long as those that it is to stand beside."""
 
     code = "dimension_mismatch"
+
+
+class GraphInvalid(UsageError):
+    """The graph as it is has no answer to this."""
+
+    code = "graph_invalid"
+
+
+class GraphCyclic(GraphInvalid):
+    """The graph goes round in circles."""
+
+    code = "graph_cyclic"
+
+
+class GraphTooLarge(GraphInvalid):
+    """The answer would be larger than it may be."""
+
+    code = "graph_too_large"
 
 
 class GrantWidened(UsageError):
@@ -396,6 +419,20 @@ class EmbedderError(OstlerError):
     """Texts cannot be turned into vectors now."""
 
     code = "embedder"
+    retryable = True
+
+
+class TextRefused(EmbedderError):
+    """The embedder does not take this text."""
+
+    code = "text_refused"
+    retryable = False
+
+
+class GraphUnavailable(OstlerError):
+    """The process that works on graphs failed, or took too long."""
+
+    code = "graph_unavailable"
     retryable = True
 
 

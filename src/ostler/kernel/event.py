@@ -86,3 +86,16 @@ def timestamp(at_us: int) -> str:
     """RFC 3339 in UTC with microseconds."""
     moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at_us)
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def moment(text: str) -> int | None:
+    """The moment that RFC 3339 text names, in microseconds since 1970; of a day its beginning, in UTC.
+
+    None if it names none. Without a zone it is UTC.
+    """
+    try:
+        named = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    since = (named if named.tzinfo else named.replace(tzinfo=UTC)) - datetime(1970, 1, 1, tzinfo=UTC)
+    return since // timedelta(microseconds=1)

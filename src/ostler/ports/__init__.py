@@ -258,11 +258,14 @@ class EventStore(Protocol):
         """
         ...
 
-    async def erase(self, stream: StreamId, version: int, note: Append) -> None:
-        """Put `ERASED` in place of the data of all its events, give it `ERASED` standing, and append `note` elsewhere.
+    async def erase(self, stream: StreamId, version: int, *notes: Append, only: Sequence[int] | None = None) -> None:
+        """Put `ERASED` in place of the data of all its events, give it `ERASED` standing, and append `notes` elsewhere.
 
-        All or nothing; what was there is also gone from the files of the store, as far as the store can see to it.
-        Raises `StaleWrite` like `remove`.
+        With `only`, in place of the data of the events with these numbers and of no others: then the stream stands
+        where it stood, and one of the notes may be its own next event. There is at least one note, and each is to
+        another stream. All or nothing; what was there is also gone
+        from the files of the store, as far as the store can see to it. Raises `StaleWrite` like `remove`, and
+        `UsageError` for an event that is not there.
         """
         ...
 

@@ -5,8 +5,11 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from ostler.domain.knowledge.graph import Direction as Direction
+from ostler.domain.knowledge.graph import Edge as Edge
+from ostler.domain.knowledge.graph import Entity as Entity
 from ostler.domain.memory.events import MemoryEvent
-from ostler.domain.memory.memory import Kind, Memory, Value
+from ostler.domain.memory.memory import Kind, Memory
 from ostler.domain.memory.scope import Scope
 
 
@@ -69,7 +72,7 @@ class Hit(msgspec.Struct, frozen=True, gc=False):
 
 
 class Held(msgspec.Struct, frozen=True, gc=False):
-    """How much a scope holds: memories in force and not, the bytes of their texts, and what is recalled how often."""
+    """How much a scope holds: memories in force and not, the bytes of the texts of those in force, and all recalls."""
 
     scope: Scope
     applied: int
@@ -82,32 +85,6 @@ class Held(msgspec.Struct, frozen=True, gc=False):
     recalls: int
     vectors: dict[str, int]
     """By the fingerprint of their embedder."""
-
-
-class Entity(msgspec.Struct, frozen=True, gc=False):
-    """An entity of the knowledge graph. One that was never described has no kind."""
-
-    name: str
-    kind: str = ""
-    properties: dict[str, Value] = {}
-    labels: tuple[str, ...] = ()
-
-
-class Edge(msgspec.Struct, frozen=True, gc=False):
-    """A relation that is in force, and the fact that states it."""
-
-    id: str
-    subject: str
-    name: str
-    object: str
-    weight: float = 1.0
-    labels: tuple[str, ...] = ()
-    valid_from_us: int | None = None
-    valid_to_us: int | None = None
-    properties: dict[str, Value] = {}
-
-
-Direction = Literal["out", "in", "both"]
 
 
 class MemoryIndex(Protocol):
@@ -206,9 +183,13 @@ class MemoryIndex(Protocol):
         names: Sequence[str] | None = None,
         *,
         as_of: int | None = None,
+        is_described: bool = False,
         limit: int = 1000,
     ) -> list[Entity]:
-        """Those with one of these names (None: all), described or related to something, in order of name."""
+        """Those with one of these names (None: all), described or related to something, in order of name.
+
+        With `is_described` only those that were described, which is known without a look at relations.
+        """
         ...
 
     async def edges(

@@ -288,7 +288,7 @@ class Examiner:
                 call=work.name,
                 model=state.model.name,
                 system=request.system,
-                messages=(*request.messages, *state.inbox),
+                messages=context.next_messages(state),
             )
             return "pre_model", shown, "system"
         arguments = gate.arguments_of(state, work.asked)

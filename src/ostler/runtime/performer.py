@@ -214,6 +214,10 @@ class Performer:
             callable_tools=_callable(state, spec),
             snapshot=call.snapshot,
             answer=call.answer,
+            agent=state.agent.name,
+            user=state.by.id,
+            taint=call.taint,
+            memory=state.agent.memory,
         )
         try:
             outcome, shared_with = await self.chain.use(state, spec, request, lambda: self._perform(spec, request))

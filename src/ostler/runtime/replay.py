@@ -267,6 +267,6 @@ def _breaks(at_us: int, recorded: list[SessionEvent]) -> list[SessionCommand]:
             found.append(command.Kill(at_us, Principal(later.by)))
         elif isinstance(later, event.AgentFailed):
             found.append(command.Fail(at_us, later.reason, later.message))
-        elif isinstance(later, event.AgentForked):
-            found.append(command.Fail(at_us, "", ""))  # the end itself did not go along
+        elif isinstance(later, event.AgentForked | event.AgentCompleted):
+            found.append(command.Fail(at_us, "", ""))  # the end itself did not go along, or had been decided before
     return found

@@ -4,11 +4,12 @@
         server.answers(Reply(text="Four are left."), Answer(status=529, content_type=JSON, chunks=(b"{…}",)))
         provider = OpenAI(base_url=f"{server.url}/v1")
 
-A `Reply` is streamed in the dialect of the path that was asked; an `Answer` says byte by byte what is sent.
+A `Reply` is streamed in the dialect of the path that was asked; an `Answer` says byte by byte what is sent. Once these
+are used up, `otherwise` answers, if it was set.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Literal, Self
@@ -50,6 +51,7 @@ class WireServer:
     def __init__(self) -> None:
         self.asked: list[Asked] = []
         self.connections = 0
+        self.otherwise: Callable[[Asked], Answer] = lambda asked: _NOTHING_LEFT
         self._answers: list[Answer | Reply] = []
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
@@ -110,7 +112,7 @@ class WireServer:
 
     async def _answer(self, asked: Asked, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Answer one request. Whether the connection can be used for another."""
-        answer = self._answers.pop(0) if self._answers else _NOTHING_LEFT
+        answer = self._answers.pop(0) if self._answers else self.otherwise(asked)
         if isinstance(answer, Reply):
             answer = Answer(chunks=stream(answer, asked))
         headers = {"content-type": answer.content_type, "transfer-encoding": "chunked", **answer.headers}

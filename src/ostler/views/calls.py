@@ -29,12 +29,14 @@ from ostler.domain.session.events import (
     CompensationRequested,
     ConstraintFailed,
     ContextCompacted,
+    EpisodeRequested,
     FitnessCompared,
     InputReceived,
     ModelCompleted,
     ModelFailed,
     ModelRequested,
     PolicyMoved,
+    RecallRequested,
     ToolCompleted,
     ToolRequested,
     ToolResumed,
@@ -142,8 +144,8 @@ def calls(facts: Iterable[Fact]) -> list[CallView]:
     for seq, (at_us, event) in enumerate(facts, 1):
         if isinstance(event, _WITHOUT_CALL):
             continue
-        if isinstance(event, CompensationRequested):
-            asked, why = event.asked, f"undoes call {event.of}: {event.because}"
+        if isinstance(event, CompensationRequested | RecallRequested | EpisodeRequested):
+            asked, why = event.asked, _why(event)
             found[asked.id] = CallView(asked.id, asked.name, asked=asked.arguments, examined=[why], seqs=[seq])
             continue
         _note(found, seq, event)
@@ -154,6 +156,17 @@ def calls(facts: Iterable[Fact]) -> list[CallView]:
             view.ended = timestamp(at_us)
             view.took_us = max(0, at_us - begun[event.call]) if event.call in begun else None
     return list(found.values())
+
+
+def _why(event: CompensationRequested | RecallRequested | EpisodeRequested) -> str:
+    """Why the runtime asks for a call."""
+    match event:
+        case CompensationRequested():
+            return f"undoes call {event.of}: {event.because}"
+        case RecallRequested():
+            return "the runtime recalls what bears on what was said"
+        case EpisodeRequested():
+            return "the runtime remembers how the session ended"
 
 
 def _note(found: dict[str, CallView], seq: int, event: _OfCall) -> None:

@@ -5,7 +5,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from ostler.domain.housekeeping import HOUSEKEEPING, HOUSEKEEPING_CODEC, SessionsRemoved
+from ostler.domain import housekeeping
+from ostler.domain.housekeeping import HOUSEKEEPING, HOUSEKEEPING_CODEC
 from ostler.domain.session.events import SESSION_CODEC, SessionEvent
 from ostler.kernel.errors import StoreCorrupt, UnknownEvent
 from ostler.kernel.event import ERASED, Record
@@ -112,8 +113,7 @@ def taken_away(record: Record) -> Sequence[str]:
         event = HOUSEKEEPING_CODEC.decode(record.data)
     except UnknownEvent:
         return ()
-    remains = event.sessions if isinstance(event, SessionsRemoved) else (event.remains,)
-    return [one.session for one in remains]
+    return [one.session for one in housekeeping.taken_away(event)]
 
 
 def _tag(data: bytes) -> bytes:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from ostler.adapters.store.census import Stood, of_all
-from ostler.adapters.store.rules import check, first_standing, is_newest, not_at_rest, stale
+from ostler.adapters.store.rules import check, check_erasable, first_standing, is_newest, not_at_rest, stale
 from ostler.adapters.store.waiters import Waiters
 from ostler.domain.housekeeping import ERASED as ERASED_STATUS
 from ostler.domain.scheduling import NO_CAPS, Candidate, Caps, back_off_us, choose
@@ -52,12 +52,8 @@ class MemoryStore:
         self._is_closed = False
 
     async def append(self, append: Append) -> int:
-        check(append)
-        self._check_open()
+        self._check_fits(append)
         stream = self._streams.get(append.stream)
-        version, epoch = (len(stream.records), stream.epoch) if stream else (0, 0)
-        if append.expected != version or append.epoch not in (None, epoch):
-            raise stale(append, version=version, epoch=epoch)
         if stream is None:
             stream = _Stream(append.stream, self._numbers + 1, first_standing(append))
             self._numbers += 1
@@ -71,6 +67,14 @@ class MemoryStore:
             self._stand(stream, append.standing)
         self._waiters.wake(self._head, streams=(append.stream,))
         return self._head
+
+    def _check_fits(self, append: Append) -> None:
+        check(append)
+        self._check_open()
+        stream = self._streams.get(append.stream)
+        version, epoch = (len(stream.records), stream.epoch) if stream else (0, 0)
+        if append.expected != version or append.epoch not in (None, epoch):
+            raise stale(append, version=version, epoch=epoch)
 
     def _stand(self, stream: _Stream, standing: Standing) -> None:
         stream.standing = standing
@@ -221,13 +225,21 @@ class MemoryStore:
         for name in streams:
             del self._streams[name]
 
-    async def erase(self, stream: StreamId, version: int, note: Append) -> None:
+    async def erase(self, stream: StreamId, version: int, *notes: Append, only: Sequence[int] | None = None) -> None:
+        check_erasable(stream, version, only)
         found = self._at_rest(stream, version)
-        await self.append(note)
-        found.records = [msgspec.structs.replace(record, data=ERASED) for record in found.records]
+        chosen = set(range(1, version + 1) if only is None else only)
+        for note in notes:
+            self._check_fits(note)
+        for note in notes:
+            await self.append(note)
+        found.records = [
+            msgspec.structs.replace(record, data=ERASED) if record.seq in chosen else record for record in found.records
+        ]
         erased = {record.position: record for record in found.records}
         self._log = [erased.get(record.position, record) for record in self._log]
-        self._stand(found, msgspec.structs.replace(found.standing, status=ERASED_STATUS, due_us=None))
+        if only is None:
+            self._stand(found, msgspec.structs.replace(found.standing, status=ERASED_STATUS, due_us=None))
 
     def _at_rest(self, name: StreamId, version: int) -> _Stream:
         stream = self._streams.get(name)

@@ -1,7 +1,7 @@
 """Taking streams and their content out of a SQLite database: operations for a group's commit."""
 
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from ostler.adapters.store.rules import is_newest, not_at_rest
 from ostler.domain.housekeeping import ERASED as ERASED_STATUS
@@ -14,6 +14,7 @@ AT_REST = """
 DELETE_EVENTS = "DELETE FROM events WHERE stream = ?"
 DELETE_STREAM = "DELETE FROM streams WHERE key = ?"
 ERASE_EVENTS = "UPDATE events SET data = ? WHERE stream = ?"
+ERASE_EVENT = f"{ERASE_EVENTS} AND seq = ?"
 ERASE_STREAM = "UPDATE streams SET status = ? WHERE key = ?"
 FORGET_FREED = "PRAGMA secure_delete = ON"
 """What is deleted is overwritten with zeros, and not only marked as free."""
@@ -33,14 +34,17 @@ def remove(streams: Mapping[StreamId, int], note: Operation) -> Operation:
     return work
 
 
-def erase(stream: StreamId, version: int, note: Operation) -> Operation:
-    """The operation that erases the content of a stream."""
+def erase(stream: StreamId, version: int, note: Operation, *, only: Sequence[int] | None = None) -> Operation:
+    """The operation that erases the content of a stream, or of `only` these of its events."""
 
     def work(connection: sqlite3.Connection) -> None:
         (key,) = _at_rest(connection, stream, version, may_be_newest=True)
         note(connection)
-        connection.execute(ERASE_EVENTS, (ERASED, key))
-        connection.execute(ERASE_STREAM, (ERASED_STATUS, key))
+        if only is None:
+            connection.execute(ERASE_EVENTS, (ERASED, key))
+            connection.execute(ERASE_STREAM, (ERASED_STATUS, key))
+        else:
+            connection.executemany(ERASE_EVENT, [(ERASED, key, seq) for seq in only])
 
     return work
 

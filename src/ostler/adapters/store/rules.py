@@ -1,6 +1,7 @@
 """What every back end asks of an append, and how it refuses one."""
 
 import hashlib
+from collections.abc import Sequence
 
 from ostler.kernel.errors import Conflict, NotFound, StaleWrite, StoreCorrupt, UsageError
 from ostler.kernel.event import StreamId
@@ -63,6 +64,13 @@ def not_at_rest(stream: StreamId) -> StaleWrite:
         hint="Look at it again; only sessions that have ended are taken away.",
         stream=stream.name,
     )
+
+
+def check_erasable(stream: StreamId, version: int, only: Sequence[int] | None) -> None:
+    """Raises `UsageError` unless a stream at this version has these events."""
+    strangers = [seq for seq in only or () if not 1 <= seq <= version]
+    if strangers:
+        raise UsageError(f"{stream.name} has {version} events, and none with the number {strangers[0]}.")
 
 
 def is_newest(stream: StreamId) -> Conflict:

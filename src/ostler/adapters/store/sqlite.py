@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from ostler.adapters.store import census, claims, removal, writer
 from ostler.adapters.store.database import Database
 from ostler.adapters.store.group import RETRY_FIRST_S, RETRY_GROWTH, RETRY_MAX_S, Group
-from ostler.adapters.store.rules import check
+from ostler.adapters.store.rules import check, check_erasable
 from ostler.adapters.store.waiters import Waiters
 from ostler.domain.scheduling import NO_CAPS, Caps
 from ostler.kernel.errors import StoreBusy, StoreError
@@ -208,16 +208,18 @@ class SqliteStore:
         await self._group.add(removal.remove(streams, self._noted(note)))
         self._writer.forget(streams)
 
-    async def erase(self, stream: StreamId, version: int, note: Append) -> None:
+    async def erase(self, stream: StreamId, version: int, *notes: Append, only: Sequence[int] | None = None) -> None:
+        check_erasable(stream, version, only)
         self._database.connection(to_write=True).execute(removal.FORGET_FREED)
-        await self._group.add(removal.erase(stream, version, self._noted(note)))
+        await self._group.add(removal.erase(stream, version, self._noted(*notes), only=only))
         self._database.shorten_log()
 
-    def _noted(self, note: Append) -> Callable[[sqlite3.Connection], None]:
-        check(note)
+    def _noted(self, *notes: Append) -> Callable[[sqlite3.Connection], None]:
+        for note in notes:
+            check(note)
 
         def write(connection: sqlite3.Connection) -> None:
-            self._writer.append(connection, note)
+            self._writer.append(connection, *notes)
 
         return write
 

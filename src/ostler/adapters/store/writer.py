@@ -49,9 +49,9 @@ class Writer:
         except Exception as error:
             return self._transaction(works, self._apart) if len(works) > 1 else [_refusal(error, self._database)]
 
-    def append(self, connection: sqlite3.Connection, append: Append) -> None:
-        """One append as a part of another operation."""
-        self._append(connection, [append])
+    def append(self, connection: sqlite3.Connection, *appends: Append) -> None:
+        """Appends to different streams as a part of another operation."""
+        self._append(connection, appends)
 
     def forget(self, streams: Iterable[StreamId]) -> None:
         """These streams are gone."""

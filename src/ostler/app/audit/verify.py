@@ -11,7 +11,15 @@ from ostler.app.audit.lines import Gone, Header, Hidden, Line, Removed, Root, Sh
 from ostler.app.audit.note import VerifierKey, is_log_of, read_note
 from ostler.app.audit.tree import Tree
 from ostler.domain.audit import Checkpoint, read_checkpoint
-from ostler.domain.housekeeping import HOUSEKEEPING, HOUSEKEEPING_CODEC, Remains, SessionErased, SessionsRemoved
+from ostler.domain.housekeeping import (
+    HOUSEKEEPING,
+    HOUSEKEEPING_CODEC,
+    MemoriesErased,
+    Remains,
+    SessionErased,
+    SessionsRemoved,
+)
+from ostler.domain.memory.scope import PREFIX
 from ostler.kernel.errors import UnknownEvent, UsageError
 from ostler.kernel.event import ERASED, GENESIS, StreamId, link, timestamp
 from ostler.kernel.merkle import Frontier, Range, is_consistent, leaf_hash, subtrees
@@ -43,7 +51,7 @@ class Outside(msgspec.Struct, frozen=True):
 
 
 class _Place(msgspec.Struct, frozen=True, gc=False):
-    """How far a stream was read. `erased` counts its events whose content was erased."""
+    """How far a stream was read. `erased` counts its events whose content was erased; of memories, 0."""
 
     seq: int = 0
     hash: bytes = GENESIS
@@ -88,6 +96,8 @@ class Verifier:
         self._gone_claims: list[Removed] = []
         self._notes: dict[str, SessionErased] = {}
         self._removed: set[Remains] = set()
+        self._erased_memories: set[tuple[str, int]] = set()
+        self._noted_memories: set[tuple[str, int]] = set()
 
     def sizes(self) -> list[int]:
         """The sizes at which checkpoints that were kept elsewhere speak of the log."""
@@ -155,6 +165,9 @@ class Verifier:
         ):
             self._doubtful.add(line.stream)
             self._broken.add(f"{line.stream}: event {seq} was altered, or one before it: its hash does not fit")
+        if is_erased and line.stream.startswith(PREFIX):
+            self._erased_memories.add((line.stream, line.seq))
+            is_erased = False
         self._streams[line.stream] = _Place(line.seq, own, before.erased + is_erased)
         if (line.stream, line.seq) in self._decisions:
             self._decisions[line.stream, line.seq] = _Found(self._tree.size, line)
@@ -173,6 +186,8 @@ class Verifier:
                 self._notes[event.remains.session] = event
             case SessionsRemoved():
                 self._removed.update(event.sessions)
+            case MemoriesErased():
+                self._noted_memories.update((event.stream, seq) for seq in event.events)
 
     def _take_gone(self, one: bytes) -> None:
         self._gone += 1
@@ -313,10 +328,14 @@ class Verifier:
                 problems.add(f"{name}: its content is gone, and nothing is written of who erased it")
             elif note.remains.events == place.seq and note.remains.head != place.hash.hex():
                 problems.add(f"{name}: what was erased is not what is written of it")
+        for name, seq in sorted(self._erased_memories - self._noted_memories):
+            problems.add(f"{name}: the content of event {seq} is gone, and nothing is written of who erased it")
+        memories = len(self._erased_memories)
+        found = _count(count, "session") + (f" and {_count(memories, 'event')} of memories" if memories else "")
         return Check(
             "erased",
             "fails" if problems.count else "holds",
-            str(problems) or f"{_count(count, 'session')} erased, each with a note",
+            str(problems) or f"{found} erased, each with a note",
             "What cannot be read was erased by somebody who wrote down that, when and why. What it said is not proved.",
         )
 

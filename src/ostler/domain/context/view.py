@@ -31,11 +31,13 @@ _replace = msgspec.structs.replace
 
 
 def fixed_counts(state: State) -> Counts:
-    """What every request of the session holds beside the transcript: the system prompt, the tools and the schema of
-    the answer.
+    """What every request of the session holds beside the transcript: the system prompt, the tools, the schema of the
+    answer and working memory.
     """
     tools = state.guard.visible(state.agent.tools, state.inputs)
     counts = counts_of(react.system(state.agent, state.model, tools))
+    if state.mind is not None:
+        counts = plus(counts, counts_of_messages(state.mind.shown))
     if state.model.tools != "native":
         return counts
     if state.agent.returns is not None:

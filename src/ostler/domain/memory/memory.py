@@ -77,8 +77,12 @@ class Memory(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
     @property
     def digest(self) -> str:
-        """The same for the same words, however they are spaced or capitalised; 32 hexadecimal digits."""
-        return sha256(f"{self.kind}\0{self.key}\0{normal(self.text)}".encode()).hexdigest()[:32]
+        """The same for the same words, however they are spaced or capitalised; of a file, for the very same text.
+
+        32 hexadecimal digits.
+        """
+        text = self.text if self.kind == "file" else normal(self.text)
+        return sha256(f"{self.kind}\0{self.key}\0{text}".encode()).hexdigest()[:32]
 
 
 def memory_id(scope: Scope, key: str) -> str:

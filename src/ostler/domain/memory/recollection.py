@@ -7,7 +7,8 @@ from ostler.domain.memory.memory import Kind
 
 class Recollection(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One memory, as it is told. `at` is RFC 3339; `score` is 0 to 1; `contradicts` are those that cannot be true
-    beside it. `labels` go wherever its text goes.
+    beside it. `labels` go wherever its text goes. It is true in the world from `valid_from` to before `valid_to`, both
+    RFC 3339, or empty where that is not known.
     """
 
     id: str
@@ -20,6 +21,8 @@ class Recollection(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     tags: tuple[str, ...] = ()
     key: str = ""
     contradicts: tuple[str, ...] = ()
+    valid_from: str = ""
+    valid_to: str = ""
 
 
 class Recollections(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

@@ -29,7 +29,7 @@ from ostler.domain.session.attempts import (
 )
 from ostler.domain.session.commands import SessionCommand
 from ostler.domain.session.compaction import do_without_summary, make_room, may_be_shortened, summarised
-from ostler.domain.session.decision import Decision, close, end, is_open, refused
+from ostler.domain.session.decision import Decision, close, end, end_at_once, is_open
 from ostler.domain.session.events import (
     AgentCancelled,
     AgentCompleted,
@@ -38,7 +38,6 @@ from ostler.domain.session.events import (
     AgentResumed,
     AnswerRefused,
     ApprovalExpired,
-    ApprovalRequested,
     CallRetried,
     CancelRequested,
     ConstraintFailed,
@@ -49,12 +48,12 @@ from ostler.domain.session.events import (
     PolicyMoved,
     Purpose,
     ToolCompleted,
-    ToolRequested,
     ToolResumed,
     ToolSuspended,
 )
 from ostler.domain.session.evolve import evolve
-from ostler.domain.session.interventions import is_undoing
+from ostler.domain.session.judging import ask_people, judge_next
+from ostler.domain.session.remembering import recall_of
 from ostler.domain.session.starting import started_by
 from ostler.domain.session.state import LOST, TIME_HAS_COME, OpenCall, State, deadline_us, under_way
 from ostler.domain.strategy.choice import NoModel
@@ -101,11 +100,14 @@ def decide(asked: SessionCommand, state: State | None, *, may_begin: bool = True
         case command.WaitOver():
             _wait_over(decision, asked)
         case command.Fail():
-            end(decision, AgentFailed(asked.reason, asked.message), "unknown")
+            end_at_once(decision, AgentFailed(asked.reason, asked.message), "unknown")
         case command.Start():
             raise Conflict(f"The session {state.session} has started already.")
         case _:
             _decide_people(decision, asked)
+            return decision
+    if decision.state.mind is not None and decision.state.ending is not None:
+        _advance(decision)
     return decision
 
 
@@ -136,6 +138,8 @@ def _decide_people(
     match asked:
         case command.MovePolicy():
             decision.emit(PolicyMoved(by, asked.policy, asked.layers, asked.shadow, asked.reason))
+        case command.Send() if state.ending is not None:
+            raise Conflict(f"The session {state.session} is about to end, and hears nothing any more.")
         case command.Send():
             decision.emit(InputReceived(asked.text, by, asked.images))
         case command.Pause():
@@ -148,9 +152,9 @@ def _decide_people(
             if state.cancelling_by is None:
                 decision.emit(CancelRequested(by, asked.reason))
             if not under_way(state):
-                end(decision, AgentCancelled(by), "cancelled")
+                end_at_once(decision, AgentCancelled(by), "cancelled")
         case command.Kill():
-            end(decision, AgentCancelled(by, "killed"), "unknown")
+            end_at_once(decision, AgentCancelled(by, "killed"), "unknown")
         case _:
             assert_never(asked)
 
@@ -406,7 +410,10 @@ def _step(decision: Decision) -> bool:
         return False
     if state.cancelling_by is not None:
         if not under_way(state):
-            end(decision, AgentCancelled(state.cancelling_by), "cancelled")
+            end_at_once(decision, AgentCancelled(state.cancelling_by), "cancelled")
+        return False
+    if state.mind is not None and state.mind.ending is not None and not state.asked and not state.open:
+        decision.emit(state.mind.ending)
         return False
     deadline = deadline_us(state)
     if deadline is not None and decision.at_us >= deadline:
@@ -428,12 +435,12 @@ def _step(decision: Decision) -> bool:
             decision.emit(ToolResumed(call.id))
             return True
     if state.asked:
-        return _judge_next(decision)
+        return judge_next(decision)
     if state.open:
         return False
     match react.next_move(state):
         case AskModel():
-            return _ask_model(decision)
+            return (state.mind is not None and _recall(decision)) or _ask_model(decision)
         case Answer(text):
             return _finish(decision, text)
 
@@ -442,7 +449,7 @@ def _finish(decision: Decision, answer: str) -> bool:
     """End with this answer, unless hooks refuse it or have put another in its place. True if there is more to do."""
     state = decision.state
     if not state.agent.hooks:
-        decision.emit(AgentCompleted(answer))
+        end(decision, AgentCompleted(answer), "cancelled")
         return False
     found = state.examined
     if found is None or found.call != gate.END:
@@ -456,53 +463,16 @@ def _finish(decision: Decision, answer: str) -> bool:
         if wrong:
             end(decision, AgentFailed("unfit_answer", f"hooks put another answer in its place: {wrong}"), "cancelled")
             return False
-    decision.emit(AgentCompleted(answer))
+    end(decision, AgentCompleted(answer), "cancelled")
     return False
 
 
-def _judge_next(decision: Decision) -> bool:
-    """Put the first asked call through the gate. Reads of a turn run together; any other call runs alone, in order."""
-    state = decision.state
-    call, limits = state.asked[0], state.agent.limits
-    spec = state.agent.tool(call.name)
-    if under_way(state) and not (spec is None or gate.runs_beside_others(state, spec)):
-        return False
-    match gate.judge(state, call, decision.at_us):
-        case gate.Unexamined():
-            return False
-        case gate.Passed() as passed:
-            if limits.tool_calls is not None and state.tool_calls >= limits.tool_calls:
-                text = f"the limit of {limits.tool_calls} tool calls is used up"
-                end(decision, AgentFailed("tool_call_limit", text), "cancelled")
-                return False
-            decision.emit(ToolRequested(call.id, call.name, passed.arguments, **gate.recorded(state, passed)))
-        case gate.Refused(kind, reason) as judged:
-            decision.emit(ConstraintFailed(call.id, call.name, kind, reason, **gate.recorded(state, judged)))
-            if kind == "blocked" and not is_undoing(state, call.id):
-                refused(decision, call.name, reason)
-        case gate.Asked() as asked:
-            _ask_people(decision, call.id, call.name, asked)
-    return True
-
-
-def _ask_people(decision: Decision, call: str, tool: str, asked: gate.Asked) -> None:
-    """Wait for the approvals that rules demand; the shortest of their times counts."""
-    state, verdict = decision.state, asked.verdict
-    times = [demand.within_s for demand in verdict.demands if demand.within_s is not None]
-    expires = decision.at_us + int(min(times) * 1_000_000) if times else None
-    extra = gate.shown(state, asked) if state.gate > 1 else {}
-    decision.emit(
-        ApprovalRequested(
-            call,
-            tool,
-            asked.arguments,
-            asked.digest,
-            reason=verdict.reason,
-            expires_us=expires,
-            **gate.recorded(state, asked),
-            **extra,
-        )
-    )
+def _recall(decision: Decision) -> bool:
+    """Ask for what bears on what people have said, before the model is asked; False if there is no need to."""
+    recall = recall_of(decision.state)
+    if recall is not None:
+        decision.emit(recall)
+    return recall is not None
 
 
 def _examined(decision: Decision, asked: command.Examined) -> None:
@@ -547,7 +517,7 @@ def _ask_model(decision: Decision) -> bool:
             end(decision, AgentFailed(why, f"the model may not be asked: {reason}"), "cancelled")
         case gate.Asked() as asked:
             shown = {} if choice is None else {"model": choice.model}
-            _ask_people(decision, call, "", msgspec.structs.replace(asked, arguments=shown))
+            ask_people(decision, call, "", msgspec.structs.replace(asked, arguments=shown))
         case gate.Passed() as passed:
             more = gate.recorded(state, passed) if state.gate > 1 else {}
             return _ask_model_within_budget(decision, state, call, {**more, "choice": choice, "covers": covers})

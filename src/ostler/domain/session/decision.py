@@ -12,6 +12,7 @@ from ostler.domain.session.events import (
     ToolCompleted,
 )
 from ostler.domain.session.evolve import evolve
+from ostler.domain.session.remembering import episode_of
 from ostler.domain.session.state import OpenCall, State
 from ostler.domain.tool import FailureKind
 
@@ -33,12 +34,30 @@ class Decision:
 
 
 def end(decision: Decision, last: AgentCompleted | AgentFailed | AgentCancelled, kind: FailureKind) -> None:
-    """End the session, giving every open call its one outcome first. An ended session stays as it is."""
+    """End the session, giving every open call its one outcome first. An ended session stays as it is.
+
+    If it is to be remembered how it ended, the end follows that.
+    """
+    episode = None if decision.state.end is not None else episode_of(decision.state, last)
+    if episode is None:
+        end_at_once(decision, last, kind)
+        return
+    _close_all(decision, kind)
+    decision.emit(episode)
+
+
+def end_at_once(decision: Decision, last: AgentCompleted | AgentFailed | AgentCancelled, kind: FailureKind) -> None:
+    """As `end`, with nothing remembered. What fails a session that had come to its end before does not change that."""
     if decision.state.end is not None:
         return
+    _close_all(decision, kind)
+    ending = None if isinstance(last, AgentCancelled) else decision.state.ending
+    decision.emit(last if ending is None else ending)
+
+
+def _close_all(decision: Decision, kind: FailureKind) -> None:
     for call in decision.state.open:
         close(decision, call, kind, "the session ended during this call")
-    decision.emit(last)
 
 
 def close(decision: Decision, call: OpenCall, kind: FailureKind, reason: str) -> None:

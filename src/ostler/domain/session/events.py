@@ -286,6 +286,12 @@ class CompensationRequested(Event, tag="compensation.requested"):
     before: tuple[Measured, ...] = ()
 
 
+class RecallRequested(Event, tag="recall.requested"):
+    """The runtime asks for a call that recalls what bears on what a person has said. The gate judges it like any."""
+
+    asked: AskedCall
+
+
 class ConstraintFailed(Event, tag="constraint.failed"):
     """The gate refused a call; nothing was performed. Of a call of the model itself, `tool` is empty.
 
@@ -454,6 +460,16 @@ class AgentCancelled(Event, tag="agent.cancelled"):
     reason: str = "cancelled"
 
 
+class EpisodeRequested(Event, tag="episode.requested"):
+    """The session is about to end like this (`end`), and nothing else begins in it any more.
+
+    Before that the runtime asks for a call that remembers what came of it. The gate judges it like any.
+    """
+
+    asked: AskedCall
+    end: AgentCompleted | AgentFailed
+
+
 SessionEvent = (
     AgentStarted
     | CallExamined
@@ -470,6 +486,7 @@ SessionEvent = (
     | FitnessCompared
     | FitnessLowered
     | CompensationRequested
+    | RecallRequested
     | ConstraintFailed
     | ApprovalRequested
     | ApprovalGranted
@@ -483,6 +500,7 @@ SessionEvent = (
     | AgentForked
     | CancelRequested
     | AnswerRefused
+    | EpisodeRequested
     | AgentCompleted
     | AgentFailed
     | AgentCancelled

@@ -10,9 +10,10 @@ from ostler.domain.context import view
 from ostler.domain.context.estimate import estimated_input_tokens
 from ostler.domain.fitness.events import FitnessLowered
 from ostler.domain.guard import Guard
+from ostler.domain.memory.taint import said_by_memory
 from ostler.domain.model import AssistantMessage, Message, ToolMessage, UserMessage
 from ostler.domain.provenance import Said, said_by_tool
-from ostler.domain.session import interventions
+from ostler.domain.session import interventions, mind
 from ostler.domain.session.attempts import counted
 from ostler.domain.session.events import (
     AgentCancelled,
@@ -35,12 +36,14 @@ from ostler.domain.session.events import (
     CompensationRequested,
     ConstraintFailed,
     ContextCompacted,
+    EpisodeRequested,
     FitnessCompared,
     InputReceived,
     ModelCompleted,
     ModelFailed,
     ModelRequested,
     PolicyMoved,
+    RecallRequested,
     SessionEvent,
     ToolCompleted,
     ToolRequested,
@@ -96,22 +99,24 @@ def _evolve_calls(state: State, event: SessionEvent, at_us: int) -> State:
                 open=_without(state.open, event.call),
                 losses=state.losses + (event.kind == "unknown"),
             )
+            if state.mind is not None:
+                state = mind.worked(state, call, outcome)
             return interventions.ended(_observed(state, event.call, call.tool, outcome), call, outcome)
         case ContextCompacted():
-            return view.compacted(state, event)
+            return mind.compacted(view.compacted(state, event), event)
         case ModelRequested():
             return _model_requested(state, event)
         case ModelCompleted():
             return _model_completed(state, event)
         case ToolRequested():
-            begun = OpenCall(event.call, event.tool, event.arguments)
+            begun = OpenCall(event.call, event.tool, event.arguments, taint=event.taint)
             if state.examined is not None and state.examined.fitness:
                 begun = _replace(begun, fitness=state.examined.fitness)
             return _replace(
                 state,
                 open=(*state.open, begun),
                 asked=_without(state.asked, event.call),
-                tool_calls=state.tool_calls + 1,
+                tool_calls=state.tool_calls + (state.mind is None or state.mind.asked != event.call),
                 granted=None,
                 examined=None,
             )
@@ -141,6 +146,8 @@ def _evolve_calls(state: State, event: SessionEvent, at_us: int) -> State:
             return _changed(state, event.call, is_suspended=False)
         case FitnessCompared() | FitnessLowered() | CompensationRequested():
             return interventions.evolve(state, event)
+        case RecallRequested() | EpisodeRequested():
+            return _clocked(mind.evolve(state, event), at_us)
         case _:
             return _evolve_people(state, event, at_us)
 
@@ -172,6 +179,7 @@ def _evolve_people(
             senders = state.senders if event.by in state.senders else (*state.senders, event.by)
             said = UserMessage(event.text, event.images)
             images = state.images + event.images
+            state = mind.heard_person(state, event.text)
             return _replace(
                 state, inbox=(*state.inbox, said), answer=None, provenance=heard, senders=senders, images=images
             )
@@ -280,13 +288,18 @@ def _started(event: AgentStarted, at_us: int) -> State:
         strategy=event.strategy,
         candidates=event.candidates,
     )
-    return view.opened(state)
+    return view.opened(mind.heard_goal(state))
 
 
 def _heard(state: State, call: OpenCall, outcome: ToolOutcome) -> State:
     """What a tool said is remembered, with whose words it may be."""
     spec = state.agent.tool(call.tool)
     roles = spec.roles if spec is not None else ()
+    if "recalls" in roles:
+        said_by = said_by_memory(call.tool, roles, call.arguments or {}, outcome)
+        return _replace(state, provenance=state.provenance.plus(*said_by))
+    if state.mind is not None and mind.is_working(state, call.tool):
+        return state  # working memory says nothing that was not heard before
     said = said_by_tool(call.tool, roles, call.arguments or {}, outcome.output)
     if call.tool == CODE:  # a program can make anything of what it has read, or who wrote it
         said = _replace(said, labels=said.labels | state.provenance.labels)
@@ -473,6 +486,8 @@ def _observed(state: State, call: str, tool: str, outcome: ToolOutcome, **change
     program = _program_behind(state, call)
     if program is not None:
         return _changed(_replace(state, **changes), program.id, answer=outcome)
+    if state.mind is not None and state.mind.asked == call:
+        return _replace(mind.came_of_own(state, outcome), **changes)
     text = observation(outcome)
     for undo in state.undoing:
         if undo.call == call:

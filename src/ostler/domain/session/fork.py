@@ -56,7 +56,7 @@ def places_of(facts: Sequence[Fact]) -> list[int]:
     places = []
     for seq, (at_us, event) in enumerate(facts, 1):
         state = evolve(state, event, at_us)
-        is_over = state.end is not None or state.cancelling_by is not None
+        is_over = state.end is not None or state.ending is not None or state.cancelling_by is not None
         is_intervening = bool(state.measuring or state.undoing)
         is_free = state.granted is not None or (state.examined is not None and state.question is None)
         if not state.open and not is_free and not is_over and not is_intervening:

@@ -12,12 +12,13 @@ from ostler.domain.fitness.target import Measured
 from ostler.domain.grant import Grant
 from ostler.domain.guard import Guard
 from ostler.domain.identity import Principal
+from ostler.domain.memory.working import EMPTY, WorkingMemory
 from ostler.domain.model import AskedCall, Image, ModelRef, Usage, UserMessage
 from ostler.domain.provenance import Provenance
-from ostler.domain.session.events import CallExamined, Purpose
+from ostler.domain.session.events import AgentCompleted, AgentFailed, CallExamined, Purpose
 from ostler.domain.strategy.card import Card
 from ostler.domain.strategy.choice import Choice, StrategySpec
-from ostler.domain.tool import Effect, ToolOutcome
+from ostler.domain.tool import Effect, Taint, ToolOutcome
 from ostler.domain.transcript import Context, Transcript
 
 LOST = "worker lost"
@@ -44,7 +45,7 @@ class OpenCall(msgspec.Struct, frozen=True, gc=False):
     `failing_since_us` since when.
     Of a call for which one of several models was chosen, `choice` is the last and `examined` what it rests on.
     `purpose` is what a model is asked for; a summary `covers` so many messages of the transcript. `fitness` is what was
-    measured before the call.
+    measured before the call, `taint` what its arguments may be made of, if its tool remembers.
     """
 
     id: str
@@ -68,6 +69,7 @@ class OpenCall(msgspec.Struct, frozen=True, gc=False):
     purpose: Purpose = "turn"
     covers: int = 0
     fitness: tuple[Measured, ...] = ()
+    taint: Taint | None = None
 
 
 class Intervention(msgspec.Struct, frozen=True, gc=False):
@@ -82,6 +84,24 @@ class Intervention(msgspec.Struct, frozen=True, gc=False):
     arguments: dict[str, Any] = {}
     output: str = ""
     of: str = ""
+
+
+class Mind(msgspec.Struct, frozen=True, gc=False):
+    """What a session of an agent with memory has in mind.
+
+    `about` is what is still to be recalled for, `recalls` how often the runtime has asked for that, and `known` the
+    memories that the model was told of so. `asked` is the runtime's own call that has no outcome yet. `working` is
+    what working memory holds, `shown` how the model is shown it. With an `ending` the session has come to its end,
+    which follows as soon as it has remembered it.
+    """
+
+    about: str = ""
+    recalls: int = 0
+    known: tuple[str, ...] = ()
+    asked: str = ""
+    working: WorkingMemory = EMPTY
+    shown: tuple[UserMessage, ...] = ()
+    ending: AgentCompleted | AgentFailed | None = None
 
 
 class Question(msgspec.Struct, frozen=True, gc=False):
@@ -152,6 +172,7 @@ class State(msgspec.Struct, frozen=True, gc=False):
     `model` is the one that answers; with `candidates`, `strategy` says which of them is next. `transcript` is what the
     model is shown of what was said, `context` how large that is, and what was left out of it. `measuring` are the calls
     after which targets are still to be measured, `undoing` those that are to undo others and have no outcome yet.
+    Without memory there is no `mind`.
     """
 
     session: str
@@ -205,11 +226,17 @@ class State(msgspec.Struct, frozen=True, gc=False):
     context: Context = NOTHING_SHOWN
     measuring: tuple[Intervention, ...] = ()
     undoing: tuple[Intervention, ...] = ()
+    mind: Mind | None = None
 
     @property
     def is_routed(self) -> bool:
         """One of several models is chosen for each request."""
         return len(self.candidates) > 1 and not self.is_trial
+
+    @property
+    def ending(self) -> AgentCompleted | AgentFailed | None:
+        """The end that it has come to, and that follows once it has remembered it."""
+        return None if self.mind is None else self.mind.ending
 
     @property
     def status(self) -> Status:
@@ -267,8 +294,8 @@ def is_under_way(state: State) -> bool:
 
 
 def deadline_us(state: State) -> int | None:
-    """When the time limit ends the session; None without one, or while only a person can move it on."""
-    if state.agent.limits.seconds is None or state.waiting_since_us is not None:
+    """When the time limit ends the session; None without one, while only a person can move it on, or at its end."""
+    if state.agent.limits.seconds is None or state.waiting_since_us is not None or state.ending is not None:
         return None
     return state.started_us + state.waited_us + int(state.agent.limits.seconds * 1_000_000)
 

@@ -11,5 +11,15 @@ Needs pytest, pytest-asyncio and hypothesis.
 
 import pytest
 
-for _contract in ("blob_store", "event_bus", "event_store", "limiter", "model_provider", "tool_host", "view_store"):
+for _contract in (
+    "blob_store",
+    "embedder",
+    "event_bus",
+    "event_store",
+    "limiter",
+    "memory_index",
+    "model_provider",
+    "tool_host",
+    "view_store",
+):
     pytest.register_assert_rewrite(f"{__name__}.{_contract}")

@@ -56,11 +56,12 @@ class Appender:
                 outcomes += [error] * len(group)
         return outcomes
 
-    async def append_within(self, connection: Any, append: Append) -> None:
-        """One append as a part of another transaction. Raises `StaleWrite`, as far as one can tell there."""
-        ((_, ends),) = await connection.fetch(self._many, *self._arguments([append]), self._sender)
-        if ends[0] is None:
-            raise stale(append, version=-1, epoch=-1)
+    async def append_within(self, connection: Any, *appends: Append) -> None:
+        """Appends to different streams as a part of another transaction. Raises `StaleWrite` if one is stale."""
+        ((_, ends),) = await connection.fetch(self._many, *self._arguments(list(appends)), self._sender)
+        for append, end in zip(appends, ends, strict=True):
+            if end is None:
+                raise stale(append, version=-1, epoch=-1)
 
     def forget(self, streams: Iterable[StreamId]) -> None:
         """These streams are gone."""

@@ -12,7 +12,7 @@ from ostler.adapters.store.postgres.clock import ServerClock, monotonic_us
 from ostler.adapters.store.postgres.notices import Notices
 from ostler.adapters.store.postgres.schema import Schema, migrations
 from ostler.adapters.store.postgres.server import PATIENCE_S, Server, address
-from ostler.adapters.store.rules import check, is_newest, not_at_rest
+from ostler.adapters.store.rules import check, check_erasable, is_newest, not_at_rest
 from ostler.domain.housekeeping import ERASED as ERASED_STATUS
 from ostler.domain.scheduling import NO_CAPS, Caps
 from ostler.kernel.errors import StoreCorrupt
@@ -35,6 +35,7 @@ AT_REST = """
 DELETE_EVENTS = "DELETE FROM @schema.events WHERE stream = ANY ($1::bigint[])"
 DELETE_STREAMS = "DELETE FROM @schema.streams WHERE key = ANY ($1::bigint[])"
 ERASE_EVENTS = f"UPDATE @schema.events SET data = '{ERASED.decode()}'::bytea WHERE stream = ANY ($1::bigint[])"
+ERASE_EVENT = f"{ERASE_EVENTS} AND seq = ANY ($2::integer[])"
 ERASE_STREAM = f"UPDATE @schema.streams SET status = '{ERASED_STATUS}' WHERE key = ANY ($1::bigint[])"
 NOW = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 HEAD = "SELECT @schema.head(), (SELECT hash FROM @schema.events WHERE position = $1)"
@@ -226,22 +227,32 @@ class PostgresStore:
 
     async def remove(self, streams: Mapping[StreamId, int], note: Append) -> None:
         check(note)
-        await self._take_away(streams, note, [DELETE_EVENTS, DELETE_STREAMS], may_be_newest=False)
+        await self._take_away(streams, [note], [DELETE_EVENTS, DELETE_STREAMS], may_be_newest=False)
         self._appender.forget(streams)
 
-    async def erase(self, stream: StreamId, version: int, note: Append) -> None:
-        check(note)
-        await self._take_away({stream: version}, note, [ERASE_EVENTS, ERASE_STREAM])
+    async def erase(self, stream: StreamId, version: int, *notes: Append, only: Sequence[int] | None = None) -> None:
+        for note in notes:
+            check(note)
+        check_erasable(stream, version, only)
+        if only is None:
+            await self._take_away({stream: version}, notes, [ERASE_EVENTS, ERASE_STREAM])
+        else:
+            await self._take_away({stream: version}, notes, [ERASE_EVENT], list(only))
         await self.server.alone(self.server.sql("VACUUM @schema.events"))
 
     async def _take_away(
-        self, streams: Mapping[StreamId, int], note: Append, queries: Sequence[str], *, may_be_newest: bool = True
+        self,
+        streams: Mapping[StreamId, int],
+        notes: Sequence[Append],
+        queries: Sequence[str],
+        *arguments: Any,
+        may_be_newest: bool = True,
     ) -> None:
-        """Note first, so that no position is given twice, then what the queries do to the keys."""
+        """Notes first, so that no position is given twice, then what the queries do to the keys (and `arguments`)."""
 
         async def work(connection: Any) -> None:
             await connection.fetch(self.server.sql("SELECT @schema.lock_log()"))
-            if await connection.fetch(self.server.sql(NOTED), *note.stream, note.records[-1].hash):
+            if await connection.fetch(self.server.sql(NOTED), *notes[0].stream, notes[0].records[-1].hash):
                 return  # the answer to an earlier try was lost
             rows = await connection.fetch(self.server.sql(AT_REST), *_columns(list(streams)))
             found = {StreamId(tenant, name): (key, version, newest) for tenant, name, key, version, newest in rows}
@@ -250,10 +261,10 @@ class PostgresStore:
                     raise not_at_rest(stream)
                 if found[stream][2] and not may_be_newest:
                     raise is_newest(stream)
-            await self._appender.append_within(connection, note)
+            await self._appender.append_within(connection, *notes)
             keys = [key for key, _, _ in found.values()]
             for query in queries:
-                await connection.fetch(self.server.sql(query), keys)
+                await connection.fetch(self.server.sql(query), keys, *arguments)
 
         await self.server.patiently(lambda: self.server.transact(work))
 

@@ -1,0 +1,1 @@
+"""Computes on the knowledge graph."""

@@ -1,0 +1,86 @@
+"""What every index makes of memories, whatever it keeps them in."""
+
+from collections.abc import Sequence
+from math import inf, isfinite, log2, sqrt
+
+import msgspec
+
+from ostler.domain.memory.events import MemoryRetracted
+from ostler.domain.memory.memory import Memory, Value
+from ostler.domain.memory.scope import Scope
+from ostler.kernel.errors import Conflict, DimensionMismatch, StaleWrite, UsageError
+from ostler.ports.memory import Edge
+
+
+class Described(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """What was said of an entity, as it is kept."""
+
+    name: str
+    kind: str
+    properties: dict[str, Value] = {}
+    labels: tuple[str, ...] = ()
+
+
+encode = msgspec.msgpack.Encoder().encode
+decode_memory = msgspec.msgpack.Decoder(Memory).decode
+decode_described = msgspec.msgpack.Decoder(Described).decode
+
+
+def searchable(memory: Memory) -> str:
+    """All that a search for words looks at."""
+    return "\n".join((memory.text, *memory.tags, memory.key))
+
+
+def weight(importance: float) -> float:
+    """The part of a strength that does not change with time: `log2(importance)`; minus infinity for none."""
+    return log2(importance) if importance > 0 else -inf
+
+
+def edge(memory: Memory) -> Edge:
+    """The relation that a fact states."""
+    relation = memory.relation
+    assert relation is not None, "only facts with a relation are asked for"
+    return Edge(
+        memory.id,
+        relation.subject,
+        relation.name,
+        relation.object,
+        relation.weight,
+        memory.labels,
+        memory.valid_from_us,
+        memory.valid_to_us,
+        relation.properties,
+    )
+
+
+def superseded(by: str) -> str:
+    return f"superseded {by}"
+
+
+def merged(into: str) -> str:
+    return f"merged {into}"
+
+
+def retracted(event: MemoryRetracted) -> str:
+    return event.why
+
+
+def stale(scope: Scope, *, after: int, applied: int) -> Conflict:
+    return StaleWrite(f"The index has applied {scope.stream.name} up to {applied}, not {after}.")
+
+
+def unit(vector: Sequence[float]) -> list[float]:
+    """The vector in unit length; one without any direction stays. Raises `UsageError` for what is no finite number."""
+    length = sqrt(sum(number * number for number in vector))
+    if not isfinite(length):
+        raise UsageError("A vector holds something that is no finite number.", hint="Check the embedder.")
+    return [number / length for number in vector] if length else list(vector)
+
+
+def mismatch(fingerprint: str, *, expected: int, found: int) -> DimensionMismatch:
+    return DimensionMismatch(
+        f"A vector of {found} numbers was given, but those of {fingerprint} have {expected}.",
+        hint="An embedder that makes vectors of another length needs a fingerprint of its own.",
+        expected=expected,
+        found=found,
+    )

@@ -1,0 +1,1 @@
+"""What agents know of things and how they hang together."""

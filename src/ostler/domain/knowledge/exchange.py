@@ -1,0 +1,143 @@
+"""A knowledge graph as others read and write it: node-link JSON, GraphML and DOT."""
+
+from typing import Literal
+
+import msgspec
+
+from ostler.domain.knowledge.graph import Edge, Entity
+from ostler.domain.memory.memory import Value
+from ostler.kernel.errors import UsageError
+from ostler.kernel.event import moment, timestamp
+
+Form = Literal["json", "graphml", "dot"]
+
+
+class Statement(msgspec.Struct, frozen=True):
+    """A relation with what its fact says, who wrote that, and whose words it may be made of.
+
+    `is_single`: the subject has one such relation at a time.
+    """
+
+    edge: Edge
+    text: str = ""
+    is_single: bool = False
+    writer: str = ""
+    sources: tuple[str, ...] = ()
+
+
+class Exchange(msgspec.Struct, frozen=True):
+    """What is handed over: entities in the order of their names, and what is stated of them."""
+
+    entities: tuple[Entity, ...]
+    statements: tuple[Statement, ...]
+
+
+class Node(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An entity in node-link JSON."""
+
+    id: str
+    kind: str = ""
+    properties: dict[str, Value] = {}
+    labels: tuple[str, ...] = ()
+
+
+class Link(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A relation in node-link JSON; `key` is the id of its fact. Moments are RFC 3339."""
+
+    source: str
+    target: str
+    relation: str
+    key: str = ""
+    weight: float = 1.0
+    properties: dict[str, Value] = {}
+    labels: tuple[str, ...] = ()
+    valid_from: str = ""
+    valid_to: str = ""
+    text: str = ""
+    single: bool = False
+    writer: str = ""
+    sources: tuple[str, ...] = ()
+
+
+class NodeLink(msgspec.Struct, frozen=True):
+    """The file: what NetworkX calls node-link data."""
+
+    nodes: tuple[Node, ...]
+    edges: tuple[Link, ...] = ()
+    directed: bool = True
+    multigraph: bool = True
+
+
+def node_of(entity: Entity) -> Node:
+    """An entity as it is written down."""
+    return Node(entity.name, entity.kind, entity.properties, entity.labels)
+
+
+def link_of(statement: Statement) -> Link:
+    """A relation as it is written down."""
+    edge = statement.edge
+    return Link(
+        edge.subject,
+        edge.object,
+        edge.name,
+        edge.id,
+        edge.weight,
+        edge.properties,
+        edge.labels,
+        "" if edge.valid_from_us is None else timestamp(edge.valid_from_us),
+        "" if edge.valid_to_us is None else timestamp(edge.valid_to_us),
+        statement.text,
+        statement.is_single,
+        statement.writer,
+        statement.sources,
+    )
+
+
+def node_link(exchange: Exchange) -> NodeLink:
+    """What is handed over, as it is written down."""
+    return NodeLink(tuple(map(node_of, exchange.entities)), tuple(map(link_of, exchange.statements)))
+
+
+def from_node_link(file: NodeLink) -> Exchange:
+    """What was written down. Raises `UsageError` for what makes no graph."""
+    if not file.directed:
+        raise UsageError("This graph has no directions, and relations have.", hint="Export it as a directed graph.")
+    entities = tuple(Entity(node.id, node.kind, node.properties, node.labels) for node in file.nodes)
+    return Exchange(entities, tuple(_statement(number, link) for number, link in enumerate(file.edges, 1)))
+
+
+def to_json(exchange: Exchange) -> str:
+    """Node-link JSON, indented."""
+    return msgspec.json.format(msgspec.json.encode(node_link(exchange)), indent=2).decode() + "\n"
+
+
+def from_json(text: str) -> Exchange:
+    """What is in node-link JSON. Raises `UsageError`."""
+    try:
+        return from_node_link(msgspec.json.decode(text, type=NodeLink))
+    except msgspec.DecodeError as error:
+        raise UsageError(f"This is no graph in node-link JSON: {error}.") from error
+
+
+def _statement(number: int, link: Link) -> Statement:
+    if not (link.source and link.target and link.relation):
+        raise UsageError(f"Relation {number} lacks its source, its target or its name (`relation`).")
+    edge = Edge(
+        link.key,
+        link.source,
+        link.relation,
+        link.target,
+        link.weight,
+        link.labels,
+        _moment(number, link.valid_from),
+        _moment(number, link.valid_to),
+        link.properties,
+    )
+    return Statement(edge, link.text, link.single, link.writer, link.sources)
+
+
+def _moment(number: int, text: str) -> int | None:
+    at_us = moment(text) if text else None
+    if text and at_us is None:
+        raise UsageError(f"Relation {number} is said to be valid from or to {text!r}, which is no moment.")
+    return at_us

@@ -1,0 +1,1 @@
+"""Memories at work: written, found again, turned into vectors and consolidated."""
