@@ -121,7 +121,7 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	@echo "Installing Ostler and the tools that check it into $(VENV) …" >&2
-	@$(PIP_INSTALL) --editable '.[cli,http,postgres,redis,nats,kafka,regex,solver,signing,monty,prices,statistics,graph,testing,dev]'
+	@$(PIP_INSTALL) --editable '.[cli,http,postgres,redis,nats,kafka,regex,solver,signing,monty,prices,memory,statistics,graph,testing,dev]'
 	@touch $(VENV)/.installed $@
 
 .make/peers/.installed: benchmarks/peers/requirements.txt

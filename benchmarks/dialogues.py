@@ -83,7 +83,7 @@ class _Writer:
         self._organisations = self._shuffled(ORGANISATIONS)
         self._count = 0
         self._passages: list[list[Told]] = []
-        self._later: list[list[Told]] = []
+        self._homes: dict[str, list[list[Told]]] = {}
         self._questions: list[Question] = []
 
     def year(self) -> Year:
@@ -138,13 +138,13 @@ class _Writer:
         """Where somebody lives, which changes once or twice; what counts is the last."""
         for person in self._people:
             cities = self._random.sample(CITIES, self._random.choice((2, 3)))
+            homes = self._homes.setdefault(person, [])
             for number, city in enumerate(cities):
                 text = (
                     f"{person} lives in {city}." if not number else f"{person} has moved house and lives in {city} now."
                 )
-                passage = self._with_fact(text, Relation(person, "lives in", city, is_single=True))
-                (self._passages if not number else self._later).append(passage)
-            self._ask_any("updated", "Where does {p} live?", [passage], p=person)
+                homes.append(self._with_fact(text, Relation(person, "lives in", city, is_single=True)))
+            self._ask_any("updated", "Where does {p} live?", [homes[-1]], p=person)
 
     def _contradicted(self) -> None:
         """Two people say two things of the same launch."""
@@ -202,28 +202,19 @@ class _Writer:
     # How it is laid out
 
     def _laid_out(self) -> Iterator[Told]:
-        """Passages in any order, with chit-chat between them; what changes something comes in the second half."""
+        """Passages in any order, with chit-chat between them; but where somebody lives changes as it was told."""
         chat = [[self._turn(self._chat())] for _ in range(len(self._passages))]
-        half = len(chat) // 2
-        passages = [*self._passages, *chat[:half]]
-        self._random.shuffle(passages)
-        later = [*self._later, *passages[len(passages) // 2 :], *chat[half:]]
-        self._random.shuffle(later)
-        ordered = self._in_order([*passages[: len(passages) // 2], *later])
+        homes = [[person] * len(told) for person, told in self._homes.items()]
+        places: list[list[Told] | str] = [*self._passages, *chat, *(person for persons in homes for person in persons)]
+        self._random.shuffle(places)
+        coming = {person: iter(told) for person, told in self._homes.items()}
         at_us, turns = BEGIN_US, 0
-        for passage in ordered:
-            for told in passage:
+        for place in places:
+            for told in next(coming[place]) if isinstance(place, str) else place:
                 yield msgspec.structs.replace(told, happened_us=at_us)
                 at_us, turns = at_us + TURN_US, turns + 1
             if turns >= SESSION_TURNS:
                 at_us, turns = at_us + self._random.randrange(DAY_US, 3 * DAY_US), 0
-
-    def _in_order(self, passages: list[list[Told]]) -> list[list[Told]]:
-        """The last word of somebody's move comes after the one before it."""
-        places = [place for place, passage in enumerate(passages) if any(passage is one for one in self._later)]
-        for place, passage in zip(places, self._later, strict=True):
-            passages[place] = passage
-        return passages
 
     def _with_fact(self, text: str, relation: Relation) -> list[Told]:
         turn = self._turn(text)

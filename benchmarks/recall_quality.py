@@ -2,8 +2,8 @@
 
 `python -m benchmarks.recall_quality [--json] [--write]`. Of each question it is known what answers it; `recall@k` is
 the share of that among the first k memories that `Memories.recall` brings, `MRR` one over the place of the first of it.
-The weights of the default were chosen on the year of seed 0, and are judged on those of five others. `--write` puts
-the table into docs/explanation/memory.md. What such years cannot show: see benchmarks/dialogues.py.
+Other weights are tried on the year of seed 0, and what is used is judged on those of five others. `--write` puts the
+table into docs/explanation/memory.md. What such years cannot show: see benchmarks/dialogues.py.
 """
 
 import argparse
@@ -25,7 +25,6 @@ from ostler.domain.memory.writing import Wish
 from ostler.runtime.memory.embedding import Embedding
 from ostler.runtime.memory.memories import Memories
 
-CHOSEN_ON = 0
 SEEDS = (1, 2, 3, 4, 5)
 DEPTHS = (1, 5, 10, 20)
 SCOPE = Scope("bench", "friend", "reader")

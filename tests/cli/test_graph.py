@@ -7,7 +7,6 @@ from xml.etree import ElementTree
 
 import pytest
 
-from ostler.adapters.graph import process
 from ostler.cli.exits import Exit
 from tests.cli.conftest import Ostler
 
@@ -123,7 +122,7 @@ def test_mistakes_are_told_with_what_to_do(family: Ostler, monkeypatch: pytest.M
     assert (misspelt.exit_code, "Did you mean 'Babbage'?" in misspelt.stderr) == (Exit.CONFLICT, True)
     nobody = family("graph", "rank")
     assert (nobody.exit_code, "--shared" in nobody.stderr) == (Exit.USAGE, True)
-    monkeypatch.setattr(process.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, package=None: None)
     absent = family("graph", "rank", "--by", "betweenness", "--shared")
     assert (absent.exit_code, "ostler[graph]" in absent.stderr) == (Exit.USAGE, True)
     assert family("graph", "show", "Babbage", "--shared").exit_code == 0

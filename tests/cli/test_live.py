@@ -11,6 +11,8 @@ from ostler.app.session import Happening
 from ostler.cli.live import Live
 from ostler.cli.words import age, arguments, duration, short, until, usd, whole
 from ostler.domain.constraint.policy import Rule
+from ostler.domain.memory.settings import MemorySettings
+from ostler.domain.memory.tools import MEMORY_TOOLS
 from ostler.domain.session import commands as command
 from tests.domain.session.story import Story, spec
 
@@ -90,6 +92,20 @@ def test_a_line_ends_where_the_terminal_ends() -> None:
     story = Story().start("x" * 500)
     assert [len(line) <= 60 for line in shown(story, width=60)] == [True, True]
     assert shown(story, width=60)[0].endswith("…")
+
+
+def test_what_the_runtime_recalls_and_remembers_is_told_in_a_line_each() -> None:
+    story = Story(specs=MEMORY_TOOLS, memory=MemorySettings()).start("Paint the shop.")
+    story.returned("recall.1", {"memories": [{"id": "mem_1"}, {"id": "mem_2"}]})
+    story.reply(text="Painted blue.")
+    story.returned("episode", {"id": "mem_3", "outcome": "new"})
+    lines = shown(story)
+    assert lines[1].endswith("⟲ recall      what bears on: Paint the shop.")
+    assert lines[2].endswith("→ call        recall.1 memory.recall")
+    assert lines[3].endswith("✓ done        recall.1 memory.recall (0 ms) 2 found")
+    assert lines[6].endswith("⟳ episode     remembers how it ended: Goal: Paint the shop. Completed: Painted blue.")
+    assert lines[-2].endswith("✓ done        episode memory.remember (0 ms) id=mem_3 outcome=new")
+    assert lines[-1].endswith("● completed")
 
 
 def test_text_of_an_agent_cannot_steer_the_terminal() -> None:

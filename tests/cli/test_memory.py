@@ -21,6 +21,7 @@ from tests.cli.conftest import Ostler
 
 ADA = ("--agent", "clerk", "--user", "ada")
 WRITES = {
+    "house": (Scope("default"), "fact", "The house closes at six, and tea is at four.", "ses_4/1.1", ("user",), ()),
     "tea": (Scope("default", "clerk", "ada"), "fact", "Ada likes green tea.", "ses_1/1.1", ("user",), ()),
     "iban": (
         Scope("default", "clerk", "ada"),
@@ -32,7 +33,6 @@ WRITES = {
     ),
     "trip": (Scope("default", "clerk", "ada"), "episode", "Ada flew to Rome.", "ses_2/2.1", ("user",), ()),
     "bo": (Scope("default", "clerk", "bo"), "fact", "Bo likes black tea.", "ses_3/1.1", ("user",), ()),
-    "house": (Scope("default"), "fact", "The house closes at six, and tea is at four.", "ses_4/1.1", ("user",), ()),
 }
 
 
@@ -292,3 +292,24 @@ def test_erasing_takes_a_scope_even_for_what_is_ones_own(people: Callable[..., R
 @pytest.mark.usefixtures("ids")
 def test_nothing_is_erased_without_being_named(ostler: Ostler) -> None:
     assert "Say what is to be erased" in ostler("memory", "erase", "--because", "x", "--yes").stderr
+
+
+def test_what_is_there_twice_is_merged_after_a_look_and_comes_back_when_it_is_restored(
+    ostler: Ostler, project: Path
+) -> None:
+    async def fill() -> list[str]:
+        async with Runtime.open(resolve(os.environ, Path.cwd()), worker=False) as runtime:
+            memories, scope = await runtime.parts.memories(), Scope("default", "clerk", "ada")
+            wishes = [(text, Wish("fact", text, Source("user:ada"))) for text in ("Ada likes tea", "Ada likes tea.")]
+            return [made.id for made in await memories.remember_all(scope, wishes)]
+
+    ids = asyncio.run(fill())
+    planned = data(ostler("memory", "consolidate", *ADA, "--dry-run", "--json"))
+    assert planned["is_done"] is False
+    done = data(ostler("memory", "consolidate", *ADA, "--json"))
+    (step,) = done["became"]
+    assert (step["how"], set(step["of"]), done["became"]) == ("merged", set(ids), planned["became"])
+    assert [one["id"] for one in data(ostler("memory", "list", *ADA, "--json"))] == [step["into"]]
+    assert set(data(ostler("memory", "restore", ids[0], "--json"))["ids"]) == set(ids)
+    assert {one["id"] for one in data(ostler("memory", "list", *ADA, "--json"))} == set(ids)
+    assert "0 steps taken." in ostler("memory", "consolidate", *ADA).stderr

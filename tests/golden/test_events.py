@@ -17,6 +17,7 @@ from ostler.domain.changes import CHANGES_CODEC, ModelChanged
 from ostler.domain.directory import IDENTITY_CODEC, IdentityEvent
 from ostler.domain.fitness.events import FITNESS_CODEC, FitnessEvent
 from ostler.domain.governance import GOVERNANCE_CODEC, GovernanceEvent
+from ostler.domain.housekeeping import HOUSEKEEPING_CODEC, HousekeepingEvent
 from ostler.domain.session.events import SESSION_CODEC, AgentStarted, SessionEvent
 from ostler.kernel.codec import Codec
 from ostler.kernel.errors import UnknownEvent
@@ -29,6 +30,7 @@ FAMILIES: tuple[tuple[Any, Codec[Any]], ...] = (
     (WorkerEvent, WORKER_CODEC),
     (AuditEvent, AUDIT_CODEC),
     (GovernanceEvent, GOVERNANCE_CODEC),
+    (HousekeepingEvent, HOUSEKEEPING_CODEC),
     (IdentityEvent, IDENTITY_CODEC),
     (ModelChanged, CHANGES_CODEC),
     (FitnessEvent, FITNESS_CODEC),

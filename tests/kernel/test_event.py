@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostler.kernel.event import GENESIS, Record, StreamId, first_broken, link, timestamp
+from ostler.kernel.event import GENESIS, Record, StreamId, first_broken, link, moment, timestamp
 
 STREAM = StreamId("acme", "ses_1")
 
@@ -94,3 +94,20 @@ def test_no_two_names_or_bodies_give_the_same_hash_by_running_into_each_other(on
 )
 def test_moments_are_rfc_3339_in_utc_with_microseconds(at_us: int, expected: str) -> None:
     assert timestamp(at_us) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "at_us"),
+    [
+        ("1970-01-02", 86_400_000_000),
+        ("1970-01-01T00:00:00.000001Z", 1),
+        ("1970-01-01T01:00:00+01:00", 0),
+        ("1970-01-01T00:00:01", 1_000_000),
+        ("0001-01-01", -62_135_596_800_000_000),
+        ("yesterday", None),
+        ("", None),
+    ],
+)
+def test_a_moment_is_read_as_it_is_written_and_a_day_is_its_beginning(text: str, at_us: int | None) -> None:
+    assert moment(text) == at_us
+    assert at_us is None or moment(timestamp(at_us)) == at_us

@@ -132,21 +132,20 @@ class Process:
         self,
         store: EventStore,
         blobs: BlobStore,
-        world: World,
+        world: World | ToolHost,
         script: Scripted,
         clock: Clock,
         *,
         fuse: Fuse | None = None,
         seed: int = 0,
         scheduler: Callable[[], Any] | None = None,
-        tools: ToolHost | None = None,
     ) -> None:
-        """`tools` are performed in place of those of the world."""
         self.fuse = fuse or Fuse()
         self.errors: list[BaseException] = []
         fused_store = Fused(store, self.fuse, "store", scheduler)
         provider = Fused(script, self.fuse, "provider", scheduler)
-        hosts = Fused(tools or FunctionTools(world.tools()), self.fuse, "tools", scheduler)
+        host = FunctionTools(world.tools()) if isinstance(world, World) else world
+        hosts = Fused(host, self.fuse, "tools", scheduler)
         chance = Chance(seed)
         self.journal = Journal(fused_store)
         examiner = Examiner(clock, router=Router(clock, chance))

@@ -28,7 +28,7 @@ from ostler.runtime.memory.memories import Memories
 from ostler.runtime.memory.tools import MemoryTools
 from ostler.runtime.replay import replay
 from ostler.testing import Scripted, calls
-from tests.runtime.crash import LEASE_S, Clock, Crash, Fuse, Fused, Process, World
+from tests.runtime.crash import LEASE_S, Clock, Crash, Fuse, Fused, Process
 
 STREAM = StreamId(LOCAL_USER.tenant, "ses_crash")
 OWNER = Scope(LOCAL_USER.tenant, "clerk", LOCAL_USER.id)
@@ -70,11 +70,11 @@ async def test_a_crash_at_any_outside_call_on_sqlite_leaves_each_memory_once(tmp
         path = tmp_path / f"{next(numbers)}.db"
         return lambda: SqliteStore.open(path)
 
-    await check_every_crash(fresh, every=3)
+    await check_every_crash(fresh, every=5)
 
 
 async def check_every_crash(fresh: Callable[[], Awaitable[Open]], every: int = 1) -> None:
-    """Run once undisturbed; then once for each moment of that run (or each third of them), dying there."""
+    """Run once undisturbed; then once for each moment of that run (or each fifth of them), dying there."""
     undisturbed = Fuse()
     expected, kept = await life_and_death(await fresh(), undisturbed)
     assert "episode.requested" in expected
@@ -129,7 +129,7 @@ async def lead(store: EventStore, clock: Clock, fuse: Fuse) -> None:
         return memories
 
     tools = MemoryTools(opened, clock)
-    process = Process(store, MemoryBlobStore(), World(), script(), clock, fuse=fuse, tools=tools)
+    process = Process(store, MemoryBlobStore(), tools, script(), clock, fuse=fuse)
     try:
         await process.worker.start()
         ended = asyncio.create_task(until_ended(store))

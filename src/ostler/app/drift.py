@@ -1,7 +1,6 @@
 """Comparing what an agent did before and after a change: finds the changes and the sessions on both sides of one."""
 
 from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime
 from typing import Literal
 
 import msgspec
@@ -13,7 +12,7 @@ from ostler.domain.drift import SESSIONS_MIN, Comparison, Summary, Version, comp
 from ostler.domain.identity import DEFAULT_TENANT
 from ostler.domain.session.state import ENDED
 from ostler.kernel.errors import Conflict, Erased, NotFound, StoreCorrupt, UnknownEvent, UsageError
-from ostler.kernel.event import StreamId, timestamp
+from ostler.kernel.event import StreamId, moment, timestamp
 
 PAGE = 100
 SESSIONS_MAX = 5_000
@@ -204,9 +203,9 @@ async def _named(
 
 async def _chosen(parts: Parts, sessions: Sessions, text: str, tenant: str, *, is_after: bool) -> list[Summary]:
     """The sessions that one side is named by."""
-    moment = await _moment(parts, text, tenant)
-    if moment is not None:
-        return [one for one in sessions.summaries if (one.started_us >= moment) is is_after]
+    since_us = await _moment(parts, text, tenant)
+    if since_us is not None:
+        return [one for one in sessions.summaries if (one.started_us >= since_us) is is_after]
     found = [one for one in sessions.summaries if text in _models(one)]
     if not found:
         names = sorted({str(one.driver) for one in sessions.summaries})
@@ -228,11 +227,7 @@ async def _moment(parts: Parts, text: str, tenant: str) -> int | None:
         if not 1 <= number <= len(facts):
             raise NotFound(f"{name} has no event {number}.", hint=f"Its last one is {len(facts)}.")
         return facts[number - 1][0]
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000_000)
+    return moment(text)
 
 
 def _models(one: Summary) -> set[str]:

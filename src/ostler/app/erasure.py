@@ -15,6 +15,7 @@ from ostler.domain.housekeeping import ERASED as ERASED_STATUS
 from ostler.domain.housekeeping import HOUSEKEEPING, HOUSEKEEPING_CODEC, MemoriesErased
 from ostler.domain.memory.erasure import Account, Doomed, Reach, Which, reach
 from ostler.domain.memory.events import MEMORY_CODEC, MemoryErased
+from ostler.domain.memory.memory import normal
 from ostler.domain.memory.scope import MEMORY, PREFIX, Scope
 from ostler.domain.session.events import SESSION_CODEC, AgentStarted
 from ostler.domain.session.state import ENDED
@@ -32,6 +33,8 @@ BATCH = 500
 """Events that are erased together, with one note of it."""
 PAGE = 1000
 TRIES_MAX = 20
+ENTITIES_MAX = 1_000_000
+"""Entities of one scope that are compared with what its stream says."""
 NAMED_MAX = 10
 """Sessions that an error names."""
 
@@ -101,8 +104,9 @@ async def erase_memories(
     for done, step in enumerate(steps, len(plan.sessions) + 1):
         await eraser.erase(step)
         progress(done, total)
-    await _purge(await parts.memories(), account, found)
-    later = await _plan(parts, tenant, reach(await _account(parts, tenant, which), which))
+    left = await _account(parts, tenant, which)
+    await _purge(await parts.memories(), tenant, found, left)
+    later = await _plan(parts, tenant, reach(left, which))
     _check_ended(later.waiting)
     for name in later.sessions:
         await eraser.erase_session(name)
@@ -254,18 +258,29 @@ def _batches(pairs: Sequence[tuple[Scope, T]]) -> Iterator[tuple[Scope, list[T]]
             yield scope, all_[start : start + BATCH]
 
 
-async def _purge(memories: "Memories", account: Account, found: Reach) -> None:
-    """Take what was erased out of the index. What it has of descriptions goes only with the whole of a scope, which is
-    filled again from what is left, but for vectors, which are made anew.
+async def _purge(memories: "Memories", tenant: str, found: Reach, left: Account) -> None:
+    """Take what was erased out of the index, now or by somebody who died before this.
+
+    What it has of descriptions, and of whose a scope is, goes only with the whole of the scope, which is filled again
+    from what is `left`, but for vectors, which are made anew.
     """
     by_scope: dict[Scope, list[str]] = {}
     for doomed in found.memories:
         by_scope.setdefault(doomed.scope, []).append(doomed.id)
-    scopes = [scope for scope in account.opened if scope not in found.scopes]
-    await memories.catch_up(scopes)
+    await memories.catch_up(sorted(left.opened))
     for scope, ids in by_scope.items():
         await memories.index.erase(scope, ids)
-    cleared = {*found.scopes, *(scope for scope, _ in found.entities)}
-    for scope in sorted(cleared):
+    known = await memories.index.scopes(tenant)
+    stale = [scope for scope in known if scope not in left.opened or await _is_stale(memories, scope, left)]
+    for scope in stale:
         await memories.index.clear([scope])
-    await memories.catch_up(sorted(cleared.difference(found.scopes)))
+    await memories.catch_up([scope for scope in stale if scope in left.opened])
+
+
+async def _is_stale(memories: "Memories", scope: Scope, left: Account) -> bool:
+    """Whether the index describes an entity of which the stream says nothing any more."""
+    if scope not in left.undescribed:
+        return False
+    described = {normal(one.event.name) for one in left.described if one.scope == scope}
+    entities = await memories.index.entities([scope], limit=ENTITIES_MAX)
+    return any((one.kind or one.properties) and normal(one.name) not in described for one in entities)

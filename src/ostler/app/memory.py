@@ -256,7 +256,8 @@ class MemoryDesk:
     async def _position_at(self, scope: Scope, at_us: int) -> int:
         """The position of the last event of a scope that is not later than this; found by halving."""
         store = self._parts.store
-        low, high = 0, (await self._memories.catch_up([scope]))[scope]
+        await self._memories.catch_up([scope])
+        low, high = 0, (await self._index.applied([scope]))[scope]
         found = 0
         while low < high:
             middle = (low + high) // 2

@@ -173,7 +173,7 @@ class Runtime:
         if parts.keeper is not None:
             running = parts.keeper.run(self._worker.name, LOCAL_USER.tenant)
             self._keeping = asyncio.create_task(running, name="fitness")
-        self._tending = part(MEMORY["tending"])(self)
+        self._tending = part(MEMORY["tending"])(parts, lambda agent: part(MEMORY["wording"])(self, agent))
         self._tending.start()
         if settings.keeps_views:
             projector = parts.projector(trouble=lambda stream, error: self._troubled(stream, error))

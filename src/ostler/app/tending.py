@@ -1,9 +1,10 @@
 """What a worker does for memories in the background: vectors for those that have none, and consolidation."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from ostler.app.bootstrap import Parts
 from ostler.app.memory_settings import NONE
 from ostler.app.plugins import MEMORY as MEMORY_PARTS
 from ostler.app.plugins import part
@@ -11,8 +12,7 @@ from ostler.domain.memory.scope import MEMORY, Scope
 from ostler.kernel.errors import OstlerError
 
 if TYPE_CHECKING:
-    from ostler.app.service import Runtime
-    from ostler.runtime.memory.consolidation import Consolidation
+    from ostler.runtime.memory.consolidation import Consolidation, Wording
     from ostler.runtime.memory.memories import Memories
 
 LOOK_S = 60.0
@@ -24,9 +24,10 @@ GRACE_S = 5.0
 class Tending:
     """Begins once there are memories, in this store, of whatever tenant; until then it costs a look now and then."""
 
-    def __init__(self, runtime: "Runtime") -> None:
-        self._runtime = runtime
-        self._parts = runtime.parts
+    def __init__(self, parts: Parts, wording: "Callable[[str], Wording]") -> None:
+        """`wording` makes what has the agent of this name find words."""
+        self._parts = parts
+        self._wording = wording
         self._task: asyncio.Task[None] | None = None
         self._head = 0
 
@@ -59,7 +60,7 @@ class Tending:
                 group.create_task(embedding.run(self._everywhere))
             if consolidating.after:
                 agent = consolidating.agent
-                wording = part(MEMORY_PARTS["wording"])(self._runtime, agent) if agent else None
+                wording = self._wording(agent) if agent else None
                 consolidation: Consolidation = part(MEMORY_PARTS["consolidation"])(
                     memories, self._parts.clock, rules=consolidating.rules, wording=wording
                 )

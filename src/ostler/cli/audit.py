@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Coroutine, Sequence
-from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -31,7 +30,7 @@ from ostler.cli.store import Progress
 from ostler.cli.words import count, whole
 from ostler.domain.identity import DEFAULT_TENANT, LOCAL_USER
 from ostler.kernel.errors import Conflict, UsageError
-from ostler.kernel.event import StreamId
+from ostler.kernel.event import StreamId, moment
 
 KEY_HELP = f"The file of the private key. Otherwise {VARIABLE} names it, or it is ~/.config/ostler/audit.key."
 _tenant = click.option("--tenant", default=DEFAULT_TENANT, show_default=True, help="Whose log it is.")
@@ -58,12 +57,10 @@ class Written(msgspec.Struct, frozen=True):
 def _moment_us(ctx: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
     if text is None:
         return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise click.BadParameter(f"{text!r} is no date or moment.", ctx, parameter) from error
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return round(moment.timestamp() * 1_000_000)
+    at_us = moment(text)
+    if at_us is None:
+        raise click.BadParameter(f"{text!r} is no date or moment.", ctx, parameter)
+    return at_us
 
 
 @click.group()

@@ -79,6 +79,7 @@ class Live:
         self._says_how = says_how
         self._started_us: int | None = None
         self._tools: dict[str, str] = {}
+        self._told: set[str] = set()
         self._begun: dict[str, int] = {}
         self._defaults: dict[str, dict[str, object]] = {}
         self._model = "the model"
@@ -148,7 +149,8 @@ class Live:
             case ToolRequested():
                 self._begun[event.call], self._tools[event.call] = at_us, event.tool
                 rule = f" [{event.rule}]" if event.rule else ""
-                given = self._without_defaults(event.tool, event.arguments)
+                is_told = event.call in self._told
+                given = {} if is_told else self._without_defaults(event.tool, event.arguments)
                 return Line("→", "blue", "call", f"{event.call} {event.tool}{rule} {arguments(given)}")
             case ToolCompleted():
                 symbol, style = ("✓", "green") if event.ok else ("✗", "red")
@@ -192,6 +194,7 @@ class Live:
     def _memory(self, event: RecallRequested | EpisodeRequested) -> Line:
         """What the runtime recalls and remembers by itself."""
         self._tools[event.asked.id] = event.asked.name
+        self._told.add(event.asked.id)
         given = msgspec.json.decode(event.asked.arguments, type=dict[str, Any])
         match event:
             case RecallRequested():
@@ -304,6 +307,8 @@ def _outcome(event: ToolCompleted) -> str:
     size = f" ({event.size:,} bytes)" if event.size is not None else ""
     if event.is_json and event.blob is None:
         value = msgspec.json.decode(event.output)
+        if isinstance(value, dict) and isinstance(found := value.get("memories"), list):
+            return f"{len(found)} found" if found else "nothing found"
         if isinstance(value, dict):
             return arguments(value)
     return short(event.output) + size

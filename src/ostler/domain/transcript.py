@@ -17,8 +17,8 @@ class Context(msgspec.Struct, frozen=True, gc=False):
     """How large the transcript is, and what was left out of it.
 
     `counts` are those of the transcript where it `is_counted`, which is where there is a bound to its size; `fixed` are
-    those of the system prompt, the tools and working memory. For a request that was `estimated` at so many tokens for models of this
-    `family`, its provider has `reported` so many.
+    those of the system prompt, the tools and working memory. For a request that was `estimated` at so many tokens for
+    models of this `family`, its provider has `reported` so many.
     `summary` stands for what was left out after it was written, `left_out` counts the turns that nothing stands for;
     with either, the second message says so. `reached` is the estimate after the last of the `compactions`. `draft` is a
     summary of the first messages, as many as it `covers`, that are still shown; empty, it could not be had. A request

@@ -25,8 +25,8 @@ async def engine() -> AsyncIterator[ProcessEngine]:
 
 def net(size: int, count: int, *, key: str = "net") -> Net:
     chance = random.Random(size)
-    ends = (array("q", (chance.randrange(size) for _ in range(count))) for _ in range(2))
-    return Net(key, size, *ends, array("d", (chance.random() for _ in range(count))))
+    sources, targets = (array("q", (chance.randrange(size) for _ in range(count))) for _ in range(2))
+    return Net(key, size, sources, targets, array("d", (chance.random() for _ in range(count))))
 
 
 def is_alive(pid: int) -> bool:

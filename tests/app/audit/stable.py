@@ -14,6 +14,7 @@ from ostler.app.audit.verify import Check, Verifier, verify
 from ostler.app.bootstrap import Parts, connect
 from ostler.app.housekeeping import Housekeeping
 from ostler.app.settings import Settings
+from ostler.domain.housekeeping import HOUSEKEEPING, HOUSEKEEPING_CODEC, MemoriesErased
 from ostler.kernel.event import GENESIS, Record, StreamId, link
 from ostler.ports import Append, Standing, StreamInfo
 
@@ -66,6 +67,16 @@ class Stable:
     async def erase(self, name: str) -> None:
         """Erase the content of a session of acme."""
         await self._keeping().erase(await self._info(name), because="asked to")
+
+    async def erase_events(self, name: str, *numbers: int) -> None:
+        """Erase single events of a stream of acme, with a note of it."""
+        stream, notes = StreamId("acme", name), StreamId("acme", HOUSEKEEPING)
+        old, version = await self.store.read(notes), len(await self.store.read(stream))
+        seq, previous = (old[-1].seq, old[-1].hash) if old else (0, GENESIS)
+        data = HOUSEKEEPING_CODEC.encode(MemoriesErased(name, numbers, "the keeper", "asked to"))
+        record = Record(notes, seq + 1, self.clock.us, data, link(previous, notes, seq + 1, self.clock.us, data))
+        note = Append(notes, seq, [record], Standing(HOUSEKEEPING, HOUSEKEEPING, None))
+        await self.store.erase(stream, version, note, only=numbers)
 
     def _keeping(self) -> Housekeeping:
         parts = self.parts

@@ -272,6 +272,25 @@ async def test_content_that_is_passed_off_as_erased_is_found():
     assert "not all" in judged(altered(lines, first, event={"type": "event.erased"}))["erased"].found
 
 
+async def test_erased_events_of_memories_are_accounted_for_one_by_one(url):
+    stable = await busy(url)
+    await stable.write("memory/user/1", 4)
+    await stable.sign()
+    await stable.erase_events("memory/user/1", 2, 3)
+    with pytest.raises(Conflict, match="removed or erased"):
+        await stable.lines()
+    await stable.sign()
+    lines = await stable.lines()
+    assert failed(lines) == set()
+    assert judged(lines)["erased"].found.startswith("0 sessions and 2 events of memories erased")
+    assert failed(await stable.lines(to_us=day(stable, 2))) == set()
+    events = [(number, msgspec.json.decode(lines[number])) for number in of_kind(lines, "event")]
+    last = [number for number, one in events if one["stream"] == "memory/user/1"][-1]
+    checks = judged(altered(lines, last, event={"type": "event.erased"}))
+    assert "memory/user/1: the content of event 4 is gone" in checks["erased"].found
+    await stable.parts.close()
+
+
 async def test_a_tail_that_was_cut_off_is_found():
     stable = await busy()
     lines = await stable.lines()

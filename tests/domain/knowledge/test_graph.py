@@ -60,7 +60,7 @@ def test_relations_are_followed_as_they_point_or_against_it_or_either_way() -> N
     graph = graph_of(FAMILY[:1])
     pairs = {
         way: sorted(zip(graph.followed(way).sources, graph.followed(way).targets, strict=True))
-        for way in ("out", "in", "both")  # type: ignore[attr-defined]
+        for way in ("out", "in", "both")
     }
     assert pairs == {"out": [(0, 1)], "in": [(1, 0)], "both": [(0, 1), (1, 0)]}
     assert len({graph.followed(way).key for way in ("out", "in", "both")}) == 3
@@ -120,6 +120,16 @@ def test_communities_are_as_good_as_those_of_networkx_on_average() -> None:
         ours += quality
         theirs += networkx.community.modularity(graph, networkx.community.louvain_communities(graph, seed=seed))
     assert ours > 0.97 * theirs
+
+
+def test_communities_do_not_depend_on_the_order_of_relations() -> None:
+    for seed in range(40):
+        chance = random.Random(seed)
+        edges = [(chance.randrange(14), chance.randrange(14), chance.randrange(1, 3)) for _ in range(20)]
+        expected = communities(14, *zip(*edges, strict=True))
+        for _ in range(5):
+            chance.shuffle(edges)
+            assert communities(14, *zip(*edges, strict=True)) == expected, seed
 
 
 def test_who_is_related_to_nobody_is_a_community_alone() -> None:

@@ -60,6 +60,13 @@ def test_more_entities_than_can_be_told_apart_are_not_drawn() -> None:
         picture(drawn(201, 0, 1))
 
 
+def test_wide_labels_are_pushed_apart() -> None:
+    sizes = [(300.0, 30.0)] * 12
+    points = layout(sizes, [(0, other) for other in range(1, 12)])
+    for (x, y), (to_x, to_y) in combinations(points, 2):
+        assert abs(x - to_x) >= 300 or abs(y - to_y) >= 30
+
+
 def test_what_is_related_is_nearer_than_what_is_not() -> None:
     ties = [(one, other) for group in (0, 8) for one, other in combinations(range(group, group + 8), 2)] + [(0, 8)]
     points = layout([(60.0, 30.0)] * 16, ties)

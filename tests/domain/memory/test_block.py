@@ -32,7 +32,9 @@ def objects(block: str) -> list[dict[str, Any]]:
 
 
 def test_a_memory_is_shown_with_where_it_comes_from() -> None:
-    block = recalled_block(Recollections((memory("the shop is blue", key="shop.color", contradicts=("mem_7",)),)))
+    block = recalled_block(
+        Recollections((memory("the shop is blue", key="shop.color", contradicts=("mem_7",), valid_to="2026-04-01"),))
+    )
     assert objects(block) == [
         {
             "id": "mem_1",
@@ -40,6 +42,7 @@ def test_a_memory_is_shown_with_where_it_comes_from() -> None:
             "at": "2026-03-01T00:00:00Z",
             "by": "agent:clerk",
             "key": "shop.color",
+            "true_to": "2026-04-01",
             "contradicts": ["mem_7"],
             "text": "the shop is blue",
         }

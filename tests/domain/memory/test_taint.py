@@ -84,7 +84,7 @@ def outcome_of(*memories: Recollection) -> ToolOutcome:
 def test_tags_and_keys_of_a_memory_are_heard_with_its_labels() -> None:
     one = Recollection("mem_1", "fact", "a text", "agent:a", "", ("untrusted",), tags=("evil@example.com",), key="kkk")
     (said,) = said_by_memory("memory.recall", ("recalls",), {}, outcome_of(one))
-    assert (said.source, said.labels, said.roles) == ("memory.fact", {"untrusted"}, {"recalls"})
+    assert (said.source, said.labels, said.roles) == ("memory.fact", frozenset({"untrusted"}), frozenset({"recalls"}))
     assert heard(said).said(["evil@example.com", "kkk", "a text"], ("untrusted",))
 
 

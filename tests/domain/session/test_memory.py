@@ -492,7 +492,7 @@ def test_a_compaction_does_not_touch_working_memory_and_what_it_left_out_may_be_
             break
     assert "context.compacted" in kinds([event for _, event in story.log])
     assert "first the door" in board(story.now)
-    assert story.now.mind.known == (), "what was left out may be told again"
+    assert not story.now.mind.known, "what was left out may be told again"
 
 
 def test_a_refused_or_failed_put_changes_nothing() -> None:

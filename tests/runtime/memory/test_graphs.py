@@ -151,6 +151,10 @@ async def test_some_relations_alone_make_a_graph_of_their_own(kept: Kept) -> Non
     only = Extent(relations=("knows",))
     assert await kept.graphs.shortest(SHARED.visible, "a", "c") is not None
     assert await kept.graphs.shortest(SHARED.visible, "a", "c", extent=only) is None
+    assert await kept.graphs.breadth_first(SHARED.visible, "c", extent=only) == ["c"]
+    assert (await kept.graphs.graph(SHARED.visible, only)).names == ["a", "b"]
+    with pytest.raises(NotFound):
+        await kept.graphs.shortest(SHARED.visible, "a", "nobody", extent=only)
     around = await kept.graphs.around(SHARED.visible, ["b"], depth=2, extent=only)
     assert told([edge for _, edge in around.edges]) == ["a knows b"]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ostler.domain.memory.events import MemoryConsolidated, MemoryRemembered
+from ostler.domain.memory.events import MemoryConsolidated, MemoryEvent, MemoryRemembered
 from ostler.domain.memory.memory import Memory, Source
 from ostler.domain.memory.scope import Scope
 from ostler.domain.memory.writing import Wish, wished
@@ -88,7 +88,8 @@ async def test_what_was_made_of_it_goes_too_and_what_that_had_replaced_comes_bac
         )
 
         async def merge() -> Decided[Memory]:
-            events = [MemoryRemembered(merged), MemoryConsolidated((good.id, bad.id), merged.id, "merged")]
+            told = MemoryConsolidated((good.id, bad.id), merged.id, "merged")
+            events: list[MemoryEvent] = [MemoryRemembered(merged), told]
             return events, merged
 
         assert await memories.write(SCOPE, merge) == merged

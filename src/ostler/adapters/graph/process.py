@@ -19,7 +19,11 @@ T = TypeVar("T")
 
 WORKER = "ostler.adapters.graph.worker"
 TIMEOUT_S = 60.0
+START_TIMEOUT_S = 60.0
+"""For the process to be ready; that is not counted with the question that it is started for."""
 MEMORY_BYTES_MAX = 4 * 1024**3
+GRACE_S = 5
+"""After which a process ends itself that nobody has ended: whoever asked is gone."""
 WAITING_MAX = 64
 """Questions that wait for others; what is more is shed."""
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
@@ -102,14 +106,19 @@ class ProcessEngine:
 
     async def _answered(self, net: Net, method: str, arguments: tuple[int, ...]) -> Answered:
         """What the process says. Unless it answers in time, it is killed and reaped before this returns."""
-        asked = Asked(net.key, method, arguments, math.ceil(self._timeout_s))
+        asked = Asked(net.key, method, arguments, math.ceil(self._timeout_s) + GRACE_S)
         is_answered = False
         try:
+            was_there = await self._start()
             async with asyncio.timeout(self._timeout_s):
-                process = await self._started()
-                said = await _exchange(process, asked)
-                if said.is_missing:
-                    said = await _exchange(process, _columns(net), asked)
+                try:
+                    said = await self._told(net, asked)
+                except (asyncio.IncompleteReadError, ConnectionError):
+                    if not was_there:
+                        raise
+                    await self._kill()  # it may have died long before it was asked
+                    await self._start()
+                    said = await self._told(net, asked)
             is_answered = True
         except TimeoutError as error:
             raise self._unavailable(net, f"took longer than {self._timeout_s:g} s") from error
@@ -128,10 +137,16 @@ class ProcessEngine:
             hint="Ask about a part of it: fewer scopes, some relations only, or the neighbourhood of an entity.",
         )
 
-    async def _started(self) -> Process:
-        """Raises `ConfigurationError` if the library is not installed."""
+    async def _told(self, net: Net, asked: Asked) -> Answered:
+        assert self._process is not None
+        said = await _exchange(self._process, asked)
+        return await _exchange(self._process, _columns(net), asked) if said.is_missing else said
+
+    async def _start(self) -> bool:
+        """Returns whether the process was there. Raises `ConfigurationError` if the library is not installed."""
         if self._process is not None and self._process.returncode is not None:
             await self._kill()
+        was_there = self._process is not None
         if self._process is None:
             if importlib.util.find_spec("rustworkx") is None:
                 raise ConfigurationError(
@@ -147,7 +162,9 @@ class ProcessEngine:
                 stderr=DEVNULL,
                 env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **dict.fromkeys(THREADS, "1")},
             )
-        return self._process
+            async with asyncio.timeout(START_TIMEOUT_S):
+                await _exchange(self._process)
+        return was_there
 
     async def _kill(self) -> None:
         process, self._process = self._process, None

@@ -52,8 +52,10 @@ class Shelf:
 
 
 def serve(source: BinaryIO, sink: BinaryIO) -> None:
-    """Answer until the input ends."""
+    """Say that all is ready, then answer until the input ends."""
     shelf, decoder = Shelf(), msgspec.msgpack.Decoder(Loaded | Asked)
+    sink.write(framed(Answered()))
+    sink.flush()
     while len(header := source.read(HEADER)) == HEADER:
         frame = decoder.decode(source.read(int.from_bytes(header)))
         if isinstance(frame, Loaded):

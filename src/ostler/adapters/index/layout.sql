@@ -100,15 +100,15 @@ CREATE TABLE embedded (
     scope INTEGER NOT NULL, embedder INTEGER NOT NULL, vectors INTEGER NOT NULL, PRIMARY KEY (scope, embedder)
 ) WITHOUT ROWID;
 
--- In which memories a term occurs, by runs of 1024 rows: two bytes for each, its place in the run and how often.
-CREATE TABLE postings (
-    scope INTEGER NOT NULL, run INTEGER NOT NULL, term TEXT NOT NULL, places BLOB NOT NULL,
-    PRIMARY KEY (scope, run, term)
-) WITHOUT ROWID;
+-- The terms of the memories of a run of 256 rows that is not complete yet: a line for each, with how often it occurs.
+CREATE TABLE fresh (row INTEGER PRIMARY KEY, terms TEXT NOT NULL, length INTEGER NOT NULL);
 
--- How many terms each memory of a run has: two bytes for each, in the order of the rows.
-CREATE TABLE lengths (scope INTEGER NOT NULL, run INTEGER NOT NULL, terms BLOB NOT NULL, PRIMARY KEY (scope, run))
+-- In which memories of a complete run a term occurs: a byte for the place in the run and one for how often, of each.
+CREATE TABLE postings (run INTEGER NOT NULL, term TEXT NOT NULL, places BLOB NOT NULL, PRIMARY KEY (run, term))
 WITHOUT ROWID;
+
+-- How many terms each memory of a complete run has: two bytes for each place.
+CREATE TABLE lengths (run INTEGER PRIMARY KEY, terms BLOB NOT NULL);
 
 CREATE TRIGGER memory_made AFTER INSERT ON memories BEGIN
     UPDATE scopes SET

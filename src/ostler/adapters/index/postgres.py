@@ -5,7 +5,7 @@ from typing import Any
 
 from ostler.adapters.index import postgres_graph, postgres_words, postgres_writing
 from ostler.adapters.index.postgres_reading import COLUMNS, IN_FORCE, MEMORIES, Question, Server, storable
-from ostler.adapters.index.postgres_vectors import PostgresVectors
+from ostler.adapters.index.postgres_vectors import MATRICES_BYTES_MAX, PostgresVectors
 from ostler.adapters.index.postgres_writing import NAME_CHARACTERS
 from ostler.domain.memory.memory import Kind, normal
 from ostler.domain.memory.scope import Scope
@@ -69,8 +69,9 @@ UNEMBEDDED = f"""
     SELECT {COLUMNS} FROM looked
     LEFT JOIN @schema.memory_spaces AS space ON space.scope = looked.key AND space.fingerprint = {{fingerprint}}
     CROSS JOIN LATERAL (
-        SELECT * FROM @schema.memories AS m WHERE m.scope = looked.key AND {IN_FORCE} AND (
-            SELECT v.number FROM @schema.memory_vectors AS v WHERE v.memory = m.key AND v.space = space.key
+        SELECT * FROM @schema.memories AS m
+        WHERE m.scope = looked.key AND {IN_FORCE} AND m.position > coalesce(space.complete, 0) AND (
+            SELECT true FROM @schema.memory_vectors AS v WHERE v.memory = m.key AND v.space = space.key
         ) IS NULL ORDER BY m.position DESC LIMIT {{limit}}
     ) AS m ORDER BY m.position DESC LIMIT {{limit}}
 """
@@ -96,21 +97,23 @@ OF_ALL = "SELECT tenant, agent, person, session FROM @schema.memory_scopes ORDER
 CLEARED_AT_ONCE = 10
 """Scopes, of which each may hold so much that taking it away lasts for seconds."""
 SCRUB = (
-    "VACUUM @schema.memories, @schema.memory_vectors, @schema.memory_recalls",
-    # A word that nobody holds any more stays in such an index until it is made anew.
-    "REINDEX INDEX CONCURRENTLY @schema.memories_by_words",
+    "VACUUM @schema.memories, @schema.memory_names, @schema.memory_vectors, @schema.memory_recalls",
+    # What nobody holds any more stays in an index, and a word even as a live entry, until it is made anew.
+    "REINDEX TABLE CONCURRENTLY @schema.memories",
+    "REINDEX TABLE CONCURRENTLY @schema.memory_names",
 )
 
 
 class PostgresIndex:
     """A `MemoryIndex` beside a `PostgresStore`, on whose `server` it is; for any number of processes on any machine.
 
-    Changes of a scope wait for one another; questions wait for nobody. It is closed with the store.
+    Changes of a scope wait for one another; questions wait for nobody. It is closed with the store. Vectors are fetched
+    and searched here, up to `matrices_bytes_max`; more than that pgvector searches, where the database has it.
     """
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, *, matrices_bytes_max: int = MATRICES_BYTES_MAX) -> None:
         self._server = server
-        self._vectors = PostgresVectors(server)
+        self._vectors = PostgresVectors(server, bytes_max=matrices_bytes_max)
 
     async def applied(self, scopes: Sequence[Scope]) -> dict[Scope, int]:
         question = Question(scopes)
@@ -215,9 +218,12 @@ class PostgresIndex:
         names: Sequence[str] | None = None,
         *,
         as_of: int | None = None,
+        is_described: bool = False,
         limit: int = 1000,
     ) -> list[Entity]:
-        return await postgres_graph.entities(self._server, scopes, names, as_of=as_of, limit=limit)
+        return await postgres_graph.entities(
+            self._server, scopes, names, as_of=as_of, is_described=is_described, limit=limit
+        )
 
     async def edges(
         self,
@@ -255,7 +261,9 @@ class PostgresIndex:
         )
 
     async def erase(self, scope: Scope, ids: Sequence[str]) -> None:
-        """What is left of them in the log and the free pages of the server goes as it writes on."""
+        """Nobody else waits for it. No row and no index has them any more; what is left of them in the log of the
+        server and in the free space of its tables goes as it writes on.
+        """
 
         async def work(connection: Any) -> bool:
             return await postgres_writing.Writing(self._server, connection).erase(scope, ids)

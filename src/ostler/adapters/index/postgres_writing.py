@@ -105,6 +105,9 @@ NAME_CHARACTERS = 100
 """So many characters of names are in the indexes."""
 
 
+INCOMPLETE = "UPDATE @schema.memory_spaces SET complete = 0 WHERE scope = $1"
+
+
 class Standing(msgspec.Struct):
     """How a memory stands while events are taken in: as it was before them if it is `kept`, or made by them."""
 
@@ -134,6 +137,7 @@ class Changes:
         self.recalls: list[tuple[str, str]] = []
         self.descriptions: list[tuple[str, int, bytes]] = []
         self.erased: list[Standing] = []
+        self.has_restored = False
         self.standings: dict[str, Standing] = {}
         for row in found:
             standing = Standing(*row)
@@ -213,6 +217,7 @@ class Changes:
     def _restore(self, ids: Iterable[str], note: Noted) -> None:
         for standing in self._known(ids):
             if standing.until is not None:
+                self.has_restored = True
                 self._count(standing, -1)
                 standing.gaps = [*standing.gaps, (standing.until, note.position)]
                 standing.until, standing.ended_by, standing.has_changed = None, "", True
@@ -286,6 +291,8 @@ class Writing:
             await self._fetch(REMEMBER, key, *_columns(_made(standing) for standing in changes.made))
         if changes.changed:
             await self._fetch(CHANGE, key, *_columns(_changed(standing) for standing in changes.changed))
+        if changes.has_restored:
+            await self._fetch(INCOMPLETE, key)
         if changes.recalls:
             counts["recalls"] += len(await self._fetch(RECALL, key, *_columns(changes.recalls)))
         if changes.descriptions:

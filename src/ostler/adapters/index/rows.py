@@ -1,7 +1,7 @@
 """What every index makes of memories, whatever it keeps them in."""
 
 from collections.abc import Sequence
-from math import inf, isfinite, log2, sqrt
+from math import hypot, inf, isfinite, log2
 
 import msgspec
 
@@ -71,7 +71,7 @@ def stale(scope: Scope, *, after: int, applied: int) -> Conflict:
 
 def unit(vector: Sequence[float]) -> list[float]:
     """The vector in unit length; one without any direction stays. Raises `UsageError` for what is no finite number."""
-    length = sqrt(sum(number * number for number in vector))
+    length = hypot(*vector)
     if not isfinite(length):
         raise UsageError("A vector holds something that is no finite number.", hint="Check the embedder.")
     return [number / length for number in vector] if length else list(vector)

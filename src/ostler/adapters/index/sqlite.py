@@ -131,12 +131,12 @@ class SqliteIndex:
         names: Sequence[str] | None = None,
         *,
         as_of: int | None = None,
+        is_described: bool = False,
         limit: int = 1000,
     ) -> list[Entity]:
         found: dict[str, Entity] = {}
-        for name, entity in await self._each(
-            scopes, partial(sqlite_graph.entities, names=names, as_of=as_of, limit=limit)
-        ):
+        which = partial(sqlite_graph.entities, names=names, as_of=as_of, is_described=is_described, limit=limit)
+        for name, entity in await self._each(scopes, which):
             # The first of the scopes that describes it, or else that knows it, has its way.
             if name not in found or (entity.kind and not found[name].kind):
                 found[name] = entity

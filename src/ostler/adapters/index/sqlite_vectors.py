@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 VECTORS_AT_ONCE = 1000
 """Vectors that are read before the event loop gets a turn."""
 
+DONE_MAX = 10_000
+"""Scopes of which it is remembered how far nothing was missing."""
+
 EMBEDDER = "SELECT key, dimensions FROM embedders WHERE fingerprint = ?"
 MAKE_EMBEDDER = "INSERT INTO embedders (fingerprint, dimensions) VALUES (?, ?) RETURNING key"
 FIND = "SELECT row FROM memories WHERE scope = ? AND id = ?"
@@ -33,6 +36,7 @@ MARK = """
 NEXT = """
     SELECT key, row, vector FROM vectors WHERE embedder = ? AND scope = ? AND key > ? ORDER BY key LIMIT ?
 """
+LAST = "SELECT row, purges FROM scopes WHERE key = ?"
 WITHOUT = """
     SELECT m.position, m.row FROM memories AS m
     WHERE m.row BETWEEN :first AND :last AND m.until IS NULL
@@ -48,6 +52,7 @@ class SqliteVectors:
         self._database = database
         self._shelf: Shelf | None = None
         self._filling = asyncio.Lock()
+        self._done: dict[tuple[int, int], tuple[int, int]] = {}
 
     async def nearest(
         self, keys: Keys, fingerprint: str, vector: Sequence[float], which: Filter, *, limit: int
@@ -69,13 +74,23 @@ class SqliteVectors:
     def unembedded(
         self, connection: sqlite3.Connection, keys: Keys, *, fingerprint: str, limit: int
     ) -> list[tuple[int, int]]:
-        """Positions and rows of what is in force and has no vector, so many of each scope."""
+        """Positions and rows of what is in force and has no vector, so many of each scope.
+
+        Where nothing was missing, only what came later is looked at, until a memory is restored or taken away.
+        """
         embedder = connection.execute(EMBEDDER, (fingerprint,)).fetchone()
-        found = []
+        number, found = embedder[0] if embedder else 0, []
         for key in keys:
+            ((row, purges),) = connection.execute(LAST, (key,))
             first, last = rows_of(key)
-            place = {"first": first, "last": last, "embedder": embedder[0] if embedder else 0, "limit": limit}
-            found += connection.execute(WITHOUT, place).fetchall()
+            known, upto = self._done.get((key, number), (purges, first))
+            place = {"first": upto if known == purges else first, "last": last, "embedder": number, "limit": limit}
+            missing = connection.execute(WITHOUT, place).fetchall()
+            if number and not missing:
+                if len(self._done) >= DONE_MAX:
+                    self._done.clear()
+                self._done[key, number] = purges, row
+            found += missing
         return found
 
     async def embed(self, fingerprint: str, vectors: Sequence[tuple[Scope, str, Sequence[float]]]) -> None:
@@ -86,6 +101,7 @@ class SqliteVectors:
 
     def clear(self) -> None:
         """Let go of everything that is held in memory."""
+        self._done.clear()
         if self._shelf is not None:
             self._shelf.clear()
 

@@ -53,10 +53,7 @@ MENTION = """
     ON CONFLICT (scope, name) DO UPDATE SET mentions = mentions + 1
 """
 REPLACE_DESCRIPTION = "UPDATE entities SET until = ? WHERE scope = ? AND name = ? AND until IS NULL"
-OF_SCOPE = "SELECT id FROM memories WHERE scope = ?"
-CLEAR = tuple(
-    f"DELETE FROM {table} WHERE scope = ?" for table in ("entities", "names", "embedded", "postings", "lengths")
-)
+CLEAR = tuple(f"DELETE FROM {table} WHERE scope = ?" for table in ("memories", "entities", "names", "embedded"))
 FORGET_SCOPE = "DELETE FROM scopes WHERE key = ?"
 FORGET_EMBEDDERS = "DELETE FROM embedders WHERE NOT EXISTS (SELECT 1 FROM vectors WHERE embedder = embedders.key)"
 DESCRIBE = "INSERT OR REPLACE INTO entities (scope, name, since, body) VALUES (?, ?, ?, ?)"
@@ -92,8 +89,7 @@ def erase(connection: sqlite3.Connection, scope: Scope, ids: Iterable[str]) -> N
 def clear(connection: sqlite3.Connection, scopes: Iterable[Scope]) -> None:
     """Take everything of these scopes away; within a transaction."""
     for key in keys(connection, scopes):
-        ids = [identity for (identity,) in connection.execute(OF_SCOPE, (key,))]
-        Writing(connection, key=key, row=0).erase(ids)
+        sqlite_words.clear(connection, key)
         for query in CLEAR:
             connection.execute(query, (key,))
         connection.execute(FORGET_SCOPE, (key,))
@@ -145,7 +141,7 @@ class Writing:
         """Write what was remembered since the last time."""
         if self._memories:
             self._connection.executemany(REMEMBER, self._memories.values())
-            sqlite_words.post(self._connection, self.key, self._terms)
+            sqlite_words.post(self._connection, self._terms)
             self._connection.executemany(TAG, self._tags)
             self._memories, self._terms, self._tags = {}, {}, []
 
@@ -156,7 +152,7 @@ class Writing:
             if found is None:
                 continue
             row, body = found
-            sqlite_words.withdraw(self._connection, self.key, row, terms(rows.searchable(rows.decode_memory(body))))
+            sqlite_words.withdraw(self._connection, row, terms(rows.searchable(rows.decode_memory(body))))
             self._close([identity], 0, "erased")
             self._connection.execute(TAKE, (row,))
             self._connection.execute(PURGED, (self.key,))

@@ -47,13 +47,10 @@ def terms(text: str) -> list[str]:
     if not plain.isascii():
         parts = unicodedata.normalize("NFKD", plain).casefold()
         plain = "".join(letter for letter in parts if unicodedata.category(letter) != "Mn")
-    found: list[str] = []
-    for run in _RUNS.findall(plain):
-        if run.isascii():
-            found.append(stem(run[:TERM_MAX]))
-        else:
-            found += _parted(run)
-    return found
+    runs = _RUNS.findall(plain)
+    if plain.isascii():
+        return [stem(run[:TERM_MAX]) for run in runs]
+    return [term for run in runs for term in _parted(run)]
 
 
 def _parted(run: str) -> list[str]:

@@ -78,15 +78,17 @@ class Draft:
 
     def add(self, edges: Iterable[Edge]) -> None:
         """Take in relations, and with them the entities that they relate."""
+        known, words, labels = self._known.get, self._words.setdefault, self._labels.setdefault
         for edge in edges:
             if edge.valid_from_us is not None or edge.valid_to_us is not None or edge.properties:
                 self._more[len(self._ids)] = edge
-            self._sources.append(self._number(edge.subject))
-            self._targets.append(self._number(edge.object))
+            source, target = known(edge.subject), known(edge.object)
+            self._sources.append(self._number(edge.subject) if source is None else source)
+            self._targets.append(self._number(edge.object) if target is None else target)
             self._weights.append(edge.weight)
             self._ids.append(edge.id)
-            self._relations.append(self._words.setdefault(edge.name, edge.name))
-            self._marks.append(self._labels.setdefault(edge.labels, edge.labels))
+            self._relations.append(words(edge.name, edge.name))
+            self._marks.append(labels(edge.labels, edge.labels))
 
     def describe(self, entities: Iterable[Entity]) -> None:
         """Take in what is known of entities, also of those that are related to nothing."""
@@ -95,6 +97,9 @@ class Draft:
             if entity.kind or entity.properties or entity.labels:
                 self._described[number] = entity
                 self._names[number] = entity.name
+
+    def __contains__(self, name: str) -> bool:
+        return normal(name) in self._numbers
 
     def _number(self, name: str) -> int:
         """Of each spelling; of those that name the same entity, the first in the alphabet is shown."""
@@ -111,16 +116,16 @@ class Draft:
     def graph(self, key: str) -> "Graph":
         """What was gathered, whatever the order that it came in. Nothing may be added afterwards."""
         ordered = sorted(self._numbers)
-        ranks = array("q", bytes(8 * len(ordered)))
-        for rank, name in enumerate(ordered):
-            ranks[self._numbers[name]] = rank
+        numbers = {name: rank for rank, name in enumerate(ordered)}
+        ranks = array("q", map(numbers.__getitem__, self._numbers))
         names = [self._names[self._numbers[name]] for name in ordered]
         place = ranks.__getitem__
         net = Net(
             key, len(names), array("q", map(place, self._sources)), array("q", map(place, self._targets)), self._weights
         )
         described = {ranks[number]: entity for number, entity in self._described.items()}
-        return Graph(net, names, described, Columns(self._ids, self._relations, self._marks, self._more))
+        columns = Columns(self._ids, self._relations, self._marks, self._more)
+        return Graph(net, names, numbers, described, columns)
 
 
 class Columns(msgspec.Struct, frozen=True):
@@ -139,18 +144,28 @@ class Graph:
     itself. Names are compared in their normal form.
     """
 
-    def __init__(self, net: Net, names: Sequence[str], described: dict[int, Entity], columns: Columns) -> None:
+    def __init__(
+        self,
+        net: Net,
+        names: Sequence[str],
+        numbers: dict[str, int],
+        described: dict[int, Entity],
+        columns: Columns,
+    ) -> None:
         self.net = net
         self.names = names
         self._described = described
         self._columns = columns
-        self._numbers = {normal(name): number for number, name in enumerate(names)}
+        self._numbers = numbers
         self._starts: array[int] | None = None
         self._order: array[int] = array("q")
         self._is_priced: bool | None = None
 
     def __len__(self) -> int:
         return self.net.size
+
+    def __contains__(self, name: str) -> bool:
+        return normal(name) in self._numbers
 
     @property
     def size(self) -> int:

@@ -119,6 +119,8 @@ class Account:
         self.told: dict[str, _Told] = {}
         self.described: list[_Described] = []
         self.opened: dict[Scope, list[int]] = defaultdict(list)
+        self.undescribed: set[Scope] = set()
+        """Scopes of which something was erased that was no memory: descriptions of entities."""
         self.owed: set[str] = set()
         """Sessions that had something in sight that was erased before."""
         self._scopes: dict[StreamId, Scope] = {}
@@ -158,6 +160,8 @@ class Account:
             case EntityDescribed():
                 self.described.append(_Described(scope, record.seq, event))
             case MemoryErased():
+                if not event.ids:
+                    self.undescribed.add(scope)
                 self._gone += event.ids
                 self.owed.update(event.sessions)
             case _:

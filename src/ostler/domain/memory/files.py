@@ -78,14 +78,17 @@ def check_destination(old: str, new: str, paths: Sequence[str]) -> None:
 
 
 def created(path: str) -> str:
+    """What `create` is answered."""
     return f"File created successfully at: {path}"
 
 
 def deleted(path: str) -> str:
+    """What `delete` is answered."""
     return f"Successfully deleted {path}"
 
 
 def renamed(old: str, new: str) -> str:
+    """What `rename` is answered."""
     return f"Successfully renamed {old} to {new}"
 
 

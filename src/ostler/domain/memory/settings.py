@@ -46,10 +46,10 @@ class Keeping(msgspec.Struct, frozen=True, omit_defaults=True):
 class Consolidating(msgspec.Struct, frozen=True, omit_defaults=True):
     """When something becomes of memories that nobody has decided.
 
-    Near-duplicates differ in words only that say nothing, and are alike to the share `alike` (Jaccard's index of pairs
-    of words that follow each other); or their vectors are to `near` (cosine), and their numbers, names and negations
-    are the same. What `sessions_min` sessions have told becomes a fact. An episode that was never recalled goes once it
-    is weaker than `strength_min`. A run takes `steps_max` steps at most.
+    Near-duplicates differ in words only that say nothing, and have the share `alike` of their words in common
+    (Jaccard's index); or their vectors are to `near` (cosine), and their numbers, names and negations are the same.
+    What `sessions_min` sessions have told becomes a fact. An episode that was never recalled goes once it is weaker
+    than `strength_min`. A run takes `steps_max` steps at most.
     """
 
     alike: float = 0.85

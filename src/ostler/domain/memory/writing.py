@@ -203,13 +203,13 @@ def decide(memory: Memory, scene: Scene, *, at_us: int) -> Decision:
     """
     if memory.id in scene.ids:
         return Decision([], Remembered(memory.id, "repeated"))
-    rivals = scene.rivals(memory)
+    rivals, same = scene.rivals(memory), scene.same(memory)
     memory = _ended_by(memory, rivals)
-    known = next((other for other in scene.same(memory) if _says_the_same(memory, other)), None)
+    known = next((other for other in same if _says_the_same(memory, other)), None)
     if known is not None:
         return Decision([], Remembered(known.id, "known"))
     closed, contradicted = _among(memory, rivals, at_us)
-    closed += [other for other in scene.same(memory) if other not in closed and _vouches_for(memory, other)]
+    closed += [other for other in same if other not in closed and _vouches_for(memory, other)]
     _check_room(memory, closed, scene)
     for other in closed:
         scene.drop(other)

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import msgspec
 
-from ostler.domain.knowledge.graph import Direction, Draft, Edge, Graph, graph_of, unknown_entity
+from ostler.domain.knowledge.graph import Direction, Draft, Edge, Entity, Graph, graph_of, unknown_entity
 from ostler.domain.memory.memory import normal
 from ostler.domain.memory.scope import Scope
 from ostler.kernel.errors import GraphCyclic
@@ -131,29 +131,42 @@ class Graphs:
         edges = found[:limit]
         met = {name for _, edge in edges for name in (edge.subject, edge.object)}
         wanted = sorted({*met, *names})
-        entities = await self._memories.index.entities(scopes, wanted, as_of=extent.as_of, limit=len(wanted) + 1)
-        return Around(graph_of((edge for _, edge in edges), entities), edges, len(found) > limit)
+        entities = await self._memories.index.entities(
+            scopes, wanted, as_of=extent.as_of, is_described=True, limit=len(wanted) + 1
+        )
+        named = [Entity(name) for name in names]
+        return Around(graph_of((edge for _, edge in edges), [*named, *entities]), edges, len(found) > limit)
 
     async def breadth_first(
         self, scopes: Scopes, start: str, *, extent: Extent = WHOLE, direction: Direction = "out"
     ) -> list[str]:
         """Every entity that can be reached, nearest first; neighbours of the same one by name."""
         graph = await self.graph(scopes, extent)
-        return _named(graph, await self._engine.breadth_first(graph.followed(direction), graph.number(start)))
+        place = await self._place(graph, scopes, start, extent)
+        if place is None:
+            return [start]
+        return _named(graph, await self._engine.breadth_first(graph.followed(direction), place))
 
     async def depth_first(
         self, scopes: Scopes, start: str, *, extent: Extent = WHOLE, direction: Direction = "out"
     ) -> list[str]:
         """Every entity that can be reached, each before those that are reached through it, the first by name first."""
         graph = await self.graph(scopes, extent)
-        return _named(graph, await self._engine.depth_first(graph.followed(direction), graph.number(start)))
+        place = await self._place(graph, scopes, start, extent)
+        if place is None:
+            return [start]
+        return _named(graph, await self._engine.depth_first(graph.followed(direction), place))
 
     async def shortest(
         self, scopes: Scopes, start: str, goal: str, *, extent: Extent = WHOLE, direction: Direction = "out"
     ) -> Route | None:
         """A way with the fewest steps; None if there is none."""
         graph = await self.graph(scopes, extent)
-        numbers = await self._engine.shortest(graph.followed(direction), graph.number(start), graph.number(goal))
+        first = await self._place(graph, scopes, start, extent)
+        last = await self._place(graph, scopes, goal, extent)
+        if first is None or last is None:
+            return None
+        numbers = await self._engine.shortest(graph.followed(direction), first, last)
         if numbers is None:
             return None
         edges = graph.way(numbers, direction)
@@ -165,7 +178,11 @@ class Graphs:
         """A way whose weights have the smallest sum; None if there is none. Raises `GraphInvalid` for negative ones."""
         graph = await self.graph(scopes, extent)
         graph.check_costs()
-        way = await self._engine.cheapest(graph.followed(direction), graph.number(start), graph.number(goal))
+        first = await self._place(graph, scopes, start, extent)
+        last = await self._place(graph, scopes, goal, extent)
+        if first is None or last is None:
+            return None
+        way = await self._engine.cheapest(graph.followed(direction), first, last)
         return None if way is None else Route(graph.way(way.numbers, direction), way.cost)
 
     async def closure(
@@ -247,8 +264,16 @@ class Graphs:
                 break
             after = page[-1][0]
             await asyncio.sleep(0)
-        draft.describe(await index.entities(scopes, as_of=extent.as_of, limit=ENTITIES_MAX))
+        described = await index.entities(scopes, as_of=extent.as_of, is_described=True, limit=ENTITIES_MAX)
+        draft.describe(entity for entity in described if not extent.relations or entity.name in draft)
         return draft.graph(key)
+
+    async def _place(self, graph: Graph, scopes: Scopes, name: str, extent: Extent) -> int | None:
+        """The number of an entity; None for one that none of these relations is about. Raises `NotFound`."""
+        if name not in graph:
+            await self._check_known(scopes, [name], extent)
+            return None
+        return graph.number(name)
 
     async def _check_known(self, scopes: Scopes, names: Sequence[str], extent: Extent) -> None:
         index = self._memories.index

@@ -154,15 +154,15 @@ class Journal:
         return (await self._index.applied([scope])).get(scope, 0)
 
     async def _append(self, scope: Scope, head: Head, events: Sequence[MemoryEvent]) -> None:
-        at_us = self._clock.now_us()
+        at_us, stream = self._clock.now_us(), scope.stream
         opening = [] if head.seq and await self._opened(scope.stream) else [MemoryOpened(scope)]
         records, previous = [], head.hash
         for seq, event in enumerate([*opening, *events], head.seq + 1):
             data = MEMORY_CODEC.encode(event)
-            previous = link(previous, scope.stream, seq, at_us, data)
-            records.append(Record(scope.stream, seq, at_us, data, previous))
+            previous = link(previous, stream, seq, at_us, data)
+            records.append(Record(stream, seq, at_us, data, previous))
         standing = None if head.seq else STANDING
-        await self._store.append(Append(scope.stream, head.seq, records, standing))
+        await self._store.append(Append(stream, head.seq, records, standing))
 
     async def _apply_soon(self, scope: Scope) -> None:
         """Apply what was just written. It is remembered already: if the index fails now, whoever asks it is told."""

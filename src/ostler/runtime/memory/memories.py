@@ -8,6 +8,7 @@ from typing import TypeVar
 from ostler.domain.glob import matches_any
 from ostler.domain.memory.check import check_entity
 from ostler.domain.memory.events import (
+    MEMORY_CODEC,
     EntityDescribed,
     MemoryContradicted,
     MemoryEvent,
@@ -25,6 +26,7 @@ from ostler.domain.memory.writing import Remembered, Scene, Wish, are_rivals, de
 from ostler.domain.provenance import UNTRUSTED
 from ostler.domain.screening.detectors import BUILTIN, Detectors
 from ostler.kernel.errors import NotAllowed, NotFound, OstlerError, StaleWrite, UsageError
+from ostler.kernel.event import Record
 from ostler.ports import Clock, EventStore
 from ostler.ports.memory import EVERYTHING, Entry, Filter, MemoryIndex
 from ostler.runtime.memory.embedding import Embedding
@@ -147,11 +149,12 @@ class Memories:
         limit: int = 8,
         tokens: int | None = None,
         call: str = "",
+        is_again: bool = False,
     ) -> Recall:
         """What `reader` may see that bears on a question, best first: `limit` memories, of `tokens` together.
 
         With `call` it is counted that these were recalled, once for each call; that it cannot be counted is among what
-        is missing, and changes nothing else.
+        is missing, and changes nothing else. `is_again`: another process may have made an earlier attempt of the call.
         """
         scopes = reader.visible
         await self._journal.catch_up(scopes)
@@ -159,6 +162,8 @@ class Memories:
         recall = await self._recaller.recall(question)
         if not call or not recall.found:
             return recall
+        if is_again:
+            await self._note_counted({one.entry.scope for one in recall.found}, call)
         problems = await self.count([one.entry for one in recall.found], call)
         return Recall(recall.found, recall.left_out, (*recall.missing, *problems))
 
@@ -279,6 +284,14 @@ class Memories:
         counted = await asyncio.gather(*(self._write_counts(scope) for scope in given))
         return [problem for problem in counted if problem]
 
+    async def _note_counted(self, scopes: Iterable[Scope], call: str) -> None:
+        """Note where the log says that this call was counted already, lately."""
+        applied = await self.index.applied(list(scopes))
+        for scope, seq in applied.items():
+            records = await self.store.read(scope.stream, after=max(0, seq - PAGE), limit=PAGE)
+            if any(_counts(record, call) for record in records):
+                self._counted[scope, call] = None
+
     async def _write_counts(self, scope: Scope) -> str:
         """Record what waits of this scope; returns why that failed, empty if it did not. Whoever came first to the
         scope has recorded it for those who waited.
@@ -360,3 +373,11 @@ def _batches(memories: Iterable[Memory]) -> Iterable[list[Memory]]:
         size += length
     if batch:
         yield batch
+
+
+def _counts(record: Record, call: str) -> bool:
+    """Whether this says that the call has recalled something."""
+    if call.encode() not in record.data:
+        return False
+    event = MEMORY_CODEC.decode(record.data)
+    return isinstance(event, MemoryRecalled) and event.call == call

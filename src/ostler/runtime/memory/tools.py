@@ -100,6 +100,7 @@ class MemoryTools:
             limit=arguments.get("limit", asked.settings.recall_max or 8),
             tokens=arguments.get("tokens", asked.settings.recall_tokens or 1000),
             call=asked.call,
+            is_again=asked.attempt > 1,
         )
         return answered(recollections(found))
 

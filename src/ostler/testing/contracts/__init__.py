@@ -17,6 +17,8 @@ for _contract in (
     "event_bus",
     "event_store",
     "limiter",
+    "memory_graph",
+    "memory_histories",
     "memory_index",
     "model_provider",
     "tool_host",

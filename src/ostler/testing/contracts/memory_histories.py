@@ -1,6 +1,7 @@
-"""Random histories of memories, and what is to be found after them, told in the plainest way."""
+"""Histories of memories, said in a few words or at random, and what is to be found after them, in the plainest way."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -20,7 +21,11 @@ from ostler.domain.memory.events import (
 )
 from ostler.domain.memory.memory import Memory, Relation, Source
 from ostler.domain.memory.scope import Scope
-from ostler.ports.memory import Entry, Filter, Noted
+from ostler.ports.memory import Edge, Entry, Filter, Hit, MemoryIndex, Noted
+
+ANN = Scope("acme", "coder", "ann")
+BOB = Scope("acme", "coder", "bob")
+SOURCE = Source("agent:coder")
 
 SCOPES = (
     Scope("acme", "coder", "ann", "ses_1"),
@@ -98,8 +103,8 @@ def events(scope: int) -> st.SearchStrategy[MemoryEvent | None]:
     )
 
 
-def histories(*, most: int = 25) -> st.SearchStrategy[list[Step]]:
-    step = st.integers(0, len(SCOPES) - 1).flatmap(lambda scope: st.tuples(st.just(scope), events(scope)))
+def histories(*, most: int = 25, scopes: int = len(SCOPES)) -> st.SearchStrategy[list[Step]]:
+    step = st.integers(0, scopes - 1).flatmap(lambda scope: st.tuples(st.just(scope), events(scope)))
     return st.lists(step, max_size=most)
 
 
@@ -247,3 +252,36 @@ def shape(entries: Iterable[Entry]) -> list[object]:
         )
         for entry in entries
     ]
+
+
+def remembered(name: str, text: str = "hay", **more: Any) -> MemoryRemembered:
+    """A fact with this id; what is not given is what is most common."""
+    given: dict[str, Any] = {"kind": "fact", "source": SOURCE, "happened_us": 0} | more
+    return MemoryRemembered(memory=Memory(name, text=text, **given))
+
+
+def relates(name: str, subject: str, relation: str, object: str, **more: Any) -> MemoryRemembered:  # noqa: A002
+    """A fact that states a relation."""
+    properties = more.pop("properties", {})
+    stated = Relation(subject, relation, object, more.pop("weight", 1.0), properties=properties)
+    return remembered(name, f"{subject} {relation} {object}", relation=stated, **more)
+
+
+def gone(*ids: str) -> MemoryRetracted:
+    return MemoryRetracted(ids=ids, why="forgotten", by="user:ann")
+
+
+async def tell(index: MemoryIndex, scope: Scope, *events: MemoryEvent | None) -> list[int]:
+    """Let these happen next in a scope, and return their positions: ten for each."""
+    after = (await index.applied([scope]))[scope]
+    notes = [Noted(seq, seq * 10, seq * 1000, event) for seq, event in enumerate(events, after + 1)]
+    await index.apply(scope, notes, after=after)
+    return [note.position for note in notes]
+
+
+def ids(found: Iterable[Entry | Hit]) -> list[str]:
+    return [one.memory.id if isinstance(one, Entry) else one.id for one in found]
+
+
+def facts(found: Iterable[tuple[int, Edge]]) -> list[tuple[int, str]]:
+    return [(number, edge.id) for number, edge in found]

@@ -5,7 +5,10 @@ from typing import Any
 from ostler.adapters.store.postgres.server import Server
 from ostler.kernel.errors import NotFound
 
-READABLE = "streams, events, blobs, blob_users, views, view_rows, tenant_roles"
+READABLE = (
+    "streams, events, blobs, blob_users, views, view_rows, tenant_roles, memory_scopes, memories, memory_recalls, "
+    "memory_entities, memory_names, memory_spaces, memory_vectors"
+)
 
 
 async def grant_tenant(server: Server, tenant: str, role: str) -> None:

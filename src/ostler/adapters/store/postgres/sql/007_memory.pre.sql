@@ -98,24 +98,25 @@ CREATE TABLE @schema.memory_names (
 CREATE INDEX memory_names_by_name ON @schema.memory_names (scope, left(name, 100));
 
 -- The vectors of a scope that are of one embedder. Whoever changes any of them locks its row: `last` is the greatest number
--- of a vector, and `purges` grows whenever one is taken away.
+-- of a vector, `purges` grows whenever one is taken away, and up to the position `complete` no memory in force lacks one.
 CREATE TABLE @schema.memory_spaces (
     key bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     scope bigint NOT NULL,
     last bigint NOT NULL DEFAULT 0,
     purges bigint NOT NULL DEFAULT 0,
+    complete bigint NOT NULL DEFAULT 0,
     vectors bigint NOT NULL DEFAULT 0,
     dimensions integer NOT NULL,
     fingerprint text COLLATE "C" NOT NULL,
     UNIQUE (scope, fingerprint)
 ) WITH (fillfactor = 80);
 
--- 32-bit floats, the least byte first.
+-- As arrays, which are there without any extension, and which pgvector reads.
 CREATE TABLE @schema.memory_vectors (
     number bigint GENERATED ALWAYS AS IDENTITY,
     space bigint NOT NULL,
     memory bigint NOT NULL,
-    vector bytea NOT NULL,
+    vector real[] NOT NULL,
     PRIMARY KEY (space, number)
 );
 CREATE UNIQUE INDEX memory_vectors_by_memory ON @schema.memory_vectors (memory, space);
