@@ -25,7 +25,7 @@ from ostler.domain.memory.writing import Wish
 from ostler.runtime.memory.embedding import Embedding
 from ostler.runtime.memory.memories import Memories
 
-SEEDS = (1, 2, 3, 4, 5)
+SEEDS = (6, 7, 8, 9, 10)
 DEPTHS = (1, 5, 10, 20)
 SCOPE = Scope("bench", "friend", "reader")
 ALONE = Weights(recency=0, importance=0, frequency=0, relevance=1, words=0, vector=0, lexical=0, graph=0, neighbours=0)
@@ -34,11 +34,16 @@ WAYS: dict[str, Weights] = {
     "words": msgspec.structs.replace(ALONE, words=1),
     "vectors (hashed words)": msgspec.structs.replace(ALONE, lexical=1),
     "relations": msgspec.structs.replace(ALONE, graph=1),
-    "words + vectors": msgspec.structs.replace(ALONE, words=2, lexical=1),
-    "words + neighbours": msgspec.structs.replace(ALONE, words=2, neighbours=0.35),
-    "words + vectors + neighbours": msgspec.structs.replace(ALONE, words=2, lexical=1, neighbours=0.35),
-    "words + neighbours + relations": msgspec.structs.replace(ALONE, words=2, neighbours=0.35, graph=0.5),
+    "words + vectors": msgspec.structs.replace(ALONE, words=0.7, lexical=0.3),
+    "words + neighbours": msgspec.structs.replace(ALONE, words=1, neighbours=DEFAULT_WEIGHTS.neighbours),
+    "words + vectors + neighbours": msgspec.structs.replace(
+        ALONE, words=0.7, lexical=0.3, neighbours=DEFAULT_WEIGHTS.neighbours
+    ),
+    "words + neighbours + relations": msgspec.structs.replace(
+        ALONE, words=1, neighbours=DEFAULT_WEIGHTS.neighbours, graph=DEFAULT_WEIGHTS.graph
+    ),
     "default": DEFAULT_WEIGHTS,
+    "default + a tenth of vectors": msgspec.structs.replace(DEFAULT_WEIGHTS, words=0.9, lexical=0.1),
 }
 PAGE = Path(__file__).parents[1] / "docs/explanation/memory.md"
 BEGIN, END = "<!-- recall: begin -->\n", "<!-- recall: end -->"

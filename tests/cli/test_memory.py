@@ -12,7 +12,9 @@ from click.testing import Result
 
 from ostler.app.service import Runtime
 from ostler.app.settings import resolve
+from ostler.cli.exits import Exit
 from ostler.domain.identity import LOCAL_USER
+from ostler.domain.memory.events import EntityDescribed
 from ostler.domain.memory.memory import Relation, Source
 from ostler.domain.memory.scope import Scope
 from ostler.domain.memory.writing import Wish
@@ -313,3 +315,40 @@ def test_what_is_there_twice_is_merged_after_a_look_and_comes_back_when_it_is_re
     assert set(data(ostler("memory", "restore", ids[0], "--json"))["ids"]) == set(ids)
     assert {one["id"] for one in data(ostler("memory", "list", *ADA, "--json"))} == set(ids)
     assert "0 steps taken." in ostler("memory", "consolidate", *ADA).stderr
+
+
+def test_nothing_that_is_remembered_steers_a_terminal(ostler: Ostler, project: Path) -> None:
+    evil, scope = "a\x1b]0;mine\x07\x9b31m\u202eb", Scope(LOCAL_USER.tenant)
+
+    async def fill() -> str:
+        async with Runtime.open(resolve(os.environ, Path.cwd()), worker=False) as runtime:
+            memories = await runtime.parts.memories()
+            source = Source(evil, evil, (evil,))
+            relation = Relation(evil, evil, evil)
+            wish = Wish("fact", evil, source, (evil,), tags=(evil,), key=evil, relation=relation, caused_by=evil)
+            name = (await memories.remember(scope, wish, key="1")).id
+            await memories.describe(scope, EntityDescribed(evil, evil, source, {evil: evil}))
+            return name
+
+    name = asyncio.run(fill())
+    for words in (
+        ("memory", "show", name),
+        ("memory", "list", "--shared"),
+        ("memory", "search", "mine", "--shared"),
+        ("memory", "explain", "mine", "--shared"),
+        ("memory", "erase", "--subject", evil, "--because", "x", "--dry-run"),
+        ("graph", "show", evil, "--shared"),
+        ("graph", "rank", "--shared"),
+        ("graph", "cycles", "--shared"),
+    ):
+        done = ostler(*words)
+        assert "mine" in done.stdout, (words, done.output)
+        steering = {char for char in done.output if not char.isprintable() and char != "\n"}
+        assert not steering, (words, steering)
+
+
+def test_a_position_that_no_store_ever_reaches_means_all(ostler: Ostler, ids: dict[str, str]) -> None:
+    for option in ("--as-of", "--before"):
+        (found,) = data(ostler("memory", "list", "--shared", option, "9" * 19, "--json"))
+        assert found["id"] == ids["house"]
+    assert ostler("memory", "list", "--shared", "--as-of", "9" * 5000).exit_code == Exit.USAGE

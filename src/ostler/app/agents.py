@@ -131,8 +131,13 @@ class ToolTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     compensate: str | None = None
 
     def of(self, spec: ToolSpec) -> ToolSpec:
-        """The tool, as this agent has it. It can ask for more isolation, and not for less."""
+        """The tool, as this agent has it. It can ask for more isolation, and not for less; and whether a tool remembers
+        or recalls, which is what labels go by, it does not say.
+        """
         said = {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}
+        if self.roles is not None:
+            own = [role for role in spec.roles if role in ("remembers", "recalls")]
+            said["roles"] = tuple(dict.fromkeys((*own, *self.roles)))
         if self.isolation is not None and not is_at_least(self.isolation, spec.isolation):
             del said["isolation"]
         return msgspec.structs.replace(spec, **said)
@@ -287,6 +292,8 @@ def check(spec: AgentSpec, source: str) -> None:
             problems.append((f"tool.{tool.name}.attempts", f"counts the first one, too, and is {tool.attempts}"))
         if tool.share_s is not None and (tool.effect != "read" or tool.share_s < 0):
             problems.append((f"tool.{tool.name}.share_s", "is not negative, and only for tools with effect 'read'"))
+        elif tool.share_s is not None and "recalls" in tool.roles:
+            problems.append((f"tool.{tool.name}.share_s", "is not for tools that recall: each session has its own"))
     problems += [
         (f"tool.{tool.name}.compensate", f"{tool.compensate!r} is none of its other tools")
         for tool in spec.tools

@@ -197,7 +197,7 @@ async def _embedder(settings: Settings) -> Finding | None:
         finally:
             await embedder.close()
     except OstlerError as error:
-        found = f"{settings.memory.embedder}: {error.message} Memories are found by their words only."
+        found = f"{settings.memory.embedder}: {error.message.rstrip('.')}. Memories are found by their words only."
         return Finding("embedder", "warn", found, error.hint)
     return Finding("embedder", "ok", f"{embedder.fingerprint}, {len(vector)} numbers, {embedder.kind}")
 

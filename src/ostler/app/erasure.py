@@ -234,6 +234,11 @@ def _check_ended(waiting: Sequence[str]) -> None:
 
 def _steps(account: Account, found: Reach) -> Iterator[_Step]:
     """What is to be erased, in order: what was found by others before these, and whose it all was at the end."""
+    doomed = set(found.entities)
+    described = [(one.scope, one) for one in account.described if (one.scope, one.event.name) in doomed]
+    for scope, descriptions in _batches(described):
+        speakers = {one.event.source.session for one in descriptions} - {""}
+        yield _Step(scope.stream, tuple(one.seq for one in descriptions), sessions=tuple(sorted(speakers)))
     farthest = max((doomed.distance for doomed in found.memories), default=0)
     for distance in range(farthest, -1, -1):
         ids = [(doomed.scope, doomed.id) for doomed in found.memories if doomed.distance == distance]
@@ -241,10 +246,8 @@ def _steps(account: Account, found: Reach) -> Iterator[_Step]:
             events = {seq for name in some for seq in account.events_of(name)}
             sessions = {session for name in some for session in account.sessions_of(name)}
             yield _Step(scope.stream, tuple(sorted(events)), tuple(some), tuple(sorted(sessions)))
-    doomed = set(found.entities)
-    described = [(one.scope, one.seq) for one in account.described if (one.scope, one.event.name) in doomed]
     opened = [(scope, seq) for scope in found.scopes for seq in account.opened[scope]]
-    for scope, numbers in (*_batches(described), *_batches(opened)):
+    for scope, numbers in _batches(opened):
         yield _Step(scope.stream, tuple(numbers))
 
 

@@ -23,6 +23,8 @@ from ostler.runtime.memory.memories import Memories
 from ostler.runtime.memory.recalling import Ranked
 
 PAGE = 500
+POSITION_MAX = 2**63 - 1
+"""No store counts further."""
 SUFFIX = ".memory"
 """What is added to the name of a store's file for that of its index."""
 
@@ -148,7 +150,8 @@ class MemoryDesk:
         """What is kept in exactly this scope, the newest first; `before` pages on by position."""
         check_may(self._by, scope, READ)
         await self._memories.catch_up([scope])
-        found = await self._index.page([scope], which, before=before, limit=limit)
+        below = None if before is None else min(before, POSITION_MAX)
+        found = await self._index.page([scope], which, before=below, limit=limit)
         return [self._told(entry) for entry in found]
 
     async def every(self, scope: Scope, which: Filter) -> AsyncIterator[Told]:
@@ -246,8 +249,8 @@ class MemoryDesk:
 
         Raises `UsageError`.
         """
-        if text.isdecimal():
-            return int(text)
+        if text.isdecimal() and len(text) <= len(str(POSITION_MAX)):
+            return min(int(text), POSITION_MAX)
         at_us = moment(text)
         if at_us is None:
             raise UsageError(f"{text!r} is no position and no moment.", hint="Write 1234, or 2026-03-01T09:30:00Z.")

@@ -45,6 +45,7 @@ class Wording:
             by = Principal("consolidation", "service", scope.tenant)
             await self._runtime.serve(found.spec.name)
             session = await self._runtime.start(found.spec, GOAL + texts, model=found.model, by=by)
+            await self._count(scope, memories, f"{session.id}/1")
             result = await session.result(timeout_s=PATIENCE_S)
             if result.is_success:
                 return Worded(result.value["text"], session.id)
@@ -55,6 +56,11 @@ class Wording:
             if session is not None and isinstance(error, TimeoutError):
                 await session.cancel(reason="it took too long")
             return None
+
+    async def _count(self, scope: Scope, memories: Sequence[Memory], call: str) -> None:
+        """Record that the session has them in sight, whatever comes of it: erasing them has to know."""
+        kept = await self._runtime.parts.memories()
+        await kept.count(await kept.index.get([scope], [memory.id for memory in memories]), call)
 
     def _found(self) -> Found:
         """The agent as it is asked. Raises `NotFound`, `DefinitionInvalid`, `ConfigurationError`."""

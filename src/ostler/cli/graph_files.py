@@ -27,7 +27,8 @@ def _form(file: Path | None, form: str | None, known: list[str]) -> str:
     """What was named, else what the name of the file ends with. Raises `UsageError`."""
     found = form or ("json" if file is None else file.suffix.lower().removeprefix("."))
     if found not in known:
-        raise UsageError(f"{file} says not which form it has.", hint=f"Add --form {'|'.join(known)}.")
+        endings = " or ".join(f".{one}" for one in known)
+        raise UsageError(f"{file} does not end in {endings}.", hint=f"Name its form: --form {'|'.join(known)}.")
     return found
 
 

@@ -265,7 +265,7 @@ def _shown(state: State) -> tuple[ModelRequest, Shown]:
     call = asked or OpenCall(str(state.steps + 1))
     request = context.request(state, call)
     if asked is None and state.inbox:
-        request = msgspec.structs.replace(request, messages=[*request.messages, *state.inbox])
+        request = msgspec.structs.replace(request, messages=context.next_messages(state))
     return request, Shown(
         call.id,
         asked is not None,

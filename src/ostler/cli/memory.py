@@ -39,8 +39,9 @@ def memory() -> None:
     """See what agents remember, and take it back.
 
     Memories belong to an agent (--agent), to what it keeps for one user (--agent, --user), to a session (--session) or
-    to all agents of a tenant (--shared); nothing means all of them. What agents keep for oneself one may see and change;
-    for all else it takes the scopes memory.read and memory.write, and for erasing memory.erase.
+    to all agents of a tenant (--shared); there is nothing that means all of them. A user is whoever a session was
+    started for (`ostler run --as ada`), else `local`. What agents keep for oneself one may see and change; for all else
+    it takes the scopes memory.read and memory.write, and for erasing memory.erase.
     """
 
 
@@ -118,6 +119,7 @@ def list_(whose: Whose, limit: int, before: int | None, acting: str | None, outp
     found = at_desk(acting, ask)
     if not found and output == "table":
         say("Nothing is remembered here.")
+        say("`ostler memory stats` lists whose memories there are.")
         return
     emit(found, output, lambda: _table(found))
     if len(found) == limit:
@@ -267,7 +269,7 @@ def marks(one: Told) -> str:
         "untrusted" if UNTRUSTED in one.labels else "",
         "contradicted" if one.contradicts else "",
         "pinned" if one.is_pinned else "",
-        one.ended_by,
+        one.ended_by.partition(" ")[0],
     ]
     return ", ".join(word for word in said if word)
 
@@ -311,14 +313,15 @@ def _shown(one: Told) -> list[tuple[str, str]]:
         ("remembered", f"{one.remembered} at position {one.position}"),
         ("true from", one.valid_from),
         ("true to", one.valid_to),
-        ("strength", f"{one.strength:.4f} of {one.importance:g}"),
+        ("importance", f"{one.importance:g}"),
+        ("strength", f"{one.strength:.4f}"),
         ("recalled", count(one.recalls, "time")),
         ("tags", ", ".join(one.tags)),
         ("key", one.key),
         ("caused by", one.caused_by),
         ("contradicts", ", ".join(one.contradicts)),
         ("pinned", "yes" if one.is_pinned else ""),
-        ("ended", one.ended_by),
+        ("ended", one.ended_by.replace("superseded mem_", "superseded by mem_")),
     ]
 
 

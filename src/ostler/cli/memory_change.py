@@ -12,6 +12,7 @@ from ostler.cli.memory import at_desk, marks
 from ostler.cli.output import Format, Rows, emit, output_options, say
 from ostler.cli.words import short
 from ostler.domain.identity import Principal
+from ostler.kernel.errors import NotFound
 
 
 class Changed(msgspec.Struct, frozen=True):
@@ -45,7 +46,7 @@ def forget(ids: tuple[str, ...], because: str, acting: str | None, output: Forma
     async def work(runtime: Runtime, by: Principal, desk: MemoryDesk) -> list[str]:
         return await desk.forget(ids, because=because)
 
-    _tell(at_desk(acting, work), output, "forgotten")
+    _tell(at_desk(acting, work), ids, output, "forgotten")
 
 
 @click.command()
@@ -59,7 +60,7 @@ def restore(ids: tuple[str, ...], because: str, acting: str | None, output: Form
     async def work(runtime: Runtime, by: Principal, desk: MemoryDesk) -> list[str]:
         return await desk.restore(ids, because=because)
 
-    _tell(at_desk(acting, work), output, "restored")
+    _tell(at_desk(acting, work), ids, output, "restored")
 
 
 @click.command()
@@ -73,7 +74,7 @@ def pin(ids: tuple[str, ...], off: bool, acting: str | None, output: Format) -> 
     async def work(runtime: Runtime, by: Principal, desk: MemoryDesk) -> list[str]:
         return await desk.pin(ids, is_pinned=not off)
 
-    _tell(at_desk(acting, work), output, "unpinned" if off else "pinned")
+    _tell(at_desk(acting, work), ids, output, "unpinned" if off else "pinned")
 
 
 @click.command()
@@ -96,20 +97,32 @@ def rollback(
         raise click.UsageError("Name a --session or a --source.")
 
     async def look(runtime: Runtime, by: Principal, desk: MemoryDesk) -> list[Told]:
-        return await desk.written_by(session=session, source=source, after=after)
+        return await desk.written_by(session=await _whole_id(runtime, by, session), source=source, after=after)
 
     async def work(runtime: Runtime, by: Principal, desk: MemoryDesk) -> list[str]:
-        return await desk.roll_back(session=session, source=source, after=after, because=because or "rolled back")
+        whole = await _whole_id(runtime, by, session)
+        return await desk.roll_back(session=whole, source=source, after=after, because=because or "rolled back")
 
     found = at_desk(acting, look)
     if found and not dry_run and not yes:
         for one in found:
             say(f"{one.id}  {short(one.text, 80)}")
         click.confirm(f"Take back {_memories(len(found))}?", abort=True, err=True)
-    undone = [] if dry_run or not found else at_desk(acting, work)
+    undone = [] if dry_run else at_desk(acting, work)
     shown = found if dry_run else [one for one in found if one.id in undone]
-    emit(Undone(shown, not dry_run), output, lambda: _table(shown))
+    if shown or output != "table":
+        emit(Undone(shown, not dry_run), output, lambda: _table(shown))
     say(f"{_memories(len(found))} would be taken back." if dry_run else f"{_memories(len(undone))} taken back.")
+    if not found:
+        say(f"Nothing in force was {f'written by {session}' if session else f'made of the words of {source}'}.")
+
+
+async def _whole_id(runtime: Runtime, by: Principal, session: str) -> str:
+    """The id that begins so. What a session remembered outlives it: of one that is not there, the name as it is."""
+    try:
+        return (await runtime.session(session, tenant=by.tenant)).id if session else ""
+    except NotFound:
+        return session
 
 
 @click.command()
@@ -124,9 +137,12 @@ def rebuild(acting: str | None) -> None:
     say(f"The index was filled anew from {events:,} events.")
 
 
-def _tell(ids: list[str], output: Format, what: str) -> None:
-    emit(Changed(ids), output, lambda: Rows("id", rows=[(one,) for one in ids]))
-    say(f"{_memories(len(ids))} {what}.")
+def _tell(changed: list[str], named: tuple[str, ...], output: Format, what: str) -> None:
+    if changed or output != "table":
+        emit(Changed(changed), output, lambda: Rows("id", rows=[(one,) for one in changed]))
+    say(f"{_memories(len(changed))} {what}.")
+    if len(changed) < len(set(named)):
+        say("There was nothing to change about the others." if changed else "There was nothing to change.")
 
 
 def _memories(number: int) -> str:

@@ -20,7 +20,7 @@ SHOWN_MAX = 20
 """What is named of each kind before somebody is asked."""
 
 REASONS: dict[Reason, str] = {
-    "named": "it is meant",
+    "named": "it was named",
     "version": "another version of it",
     "merged": "merged with it",
     "derived": "made of it",
@@ -83,7 +83,7 @@ def erase(
     plan = using_runtime(look)
     if not dry_run and not plan.is_empty and not plan.waiting:
         _confirm(plan, yes)
-    if not dry_run and not plan.is_empty:
+    if not dry_run:  # where nothing is left to be erased, the index may still have some of it
         using_runtime(work)
     doom = Doom(
         [one.id for one in plan.memories],
@@ -93,7 +93,8 @@ def erase(
         list(plan.possible),
         not dry_run,
     )
-    emit(doom, output, lambda: _table(plan))
+    if _has_rows(plan) or output != "table":
+        emit(doom, output, lambda: _table(plan))
     _say(plan, is_done=not dry_run)
 
 
@@ -126,6 +127,10 @@ def _confirm(plan: Plan, yes: bool) -> None:
     click.confirm(f"Erase {_memories(plan)} and {count(len(plan.sessions), 'session')} for good?", abort=True, err=True)
 
 
+def _has_rows(plan: Plan) -> bool:
+    return bool(plan.memories or plan.entities or plan.sessions or plan.waiting)
+
+
 def _table(plan: Plan) -> Rows:
     rows = [(one.id, str(one.scope), REASONS[one.reason]) for one in plan.memories]
     rows += [(name, str(scope), "an entity that is described") for scope, name in plan.entities]
@@ -136,6 +141,8 @@ def _table(plan: Plan) -> Rows:
 def _say(plan: Plan, *, is_done: bool) -> None:
     done = "erased" if is_done else "would be erased"
     say(f"{_memories(plan)} and {count(len(plan.sessions), 'session')} {done}.")
+    if not _has_rows(plan):
+        say("Nothing like this is remembered. `ostler memory stats` lists whose memories there are.")
     if plan.waiting:
         say(f"Not before these have ended: {', '.join(plan.waiting)}")
     if plan.possible:

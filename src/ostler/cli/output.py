@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from ostler.cli.trouble import JSON_ERRORS
+from ostler.cli.words import whole
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -100,8 +101,8 @@ def printing_aside() -> redirect_stdout[TextIO]:
 
 
 def say(text: str) -> None:
-    """Tell the person something about the data: on standard error."""
-    click.echo(text, err=True)
+    """Tell the person something about the data: on standard error. What could steer a terminal is an escape."""
+    click.echo(whole(text), err=True)
 
 
 def console(*, err: bool = False) -> "Console":
@@ -118,7 +119,8 @@ def console(*, err: bool = False) -> "Console":
 
 
 class Rows:
-    """A table for people, or, where the terminal is too narrow for it, one block of lines for each row.
+    """A table for people, or, where the terminal is too narrow for it, one block of lines for each row. What could
+    steer a terminal is written as an escape.
 
     A column named `name>` is aligned to the right; `name…` is cut where space ends and `name~` wrapped. All others are
     always whole.
@@ -126,7 +128,7 @@ class Rows:
 
     def __init__(self, *columns: str, rows: Sequence[Sequence[str]]) -> None:
         self._columns = columns
-        self._rows = rows
+        self._rows = [[whole(cell) for cell in row] for row in rows]
 
     def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
         names = [column.rstrip(_MARKS) for column in self._columns]
@@ -185,7 +187,7 @@ def blocks(records: Sequence[Sequence[tuple[str, str]]]) -> "RenderableType":
         lines.add_column(overflow="fold")
         for name, value in record:
             if value:
-                lines.add_row(Text(name), Text(value))
+                lines.add_row(Text(name), Text(whole(value)))
         parts += [lines, ""]
     return Group(*parts[:-1])
 

@@ -170,7 +170,7 @@ class Story:
     def _call(self, moment: str, symbol: str, style: str, call: str, right: str | Text) -> None:
         if isinstance(right, str):
             right = Text(right, style)
-        text = Text.assemble((f"{call:<5}", "dim"), self._asked[call], no_wrap=True, overflow="ellipsis")
+        text = Text.assemble((f"{call:<4} ", "dim"), self._asked[call], no_wrap=True, overflow="ellipsis")
         self._line(moment, Text(f" {symbol}", style), text, right)
 
     def _remark(self, text: str) -> None:

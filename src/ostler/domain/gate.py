@@ -174,7 +174,7 @@ def unexamined(state: State) -> str | None:
         if spec is None or (under_way(state) and not runs_beside_others(state, spec)):
             return None
         found = call.id if needs_examination(state, spec) else None
-    elif state.open:
+    elif state.open or state.ending is not None:
         return None
     elif state.answer is not None:
         found = END if state.agent.hooks else None

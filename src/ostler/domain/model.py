@@ -157,7 +157,8 @@ class ModelRequest(msgspec.Struct, frozen=True, gc=False):
     """One question to a model. `messages` begin with the goal and are never copied on the way to the provider.
 
     `key` identifies this call in the log for as many attempts as it takes (`ses_…/3`). `images` are the bytes of the
-    images in the messages, by their hash. With `returns` the answer is to be JSON that fits this JSON Schema.
+    images in the messages, by their hash. With `returns` the answer is to be JSON that fits this JSON Schema. The last
+    messages, as many as are `passing`, are texts of the user's side that no later request repeats.
     """
 
     model: ModelRef
@@ -168,6 +169,7 @@ class ModelRequest(msgspec.Struct, frozen=True, gc=False):
     key: str
     images: Mapping[str, bytes] = {}
     returns: dict[str, Any] | None = None
+    passing: int = 0
 
 
 class Reply(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

@@ -14,12 +14,13 @@ from ostler.domain.memory.scope import Scope
 
 
 class Noted(msgspec.Struct, frozen=True, gc=False):
-    """An event of a scope's stream with its place in the log; None if it was erased."""
+    """An event of a scope's stream (None if it was erased), its place in the log, and its hash there."""
 
     seq: int
     position: int
     at_us: int
     event: MemoryEvent | None
+    hash: bytes = b""
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
@@ -96,6 +97,10 @@ class MemoryIndex(Protocol):
 
     async def applied(self, scopes: Sequence[Scope]) -> dict[Scope, int]:
         """Up to which event each stream has been applied; 0 where nothing was."""
+        ...
+
+    async def last(self, scope: Scope) -> tuple[int, bytes]:
+        """The number and the hash of the last event of a stream that was applied; 0 and nothing where none was."""
         ...
 
     async def apply(self, scope: Scope, notes: Sequence[Noted], *, after: int) -> None:

@@ -11,7 +11,7 @@ from ostler.adapters.store.postgres.store import PostgresStore
 from ostler.domain.memory.scope import Scope
 from ostler.kernel.errors import DimensionMismatch
 from ostler.ports.memory import EVERYTHING, Filter, Hit
-from ostler.testing.contracts.memory_index import ANN, BOB, gone, ids, remembered, tell
+from ostler.testing.contracts.memory_histories import ANN, BOB, gone, ids, remembered, tell
 from tests.servers import server_with_vectors
 
 SCOPES = (ANN, BOB, Scope("acme"), Scope("rival", "coder", "ann"))

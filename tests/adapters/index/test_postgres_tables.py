@@ -12,13 +12,14 @@ import pytest
 from ostler.adapters.index.postgres import PostgresIndex
 from ostler.adapters.index.postgres_reading import LOOKED, Question
 from ostler.adapters.index.postgres_words import K1, B, search
+from ostler.adapters.index.sqlite import SqliteIndex
 from ostler.adapters.store.postgres.server import address
 from ostler.adapters.store.postgres.store import PostgresStore
 from ostler.adapters.store.postgres.tenants import grant_tenant
 from ostler.domain.memory.events import EntityDescribed, MemoryEvent, MemoryRecalled
 from ostler.domain.memory.scope import Scope
 from ostler.ports.memory import Filter
-from ostler.testing.contracts.memory_index import ANN, BOB, SOURCE, ids, relates, remembered, tell
+from ostler.testing.contracts.memory_histories import ANN, BOB, SOURCE, ids, relates, remembered, tell
 from tests.servers import POSTGRES, fresh_schema
 
 TABLES = ("scopes", "recalls", "entities", "names", "spaces", "vectors")
@@ -76,6 +77,28 @@ async def test_what_was_said_hundreds_of_times_counts_as_much(index: PostgresInd
     await tell(index, ANN, *(remembered(f"mem_{place}", " ".join(text)) for place, text in enumerate(texts)))
     found = {hit.id: hit.score for hit in await index.words([ANN], ["yak"])}
     assert found == {name: pytest.approx(score, rel=1e-2) for name, score in bm25(texts, ["yak"]).items()}
+
+
+async def test_of_words_written_together_all_are_to_occur(index: PostgresIndex) -> None:
+    await tell(index, ANN, remembered("mem_1", "INV-2024-001 is paid"), remembered("mem_2", "INV-2024-002, 001 times"))
+    await tell(index, ANN, remembered("mem_3", "001 INV"), remembered("mem_4", "東京都"))
+    assert sorted(ids(await index.words([ANN], ["inv-2024-001"]))) == ["mem_1", "mem_2"]
+    assert sorted(ids(await index.words([ANN], ["inv-2024-002", "paid"]))) == ["mem_1", "mem_2"]
+    assert ids(await index.words([ANN], ["京都"])) == ["mem_4"]
+
+
+async def test_the_same_is_found_as_in_sqlite_and_it_scores_the_same(index: PostgresIndex) -> None:
+    seed = secrets.randbits(32)
+    chance = random.Random(seed)
+    words = ["zebras", "yak", "wolves", "Zürich", "semi-colon", "2024", "running", "京都"]
+    events = [remembered(f"mem_{number}", " ".join(chance.choices(words, k=6))) for number in range(40)]
+    other = await SqliteIndex.open(":memory:")
+    for one in (index, other):
+        await tell(one, ANN, *events)
+    for asked in (["zebra"], ["yak", "run"], ["zurich", "2024"], ["semi", "wolf"]):
+        found, expected = await index.words([ANN], asked), await other.words([ANN], asked)
+        assert {hit.id: hit.score for hit in found} == {hit.id: pytest.approx(hit.score) for hit in expected}, seed
+    await other.close()
 
 
 async def test_a_search_for_words_looks_at_no_row_of_another_scope(index: PostgresIndex, store: PostgresStore) -> None:

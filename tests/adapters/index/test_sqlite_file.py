@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ostler.adapters.index import sqlite_writing
 from ostler.adapters.index.database import APPLICATION_ID, LAYOUT_VERSION
 from ostler.adapters.index.sqlite import SqliteIndex
 from ostler.domain.memory.events import MemoryErased
@@ -70,6 +71,31 @@ async def test_of_a_scope_that_was_cleared_no_byte_is_left_in_the_files(path: Pa
     await index.close()
 
 
+async def test_what_somebody_who_died_had_cleared_is_found_by_nobody_and_gone_once_the_file_is_opened(
+    path: Path,
+) -> None:
+    index = await SqliteIndex.open(path)
+    for scope in (ANN, BOB):
+        told = [relates(f"mem_{number}", f"{SECRET} {number}", "knows", "Bob") for number in range(600)]
+        await tell(index, scope, *told)
+    with sqlite3.connect(path, isolation_level=None) as connection:
+        sqlite_writing.clear(connection, [ANN])
+        sqlite_writing.sweep(connection)
+    connection.close()
+    assert (await index.applied([ANN, BOB]), await index.page([ANN])) == ({ANN: 0, BOB: 600}, [])
+    assert await index.scopes("acme") == [BOB]
+    await tell(index, ANN, remembered("mem_1", "hay"))
+    await index.close()
+    index = await SqliteIndex.open(path)
+    assert ids(await index.page([ANN])) == ["mem_1"]
+    assert (await index.held(BOB)).in_force == {"fact": 600}
+    await index.clear([BOB])
+    assert SECRET.lower().encode() not in raw(path)
+    await index.close()
+    ((rows,),) = sqlite3.connect(path).execute("SELECT count(*) FROM memories")
+    assert rows == 1
+
+
 async def test_the_files_are_for_the_eyes_of_their_owner(path: Path) -> None:
     index = await SqliteIndex.open(path)
     await tell(index, ANN, remembered("mem_1"))
@@ -119,6 +145,23 @@ async def test_what_is_found_damaged_in_use_is_cleared_and_asked_again(path: Pat
     await tell(index, ANN, remembered("mem_1", "straw"))
     assert ids(await index.words([ANN], ["straw"])) == ["mem_1"]
     await index.close()
+
+
+async def test_what_a_process_keeps_in_mind_of_a_file_is_not_taken_for_what_another_has_made_of_it(path: Path) -> None:
+    index, other = await SqliteIndex.open(path), await SqliteIndex.open(path)
+    for number, scope in enumerate((ANN, BOB)):
+        await tell(index, scope, remembered("mem_1"), remembered("mem_2"))
+        await index.embed("f", [(scope, "mem_1", [1.0, float(number)]), (scope, "mem_2", [0.0, 1.0])])
+        assert ids(await index.vectors([scope], "f", [1.0, 0.0])) == ["mem_1", "mem_2"]
+        assert await index.unembedded([scope], "f") == []
+    await other.clear()
+    for scope in (BOB, ANN):
+        await tell(other, scope, remembered("mem_1"), remembered("mem_2"), remembered("mem_3"))
+        await other.embed("f", [(scope, "mem_1", [0.0, 1.0, 0.0]), (scope, "mem_2", [1.0, 0.0, 0.0])])
+        assert ids(await index.vectors([scope], "f", [1.0, 0.0, 0.0])) == ["mem_2", "mem_1"]
+        assert ids(await index.unembedded([scope], "f")) == ["mem_3"]
+    await index.close()
+    await other.close()
 
 
 async def test_a_file_that_is_no_database_is_put_aside(path: Path) -> None:

@@ -90,6 +90,20 @@ def test_what_was_used_longest_ago_is_given_up_first() -> None:
     assert [name for name in "abc" if shelf.get(name)] == ["a", "c"]
 
 
+async def test_what_another_handle_erased_is_held_in_memory_no_longer_than_to_the_next_question(tmp_path: Path) -> None:
+    one, two = await SqliteIndex.open(tmp_path / "index"), await SqliteIndex.open(tmp_path / "index")
+    await tell(one, ANN, remembered("mem_1"), remembered("mem_2"))
+    await one.embed("f", [(ANN, "mem_1", [1.0, 0.0]), (ANN, "mem_2", [0.0, 1.0])])
+    assert len(await two.vectors([ANN], "f", [1.0, 0.0])) == 2
+    await one.erase(ANN, ["mem_1"])
+    await two.vectors([ANN], "f", [1.0, 0.0])
+    shelf = two._vectors._shelf
+    assert shelf is not None
+    assert [len(matrix) for matrix, _ in shelf._matrices.values()] == [1]
+    await one.close()
+    await two.close()
+
+
 async def test_only_what_is_seldom_is_found_in_a_crowd(tmp_path: Path) -> None:
     index = await SqliteIndex.open(tmp_path / "index")
     await tell(index, ANN, *(remembered(f"mem_{n}", kind="fact" if n % 100 else "file") for n in range(2_000)))

@@ -317,6 +317,18 @@ async def test_a_long_conversation_has_four_marks_and_the_last_is_at_its_end(ser
     assert marks_in(body["messages"][-1]) == marks_in(body["messages"][-3]) == 1
 
 
+async def test_what_no_later_request_repeats_comes_behind_the_last_mark_in_a_block_of_its_own(server):
+    said = (UserMessage("Go."), AssistantMessage("I go.", (AskedCall("1.1", "search", "{}"),)))
+    answer, board = ToolMessage("1.1", "search", '{"ok":true}'), UserMessage("<working_memory>")
+    before = await sent(server, request(messages=(*said, answer)))
+    body = await sent(server, request(messages=(*said, answer, board), passing=1))
+    assert body["messages"][-1]["content"].pop() == {"type": "text", "text": "<working_memory>"}
+    assert body == before
+    assert marks_in(body["messages"][-1]["content"][-1]) == 1
+    alone = await sent(server, request(tools=(), messages=(*said[:1], board), passing=1))
+    assert [block["text"] for block in alone["messages"][0]["content"]] == ["Go.", "<working_memory>"]
+
+
 async def test_a_single_question_pays_no_surcharge_for_a_cache(server):
     assert marks_in(await sent(server, request(tools=(), messages=(UserMessage("Hi."),)))) == 0
 

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from ostler import Agent, Principal, Runtime, tool
+from ostler import Agent, MemorySettings, Principal, Runtime, tool
 from ostler.app.policy.backtest import backtest
 from ostler.app.policy.explain import explain_event
 from ostler.domain.constraint.compile import policy_of
@@ -81,6 +81,18 @@ async def test_the_rules_that_were_in_force_change_nothing():
         found = await backtest(runtime.parts.store, policy_of(RULES, "clerk"))
     assert found.changes == {}
     assert found.calls == found.same > 2 * len(EVERYTHING)
+
+
+async def test_what_the_runtime_asks_for_by_itself_changes_nothing_where_people_would_have_to_approve_it():
+    policy = policy_of("policy clerk version 1\ndefault allow\nREQUIRE approval FOR tool.memory.*")
+    agent = Agent("clerk", "You work.", model=Scripted("done", name="clerk")).with_settings(MemorySettings())
+    agent.spec = msgspec.structs.replace(agent.spec, policy=policy)
+    async with Runtime.open("memory:", agents=[agent]) as runtime:
+        await (await runtime.start(agent, "go")).result()
+        found = await backtest(runtime.parts.store, policy)
+        assert (found.calls, found.changes) == (3, {})
+        denying = policy_of("policy clerk version 2\ndefault allow\nDENY tool.memory.recall")
+        assert (await backtest(runtime.parts.store, denying)).changes == {"require to deny": 1, "require to allow": 1}
 
 
 async def test_other_rules_are_shown_with_the_calls_that_they_would_have_judged_otherwise():

@@ -99,6 +99,26 @@ def test_what_networkx_writes_can_be_read(tmp_path) -> None:
     ]
 
 
+@pytest.mark.parametrize("edges", ["edges", "links"])
+def test_node_link_json_of_others_loses_no_relation_and_no_property(edges: str) -> None:
+    graph = networkx.MultiDiGraph()
+    graph.add_node(4711, kind="order", total=89.5, lines=["a", 2], note=None)
+    graph.add_edge("Ada", 4711, relation="placed", since=2024)
+    graph.add_edge("Ada", 4711, label="paid", weight=2)
+    graph.add_edge("Ada", "Bonn")
+    found = from_json(json.dumps(networkx.node_link_data(graph, edges=edges)))
+    assert found.entities == (
+        Entity("4711", "order", {"total": 89.5, "lines": '["a",2]'}),
+        Entity("Ada"),
+        Entity("Bonn"),
+    )
+    assert [one.edge for one in found.statements] == [
+        Edge("0", "Ada", "placed", "4711", properties={"since": 2024}),
+        Edge("1", "Ada", "paid", "4711", 2),
+        Edge("0", "Ada", "related to", "Bonn"),
+    ]
+
+
 DEAR = """<graphml><key id="w" attr.name="weight" attr.type="double"/><graph edgedefault="directed">
     <edge source="a" target="b"><data key="w">much</data></edge></graph></graphml>"""
 
@@ -107,6 +127,7 @@ DEAR = """<graphml><key id="w" attr.name="weight" attr.type="double"/><graph edg
     ("read", "text", "problem"),
     [
         (from_json, "[]", "no graph in node-link JSON"),
+        (from_json, '{"nodes": [{"name": "a"}]}', "no graph in node-link JSON: .*missing required field `id`"),
         (from_json, '{"nodes": [], "edges": [{"source": "a", "target": "b", "relation": ""}]}', "Relation 1 lacks"),
         (from_json, '{"nodes": [], "directed": false}', "no directions"),
         (
@@ -118,6 +139,12 @@ DEAR = """<graphml><key id="w" attr.name="weight" attr.type="double"/><graph edg
         (from_graphml, "<graphml/>", "holds no graph"),
         (from_graphml, '<!DOCTYPE x [<!ENTITY a "aaaa">]><graphml/>', "entities of its own"),
         (from_graphml, '<graphml><graph edgedefault="undirected"/></graphml>', "no directions"),
+        (
+            from_graphml,
+            "<graphml>" + '<key id="%d"><default/></key>' * 999 % tuple(range(999)) + "<graph/></graphml>",
+            "defaults",
+        ),
+        (from_json, '{"nodes": [], "more": ' + "[" * 100_000 + "]" * 100_000 + "}", "no graph in node-link JSON"),
         (
             from_graphml,
             DEAR,

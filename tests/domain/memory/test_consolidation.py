@@ -80,6 +80,7 @@ def test_facts_of_the_same_words_become_one_with_what_each_adds() -> None:
         ("\N{THUMBS UP SIGN}", "\N{THUMBS DOWN SIGN}"),
         ("keep it at -5", "keep it at 5"),
         ("she writes C#", "she writes C++"),
+        ("it takes 10⁵ of them", "it takes 105 of them"),
         ("is it done?", "is it done"),
     ],
     ids=[
@@ -95,6 +96,7 @@ def test_facts_of_the_same_words_become_one_with_what_each_adds() -> None:
         "thumb",
         "sign",
         "language",
+        "power",
         "question",
     ],
 )

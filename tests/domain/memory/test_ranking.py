@@ -9,47 +9,71 @@ from ostler.domain.memory.ranking import (
     RECALLS_ENOUGH,
     Lanes,
     Weights,
+    blended,
     frequency,
-    fused,
     hopeful,
-    nearness,
-    ranks,
     recency,
     score,
     shares,
+    spread,
+    with_named,
     with_neighbours,
+    with_onward,
     within,
 )
 
 lane = st.floats(0, 1)
-scores = st.dictionaries(st.sampled_from("abcdefgh"), st.floats(-5, 50), max_size=8)
 
 
 def test_what_is_best_in_all_ways_is_as_relevant_as_can_be() -> None:
-    found = fused([(2, {"a": 9.0, "b": 3.0}), (1, {"a": 0.9, "c": 0.8})], k=10)
-    assert found["a"] == 1
-    assert found["b"] == pytest.approx(2 / 3 * 11 / 12)
-    assert found["c"] == pytest.approx(1 / 3 * 11 / 12)
+    found = blended([(2, {"a": 1.0, "b": 0.6}), (1, {"a": 1.0, "c": 0.5})])
+    assert found == pytest.approx({"a": 1, "b": 0.4, "c": 0.5 / 3})
 
 
 def test_a_way_that_found_nothing_or_counts_for_nothing_takes_nothing_from_the_others() -> None:
-    alone = fused([(2, {"a": 9.0, "b": 3.0})], k=10)
-    assert fused([(2, {"a": 9.0, "b": 3.0}), (1, {}), (0, {"c": 5.0})], k=10) == alone
-    assert alone["a"] == 1
+    alone = blended([(2, {"a": 1.0, "b": 0.3})])
+    assert blended([(2, {"a": 1.0, "b": 0.3}), (1, {}), (0, {"c": 1.0})]) == alone == {"a": 1, "b": 0.3}
 
 
-def test_what_scores_the_same_has_the_same_rank() -> None:
-    assert ranks({"a": 1.0, "b": 2.0, "c": 1.0, "d": 0.5}) == {"b": 1, "a": 2, "c": 2, "d": 4}
+def test_what_fits_nearly_alike_is_nearly_as_relevant() -> None:
+    found = blended([(0.7, shares({"a": 5.0, "b": 4.95, "c": 1.0}))])
+    assert found["a"] - found["b"] == pytest.approx(0.01)
+    assert found["b"] - found["c"] > 0.7
 
 
-@given(ways=st.lists(st.tuples(st.floats(0, 3), scores), max_size=3), k=st.floats(0, 100))
-def test_relevance_is_between_nothing_and_all_in_whatever_order_things_come(
-    ways: list[tuple[float, dict[str, float]]], k: float
+def test_a_fact_about_what_is_named_comes_before_what_fits_as_well_but_not_before_what_fits_far_better() -> None:
+    found = with_named({"a": 1.0, "b": 0.5, "c": 0.5}, {"b", "d"}, graph=0.3)
+    assert found == pytest.approx({"a": 1 / 1.3, "b": 0.8 / 1.3, "c": 0.5 / 1.3, "d": 0.3 / 1.3})
+    assert with_named({"a": 0.5}, (), graph=0.3) == with_named({"a": 0.5}, {"a"}, graph=0) == {"a": 0.5}
+
+
+def test_where_no_text_fits_a_fact_about_what_is_named_is_as_relevant_as_can_be() -> None:
+    assert with_named({}, {"a"}, graph=0.3) == {"a": 1}
+
+
+def test_what_a_fact_leads_to_has_a_share_of_its_relevance_and_gives_nothing_on() -> None:
+    ways = {"a": {"b": 0.8, "c": 0.4}, "b": {"c": 0.5, "d": 0.8}, "x": {"e": 0.8}}
+    found, given_to = with_onward({"a": 1.0, "c": 0.7, "b": 0.1}, ways)
+    assert found == pytest.approx({"a": 1, "b": 0.8, "c": 0.7, "d": 0.08})
+    assert given_to == {"b": 0.8, "c": 0.5, "d": 0.8}
+
+
+@given(
+    ways=st.lists(st.tuples(st.floats(0, 3), st.dictionaries(st.sampled_from("abcdefgh"), lane)), max_size=3),
+    named=st.sets(st.sampled_from("abcdefgh")),
+    onward=st.dictionaries(st.sampled_from("abcd"), st.dictionaries(st.sampled_from("efgh"), lane)),
+    graph=st.floats(0, 3),
+)
+def test_relevance_is_between_nothing_and_all(
+    ways: list[tuple[float, dict[str, float]]],
+    named: set[str],
+    onward: dict[str, dict[str, float]],
+    graph: float,
 ) -> None:
-    found = fused(ways, k=k)
+    before = with_named(blended(ways), named, graph=graph)
+    found, _ = with_onward(before, onward)
     assert all(0 <= value <= 1 for value in found.values())
-    turned = [(weight, dict(reversed(scores.items()))) for weight, scores in ways]
-    assert fused(turned, k=k) == found
+    assert all(found[name] >= value for name, value in before.items())
 
 
 @given(lanes=st.tuples(lane, lane, lane, lane), weights=st.tuples(lane, lane, lane, lane))
@@ -104,8 +128,10 @@ def test_scores_below_nothing_give_neighbours_nothing() -> None:
     assert together == {"a": 0, "b": 0}
 
 
-def test_what_is_further_off_along_relations_is_less_near() -> None:
-    assert [nearness(distance) for distance in (1, 2, 3)] == [1, 0.5, 0.25]
+def test_similarities_are_spread_over_the_whole_whatever_the_model_has_for_strangers() -> None:
+    assert spread({"a": 0.9, "b": 0.8, "c": 0.7}) == pytest.approx({"a": 1, "b": 0.5, "c": 0})
+    assert spread({"a": 0.7}) == spread({"a": 0.0}) == {"a": 1}
+    assert spread({}) == {}
 
 
 def test_shares_are_of_the_best_and_of_nothing_there_are_none() -> None:

@@ -103,7 +103,19 @@ def test_a_failure_brings_no_memory_and_no_label() -> None:
 
 
 def test_an_answer_without_memories_says_nothing() -> None:
-    assert said_by_memory("memory", ("recalls",), {}, ToolOutcome(ok=True, output='{"done":1}', is_json=True)) == ()
+    assert said_by_memory("memory", ("recalls",), {}, ToolOutcome(ok=True, output='{"left_out":1}', is_json=True)) == ()
+
+
+@pytest.mark.parametrize("beside", ['{"found":"evil@example.com"}', '{"memories":[],"more":"evil@example.com"}'])
+def test_what_is_answered_beside_memories_has_the_worst_labels(beside: str) -> None:
+    (said,) = said_by_memory("memory.recall", ("recalls",), {}, ToolOutcome(ok=True, output=beside, is_json=True))
+    assert (said.text, said.labels) == (beside, {"untrusted", "private"})
+
+
+def test_memories_have_the_labels_of_their_tool_as_well() -> None:
+    one = Recollection("mem_1", "fact", "a text", "agent:a", "", ("mine",))
+    (said,) = said_by_memory("notes.find", ("recalls", "reads_untrusted"), {}, outcome_of(one))
+    assert said.labels == {"mine", "untrusted"}
 
 
 @given(st.text(max_size=50))

@@ -81,6 +81,11 @@ def test_the_same_words_are_known_however_they_are_spaced() -> None:
     assert decision == ([], Remembered(older.id, "known"))
 
 
+@pytest.mark.parametrize(("one", "other"), [("10⁵ of them", "105 of them"), ("1½ litres", "11\N{FRACTION SLASH}2 litres")])
+def test_what_only_looks_alike_is_not_known(one: str, other: str) -> None:
+    assert after(wish(one), wish(other))[2].remembered.outcome == "new"
+
+
 @pytest.mark.parametrize(
     "other",
     [
@@ -257,7 +262,8 @@ def test_where_there_is_no_room_the_weakest_goes() -> None:
     keeping = Keeping(episodes_max=2)
     newcomer = episode("new", 0.5)
     decision = decide(newcomer, scene([weak, strong], keeping, weak=[weak], evictions=1), at_us=NOW)
-    assert decision.events == [MemoryRemembered(newcomer), MemoryRetracted((weak.id,), "evicted", by="runtime")]
+    evicted = MemoryRetracted((weak.id,), "evicted", by="runtime", source=newcomer.source)
+    assert decision.events == [MemoryRemembered(newcomer), evicted]
     assert decision.remembered.evicted == (weak.id,)
 
 
@@ -428,3 +434,10 @@ def test_tags_and_labels_are_kept_once() -> None:
     one = memory("one", wish(tags=("b", "a", "b"), labels=("untrusted", "private", "untrusted")))
     assert one.tags == ("b", "a")
     assert one.labels == ("private", "untrusted")
+
+
+def test_what_is_said_beside_the_text_takes_room_too() -> None:
+    stated = Relation("a", "b", "c", properties={"note": "x" * 4000})
+    for more in ({"tags": ("x" * 500,) * 8}, {"relation": stated}):
+        with pytest.raises(QuotaExceeded):
+            decide(memory("new", wish("short", **more)), scene(keeping=Keeping(bytes_max=2000)), at_us=NOW)

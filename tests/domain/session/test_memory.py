@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from ostler.domain import context
 from ostler.domain.agent import ContextSettings, Limits
+from ostler.domain.constraint.compile import policy_of
 from ostler.domain.constraint.policy import Rule
 from ostler.domain.memory.recollection import Recollection, Recollections
 from ostler.domain.memory.settings import MemorySettings
@@ -18,6 +19,7 @@ from ostler.domain.session import commands as command
 from ostler.domain.session.events import (
     AgentCompleted,
     AgentFailed,
+    CallExamined,
     CallRetried,
     ConstraintFailed,
     EpisodeRequested,
@@ -136,8 +138,13 @@ def test_what_is_recalled_for_is_bounded() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"memory": None}, {"memory": MemorySettings(recall_max=0)}, {"specs": TOOLS, "memory": MemorySettings()}],
-    ids=["no memory", "none wanted", "no tool"],
+    [
+        {"memory": None},
+        {"memory": MemorySettings(recall_max=0)},
+        {"memory": MemorySettings(recall_tokens=0)},
+        {"specs": TOOLS, "memory": MemorySettings()},
+    ],
+    ids=["no memory", "none wanted", "no room", "no tool"],
 )
 def test_nothing_is_recalled_where_there_is_no_memory_none_is_wanted_or_no_tool(changes: dict[str, Any]) -> None:
     story = Story(**({"specs": SPECS} | changes)).start()
@@ -161,6 +168,18 @@ def test_a_rule_against_the_runtimes_calls_is_a_no_that_ends_nothing_and_asks_no
     assert kinds(events) == ["model.completed", "episode.requested", "constraint.failed", "agent.completed"]
     refusals = [event for _, event in story.log if isinstance(event, ConstraintFailed)]
     assert {(one.kind, one.rule) for one in refusals} == {("blocked", "house")}
+
+
+def test_an_approval_of_the_next_request_outlasts_what_is_recalled_before_it() -> None:
+    story = tale()
+    asks = policy_of('default allow\nrequire approval for model.* as "look"')
+    story.spec = msgspec.structs.replace(story.spec, policy=asks)
+    begun(story)
+    assert story.now.question is not None
+    story.do(command.Send(story.us, "And the bakery?", story.by))
+    story.approve("1")
+    assert kinds(story.proceed()) == ["recall.requested", "tool.requested"]
+    assert kinds(came(story, "recall.2", found())) == ["tool.completed", "model.requested"]
 
 
 def test_the_runtimes_calls_do_not_count_to_the_limit_of_tool_calls() -> None:
@@ -303,6 +322,19 @@ def test_a_worker_that_is_about_to_stop_begins_no_episode_and_the_next_one_does(
     events = story.do(command.ReplyReceived(story.us, "1", Reply("done")), may_begin=False)
     assert kinds(events) == ["model.completed"]
     assert kinds(story.proceed()) == ["episode.requested", "tool.requested"]
+
+
+def test_once_the_end_is_remembered_nothing_is_found_out_about_a_request_that_does_not_come() -> None:
+    story = tale(hooks=("polite",)).start()
+    for call in ("recall.1", "1", "end", "episode"):
+        story.do(command.Examined(story.us, CallExamined(call), story.now))
+        if call == "recall.1":
+            came(story, call, found())
+        elif call == "1":
+            story.reply(text="done")
+    story.do(command.ToolReturned(story.us, "episode", found()), may_begin=False)
+    assert (pending(story.now), due_us(story.now)) == ((), 0)
+    assert kinds(story.proceed()) == ["agent.completed"]
 
 
 @pytest.mark.parametrize("memory", [None, MemorySettings(episodes=False)])
@@ -450,6 +482,24 @@ def test_working_memory_is_no_part_of_the_transcript_so_that_the_prefix_stays() 
     assert request(story.now)[: len(before)] == before
     assert "two" in board(story.now)
     assert sum("<working_memory>" in text for text in request(story.now)) == 1
+
+
+def test_a_request_says_which_of_its_messages_no_later_one_repeats() -> None:
+    story = begun(tale())
+    assert context.request(story.now, story.now.open[0]).passing == 0
+    story.reply(("working.put", {"key": "plan", "text": "one"}))
+    shown = context.request(story.now, story.now.open[0])
+    assert [message.text for message in shown.messages[-shown.passing :]] == [board(story.now)]
+
+
+def test_what_is_said_meanwhile_comes_before_working_memory() -> None:
+    story = begun(tale())
+    story.reply(("working.put", {"key": "plan", "text": "one"}))
+    story.reply(("look", {}))
+    story.do(command.Send(story.us, "Hurry.", story.by))
+    said, shown = [message.text for message in context.next_messages(story.now)][-2:]
+    assert said == "Hurry."
+    assert shown.startswith("<working_memory>")
 
 
 def test_working_memory_remembers_whose_words_it_keeps() -> None:

@@ -11,9 +11,9 @@ from ostler.adapters.index.sqlite import SqliteIndex
 from ostler.adapters.store.memory import MemoryStore
 from ostler.adapters.store.sqlite import SqliteStore
 from ostler.domain.memory.events import MEMORY_CODEC, MemoryConsolidated, MemoryRemembered, MemoryRetracted
-from ostler.domain.memory.memory import Source
+from ostler.domain.memory.memory import Relation, Source
 from ostler.domain.memory.scope import Scope
-from ostler.domain.memory.settings import Consolidating
+from ostler.domain.memory.settings import Consolidating, Keeping
 from ostler.domain.memory.writing import Wish
 from ostler.kernel.errors import NotFound, OstlerError, StaleWrite
 from ostler.ports import Append, EventStore
@@ -108,6 +108,31 @@ async def test_what_sessions_repeat_becomes_a_fact_beside_the_episodes(house: Ho
     kinds = sorted((entry.memory.kind, entry.memory.labels) for entry in await house.in_force())
     assert kinds == [("episode", ("untrusted",))] * 3 + [("fact", ("untrusted",))]
     assert became.how == "promoted"
+
+
+async def test_nothing_is_promoted_into_a_scope_that_is_full(house: House) -> None:
+    for session in ("ses_1", "ses_2", "ses_3"):
+        await house.add(TEA, session=session, kind="episode")
+    await house.add("Bob likes coffee")
+    full = Memories(house.store, house.memories.index, house.clock, keeping=Keeping(memories_max=1))
+    report = await Consolidation(full, house.clock).consolidate(HERE)
+    assert (report.became, report.dropped) == ((), 1)
+    assert await house.texts() == [TEA, TEA, TEA, "Bob likes coffee"]
+
+
+async def test_what_is_put_back_in_force_beside_what_contradicts_it_says_so(house: House) -> None:
+    def lives(place: str) -> dict[str, Any]:
+        return {"relation": Relation("Ann", "lives_in", place, is_single=True)}
+
+    for text in ("Ann lives in Berlin", "So Ann lives in Berlin"):
+        one = await house.add(text, **lives("Berlin"))
+    rules = Consolidating(alike=0.5)
+    await Consolidation(house.memories, house.clock, rules=rules).consolidate(HERE)
+    munich = await house.add("Ann lives in Munich", **lives("Munich"))
+    assert len(await house.consolidation.restore(HERE, [one], by="operator:ann")) == 2
+    contradicted = {entry.memory.id: entry.contradicts for entry in await house.in_force()}
+    assert sorted(contradicted.pop(munich)) == sorted(contradicted)
+    assert set(contradicted.values()) == {(munich,)}
 
 
 async def test_what_faded_unused_goes_and_what_was_recalled_stays(house: House) -> None:

@@ -1,6 +1,7 @@
 """What is remembered, forgotten, restored and pinned, and by whom it can be found."""
 
 import asyncio
+import shutil
 from pathlib import Path
 
 import pytest
@@ -184,6 +185,17 @@ async def test_what_is_restored_beside_what_took_its_place_contradicts_it() -> N
         assert [entry.until for entry in entries] == [None, None]
 
 
+async def test_what_is_restored_together_contradicts_each_other() -> None:
+    async with memories_in() as memories:
+        places = ("Berlin", "Munich", "Paris")
+        berlin, munich, paris = [(await memories.remember(SCOPE, lives(place), key=place)).id for place in places]
+        await memories.forget(SCOPE, [paris], by="user:ann")
+        await memories.restore(SCOPE, [berlin, munich], by="user:ann")
+        assert {
+            entry.memory.id: entry.contradicts for entry in await memories.index.get([SCOPE], [berlin, munich])
+        } == {berlin: (munich,), munich: (berlin,)}
+
+
 async def test_what_is_known_of_an_entity_is_not_written_again() -> None:
     async with memories_in() as memories:
         entity = EntityDescribed("Ann", "person", SOURCE, {"age": 30})
@@ -232,6 +244,29 @@ async def test_an_index_that_knows_of_more_than_was_written_begins_anew(tmp_path
         assert await texts_in_force(memories) == set()
         await memories.remember(SCOPE, wish("Another"), key="x")
         assert await texts_in_force(memories) == {"Another"}
+
+
+@pytest.mark.parametrize("is_set_back", [False, True])
+async def test_an_index_of_another_store_or_of_what_was_lost_begins_anew(tmp_path: Path, is_set_back: bool) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    for place in (here, there):
+        place.mkdir()
+    async with memories_in(here) as memories:
+        await memories.remember(SCOPE, wish("first"), key="1")
+    if is_set_back:
+        shutil.copy(here / "ostler.db", there)
+    async with memories_in(here) as memories:
+        await memories.remember(SCOPE, wish("lost"), key="2")
+    async with memories_in(there) as memories:
+        await memories.remember_all(SCOPE, [(str(number), wish(f"Fact {number}")) for number in range(3, 7)])
+        expected = await entries_of(memories, [SCOPE])
+    for path in here.glob("ostler.db*"):
+        if ".memory" not in path.name:
+            path.unlink()
+    shutil.copy(there / "ostler.db", here)
+    async with memories_in(here) as memories:
+        await memories.catch_up([SCOPE])
+        assert await entries_of(memories, [SCOPE]) == expected
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -6,12 +6,15 @@ from typing import Any
 
 import pytest
 
+from ostler.domain.memory.scope import Scope
 from ostler.domain.memory.settings import MemorySettings
 from ostler.domain.memory.writing import Remembered
 from ostler.ports.memory import Filter
 from tests.runtime.memory.asking import CLEAN, SPOILT, House, house
 
 PATH = "/memories/notes.md"
+ADA = Scope("acme", "clerk", "ada")
+CLOSED = Filter(is_closed_too=True)
 
 
 @pytest.fixture
@@ -214,3 +217,20 @@ async def test_many_edits_at_once_lose_nothing(home: House) -> None:
     edits = [home.file("insert", path=PATH, insert_line=0, insert_text=f"line {number}") for number in range(20)]
     await asyncio.gather(*edits)
     assert sorted(await content(home)) == sorted(f"line {number}" for number in range(20))
+
+
+async def test_a_file_of_which_an_older_state_was_restored_is_the_newer_one_and_can_be_edited_and_moved(
+    home: House,
+) -> None:
+    await home.file("create", path=PATH, file_text="old")
+    await home.file("str_replace", path=PATH, old_str="old", new_str="new")
+    (old,) = [one.memory.id for one in await home.memories.index.page([ADA], CLOSED) if one.until is not None]
+    await home.memories.restore(ADA, [old], by="operator:ann")
+    assert await content(home) == ["new"]
+    moved = "/memories/moved.md"
+    await home.file("rename", old_path=PATH, new_path=moved)
+    assert await content(home, moved) == ["new"]
+    gone = [one.memory.id for one in await home.memories.index.page([ADA], CLOSED) if one.memory.text == "old"]
+    await home.memories.restore(ADA, gone, by="operator:ann")
+    await home.file("str_replace", path=moved, old_str="new", new_str="newest")
+    assert await content(home, moved) == ["newest"]

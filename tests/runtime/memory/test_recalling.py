@@ -17,7 +17,7 @@ from ostler.ports import Append
 from ostler.ports.memory import Filter
 from ostler.runtime.memory.embedding import Embedding
 from ostler.runtime.memory.memories import Memories
-from ostler.runtime.memory.recalling import Recall, recollections, tokens_of
+from ostler.runtime.memory.recalling import LEADERS_MAX, Recall, recollections, tokens_of
 from tests.runtime.crash import Clock
 from tests.runtime.memory.remembering import DAY, SCOPE, TENANT, History, events_of, lives, memories_in, wish
 
@@ -147,7 +147,46 @@ async def test_facts_are_found_along_relations() -> None:
         )
         recall = await memories.recall(SCOPE, "Where does Ann Bell go every morning?")
         assert texts(recall) == ["Ann Bell works_for Initech", "Initech sits_in Hamburg"]
-        assert [one.lanes["graph"] for one in recall.found] == [1.0, 0.5]
+        assert [one.lanes["graph"] for one in recall.found] == [1.0, 0.8]
+
+
+async def test_what_a_fact_leads_to_comes_before_others_that_share_but_a_name_with_the_question() -> None:
+    async with memories_in() as memories:
+        await remembering(
+            memories,
+            wish("Ann works for Initech.", relation=Relation("Ann", "works for", "Initech")),
+            wish("Initech is at home in Hamburg.", relation=Relation("Initech", "based in", "Hamburg")),
+            wish("Bea works for Initech.", relation=Relation("Bea", "works for", "Initech")),
+            *(wish(f"Ann had lunch at the harbour with guest number {number}.") for number in range(20)),
+        )
+        recall = await memories.recall(SCOPE, "In which city is the employer of Ann?", limit=30)
+        assert texts(recall)[:2] == ["Ann works for Initech.", "Initech is at home in Hamburg."]
+        assert texts(recall)[-1] == "Bea works for Initech."
+
+
+async def test_what_answers_a_question_comes_before_facts_that_share_but_a_name_with_it() -> None:
+    async with memories_in() as memories:
+        await remembering(
+            memories,
+            wish("Ann works for Initech.", relation=Relation("Ann", "works for", "Initech"), importance=0.9),
+            wish("Initech sits in Hamburg.", relation=Relation("Initech", "sits in", "Hamburg"), importance=0.9),
+            wish("Last spring Ann adopted a greyhound from the shelter in Bremen.", importance=0.3),
+            *(wish(f"Somebody saw Ann, number {number}.") for number in range(20)),
+        )
+        recall = await memories.recall(SCOPE, "Which greyhound has Ann adopted?", limit=3)
+        assert texts(recall)[0] == "Last spring Ann adopted a greyhound from the shelter in Bremen."
+
+
+async def test_of_something_with_many_relations_only_the_most_relevant_are_followed_onward() -> None:
+    async with memories_in() as memories:
+        people = [f"Person{number}" for number in range(LEADERS_MAX + 3)]
+        await remembering(
+            memories,
+            *(wish(f"{one} works for Initech.", relation=Relation(one, "works for", "Initech")) for one in people),
+            *(wish(f"{one} lives in Bonn.", relation=Relation(one, "lives in", "Bonn")) for one in people),
+        )
+        recall = await memories.recall(SCOPE, "Initech", limit=50)
+        assert [one.lanes.get("graph") for one in recall.found] == [1.0] * len(people) + [0.8] * LEADERS_MAX
 
 
 async def test_a_vector_finds_what_has_no_word_in_common() -> None:
@@ -329,6 +368,56 @@ async def test_that_it_cannot_be_counted_keeps_nothing_from_being_recalled() -> 
         store.is_full = False
         assert (await memories.recall(SCOPE, "printer", call="ses_b/1.1")).missing == ()
         assert [entry.recalls for entry in await memories.index.page([SCOPE])] == [1]
+
+
+async def test_what_could_not_be_counted_for_others_is_counted_the_next_time() -> None:
+    async with memories_in() as empty:
+        store = FullStore()
+        memories = Memories(store, empty.index, Clock())
+        await remembering(memories, wish("The printer is broken"))
+        store.is_full = True
+        recalls = await asyncio.gather(
+            *(memories.recall(SCOPE, "printer", call=f"ses_b/{number}.1") for number in range(5))
+        )
+        assert all(recall.missing for recall in recalls)
+        store.is_full = False
+        await memories.recall(SCOPE, "printer", call="ses_b/9.1")
+        assert [entry.recalls for entry in await memories.index.page([SCOPE])] == [6]
+
+
+async def test_what_only_a_later_attempt_was_given_is_counted_too() -> None:
+    async with memories_in() as memories:
+        await remembering(memories, wish("The printer is broken"))
+        await memories.recall(SCOPE, "printer", call="ses_b/1.1")
+        await memories.remember(SCOPE, wish("The printer is green"), key="later")
+        other = Memories(memories.store, memories.index, Clock())
+        for again in (memories, other):
+            await again.recall(SCOPE, "printer", call="ses_b/1.1", is_again=again is other)
+            assert [entry.recalls for entry in await memories.index.page([SCOPE])] == [1, 1]
+        assert sum(isinstance(event, MemoryRecalled) for event in await events_of(memories.store, SCOPE)) == 2
+
+
+@pytest.mark.parametrize("vector", [[float("nan"), 1.0], [float("inf"), 1.0], [0.0, 0.0], [1.0], []])
+async def test_whatever_an_embedder_answers_words_find_what_they_find(vector: Sequence[float]) -> None:
+    class Broken(Meanings):
+        async def embed(self, texts: Sequence[str], *, purpose: str = "document") -> list[Sequence[float]]:
+            return [vector if purpose == "query" else [1.0, 0.0] for _ in texts]
+
+    async with memories_in() as empty:
+        embedding = Embedding(Broken(), empty.index, Clock())
+        memories = Memories(empty.store, empty.index, Clock(), embedding=embedding)
+        await remembering(memories, wish("The printer is broken"))
+        await embedding.fill([SCOPE])
+        assert texts(await memories.recall(SCOPE, "printer")) == ["The printer is broken"]
+
+
+@pytest.mark.parametrize("odd", ["\ud800", "\0", "\u202e", "t\u0301", '" OR NEAR(', "*", "'", "\x1b[2J", "\U0001f600"])
+async def test_whatever_is_asked_the_words_in_it_are_found(odd: str) -> None:
+    async with memories_in() as memories:
+        await remembering(memories, wish("The printer is broken"))
+        assert texts(await memories.recall(SCOPE, f"{odd} printer {odd}", call="ses_b/1.1")) == [
+            "The printer is broken"
+        ]
 
 
 async def test_the_more_often_it_was_recalled_the_further_up_it_is() -> None:

@@ -171,6 +171,7 @@ def test_nothing_is_equal_across_tenants_folders_or_tools_and_nothing_is_shared_
     assert key_of_tool(LOOK, asked) == key_of_tool(LOOK, msgspec.structs.replace(asked, key="ses_2/9.9", attempt=3))
     assert key_of_tool(msgspec.structs.replace(LOOK, share_s=None), asked) is None
     assert key_of_tool(msgspec.structs.replace(LOOK, effect="once"), asked) is None
+    assert key_of_tool(msgspec.structs.replace(LOOK, roles=("recalls",)), asked) is None, "each session has its own"
     assert key_of_model("acme", request("a")) is None
 
 

@@ -13,7 +13,7 @@ from ostler.kernel.errors import NotAStore, StoreBusy, StoreCorrupt, StoreError,
 T = TypeVar("T")
 
 APPLICATION_ID = int.from_bytes(b"Ostm")
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 """A file of another layout is cleared and filled again from the log: there are no migrations."""
 LAYOUT = Path(__file__).with_name("layout.sql").read_text("utf-8")
 IN_MEMORY = ":memory:"

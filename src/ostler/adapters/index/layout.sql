@@ -8,6 +8,7 @@ CREATE TABLE scopes (
     user TEXT NOT NULL,
     session TEXT NOT NULL,
     applied INTEGER NOT NULL DEFAULT 0,
+    hash BLOB NOT NULL DEFAULT x'',       -- of the last event that was applied
     row INTEGER NOT NULL DEFAULT 0,       -- the last one that was given to a memory
     purges INTEGER NOT NULL DEFAULT 0,    -- grows whenever rows are taken away, or are in force again
     episodes INTEGER NOT NULL DEFAULT 0,  -- in force, like facts, files and relations
@@ -21,6 +22,8 @@ CREATE TABLE scopes (
     recalls INTEGER NOT NULL DEFAULT 0,
     UNIQUE (tenant, agent, user, session)
 );
+-- The keys of a file that is laid out anew are others, so that no process takes its scopes for those that it remembers.
+INSERT INTO sqlite_sequence (name, seq) VALUES ('scopes', abs(random() % 1073741824));
 
 CREATE TABLE memories (
     row INTEGER PRIMARY KEY,

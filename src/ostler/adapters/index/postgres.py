@@ -12,6 +12,7 @@ from ostler.domain.memory.scope import Scope
 from ostler.ports.memory import EVERYTHING, Direction, Edge, Entity, Entry, Filter, Held, Hit, Noted
 
 APPLIED = "SELECT looked.number, applied FROM looked JOIN @schema.memory_scopes USING (key)"
+LAST = "SELECT applied, hash FROM looked JOIN @schema.memory_scopes USING (key)"
 SCOPES = """
     SELECT tenant, agent, person, session FROM @schema.memory_scopes WHERE tenant = $1 AND applied > 0
     ORDER BY agent, person, session
@@ -121,6 +122,11 @@ class PostgresIndex:
         for number, applied in await question.ask(self._server, APPLIED):
             found[question.scopes[number - 1]] = applied
         return found
+
+    async def last(self, scope: Scope) -> tuple[int, bytes]:
+        for seq, digest in await Question([scope]).ask(self._server, LAST):
+            return seq, digest
+        return 0, b""
 
     async def apply(self, scope: Scope, notes: Sequence[Noted], *, after: int) -> None:
         if not notes:

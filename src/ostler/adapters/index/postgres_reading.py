@@ -139,4 +139,5 @@ def storable(text: str) -> str:
 
 
 def plain(texts: Sequence[str]) -> list[str]:
+    """Texts that the server can keep."""
     return [storable(text) for text in texts]

@@ -10,7 +10,7 @@ import msgspec
 
 from ostler.adapters.index import rows
 from ostler.adapters.index.postgres_reading import LOOKED, Question, Server, plain, storable
-from ostler.adapters.index.postgres_words import WORDS_MAX, words_of
+from ostler.adapters.index.postgres_words import tokens, vector
 from ostler.domain.memory.events import (
     EntityDescribed,
     MemoryConsolidated,
@@ -34,11 +34,11 @@ LOCK = "SELECT own.key FROM looked JOIN @schema.memory_scopes AS own USING (key)
 UNHURRIED = "set_config('synchronous_commit', 'off', true)"
 """Nobody waits for the disk of the server here: what a crash takes of the index is filled again from the log."""
 BEGIN = f"""
-    INSERT INTO @schema.memory_scopes (tenant, agent, person, session, applied) VALUES ($1, $2, $3, $4, $5)
+    INSERT INTO @schema.memory_scopes (tenant, agent, person, session, applied, hash) VALUES ($1, $2, $3, $4, $5, $6)
     ON CONFLICT DO NOTHING RETURNING key, {UNHURRIED}
 """
 MOVE = f"""
-    UPDATE @schema.memory_scopes SET applied = $5 WHERE {OWN} AND applied = $6 RETURNING key, {UNHURRIED}
+    UPDATE @schema.memory_scopes SET applied = $5, hash = $6 WHERE {OWN} AND applied = $7 RETURNING key, {UNHURRIED}
 """
 APPLIED = f"SELECT applied FROM @schema.memory_scopes WHERE {OWN}"
 STATES = """
@@ -54,7 +54,7 @@ REMEMBER = f"""
         given.length, given.bytes, given.is_pinned, given.id, given.kind, given.ended_by, given.name, given.digest,
         given.session, given.subject, given.relation, given.object, {LIST.format("tags")}, {LIST.format("contradicts")},
         given.gaps::int8multirange,
-        to_tsvector('@schema.words', given.words) || array_to_tsvector(ARRAY['@' || $1::bigint]), given.body
+        given.words::tsvector || array_to_tsvector(ARRAY['@' || $1::bigint]), given.body
     FROM unnest(
         $2::bigint[], $3::bigint[], $4::bigint[], $5::float8[], $6::bigint[], $7::bigint[], $8::bigint[], $9::integer[],
         $10::integer[], $11::boolean[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[],
@@ -192,12 +192,12 @@ class Changes:
     def _remember(self, note: Noted, memory: Memory) -> None:
         if memory.id in self.standings:
             return
-        words = words_of(rows.searchable(memory))[:WORDS_MAX]
+        words = tokens(rows.searchable(memory))
         relation = memory.relation
         standing = self.standings[memory.id] = Standing(
             memory.id,
             memory.kind,
-            len(memory.text.encode()),
+            memory.size,
             len(words),
             memory.is_pinned,
             subject=storable(normal(relation.subject)) if relation else None,
@@ -251,7 +251,7 @@ class Writing:
 
     async def apply(self, scope: Scope, notes: Sequence[Noted], *, after: int) -> bool:
         """Take in these events; whether anything was erased. Raises `StaleWrite`."""
-        key = await self._moved(scope, after=after, to=notes[-1].seq)
+        key = await self._moved(scope, after=after, to=notes[-1])
         ids = {known for note in notes if note.event is not None for known in spoken_of(note.event)}
         changes = Changes(await self._fetch(STATES, key, sorted(ids)) if ids else ())
         for note in notes:
@@ -273,11 +273,11 @@ class Writing:
         """The keys of those that there are, which nobody else changes before the end of the transaction."""
         return [key for (key,) in await self._fetch(LOOKED + LOCK, *Question(scopes).values)]
 
-    async def _moved(self, scope: Scope, *, after: int, to: int) -> int:
+    async def _moved(self, scope: Scope, *, after: int, to: Noted) -> int:
         """The key of a scope that is applied up to this from now on, and which nobody else changes meanwhile."""
-        found = await self._fetch(MOVE, *owner(scope), to, after)
+        found = await self._fetch(MOVE, *owner(scope), to.seq, to.hash, after)
         if not found and not after:
-            found = await self._fetch(BEGIN, *owner(scope), to)
+            found = await self._fetch(BEGIN, *owner(scope), to.seq, to.hash)
         if not found:
             seen = await self._fetch(APPLIED, *owner(scope))
             raise rows.stale(scope, after=after, applied=seen[0][0] if seen else 0)
@@ -385,7 +385,7 @@ def _made(standing: Standing) -> tuple[Any, ...]:
         json.dumps(plain(memory.tags)),
         json.dumps(standing.contradicts),
         _multirange(standing.gaps),
-        " ".join(words),
+        vector(words),
         rows.encode(memory),
     )
 

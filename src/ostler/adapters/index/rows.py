@@ -54,18 +54,22 @@ def edge(memory: Memory) -> Edge:
 
 
 def superseded(by: str) -> str:
+    """What is said of a memory whose place a newer one took."""
     return f"superseded {by}"
 
 
 def merged(into: str) -> str:
+    """What is said of a memory that another was made of."""
     return f"merged {into}"
 
 
 def retracted(event: MemoryRetracted) -> str:
+    """What is said of a memory that was taken back."""
     return event.why
 
 
 def stale(scope: Scope, *, after: int, applied: int) -> Conflict:
+    """The refusal of events that do not follow on what was applied."""
     return StaleWrite(f"The index has applied {scope.stream.name} up to {applied}, not {after}.")
 
 
@@ -78,6 +82,7 @@ def unit(vector: Sequence[float]) -> list[float]:
 
 
 def mismatch(fingerprint: str, *, expected: int, found: int) -> DimensionMismatch:
+    """The refusal of a vector that has another length than its embedder's."""
     return DimensionMismatch(
         f"A vector of {found} numbers was given, but those of {fingerprint} have {expected}.",
         hint="An embedder that makes vectors of another length needs a fingerprint of its own.",

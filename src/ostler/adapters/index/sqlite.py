@@ -41,10 +41,17 @@ class SqliteIndex:
         application, and leaves it as it is. This and every method raises `StoreBusy` if another process has held the
         file for `busy_timeout_s`.
         """
-        return cls(await IndexDatabase.open(path, busy_timeout_s=busy_timeout_s))
+        index = cls(await IndexDatabase.open(path, busy_timeout_s=busy_timeout_s))
+        if await index._sweep():  # whoever cleared it did not come to an end
+            await index._scrub()
+        return index
 
     async def applied(self, scopes: Sequence[Scope]) -> dict[Scope, int]:
         return dict.fromkeys(scopes, 0) | dict(await self._each(scopes, sqlite_reading.applied))
+
+    async def last(self, scope: Scope) -> tuple[int, bytes]:
+        found = await self._each([scope], sqlite_reading.last)
+        return found[0] if found else (0, b"")
 
     async def apply(self, scope: Scope, notes: Sequence[Noted], *, after: int) -> None:
         has_erased = await self._database.transaction(
@@ -195,11 +202,21 @@ class SqliteIndex:
             await self._database.clear()
         else:
             await self._database.transaction(lambda connection: sqlite_writing.clear(connection, scopes))
+            await self._sweep()
         await self._scrub()
 
     async def close(self) -> None:
         self._vectors.clear()
         self._database.close()
+
+    async def _sweep(self) -> bool:
+        """Take away, bit by bit, what was cleared. Whether there was anything."""
+        has_swept = False
+        while await self._database.read(sqlite_writing.is_littered):
+            await self._database.transaction(sqlite_writing.sweep)
+            has_swept = True
+            await asyncio.sleep(0)
+        return has_swept
 
     async def _scrub(self) -> None:
         """Let nothing of what was taken away be left in memory or in the log."""

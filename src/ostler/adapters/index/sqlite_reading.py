@@ -19,6 +19,7 @@ Keys = dict[int, Scope]
 """Scopes of which anything was applied, in the order in which they were named, by their keys in this file."""
 
 SCOPES = "SELECT tenant, agent, user, session FROM scopes WHERE tenant = ? AND applied > 0"
+LAST = "SELECT applied, hash FROM scopes WHERE key = ?"
 SCOPE = "SELECT key, applied, row FROM scopes WHERE tenant = ? AND agent = ? AND user = ? AND session = ?"
 SCOPE_OF = "SELECT key, tenant, agent, user, session FROM scopes WHERE key IN (SELECT value FROM json_each(?))"
 
@@ -98,6 +99,7 @@ LATEST = 2**62
 
 
 def keys(connection: sqlite3.Connection, scopes: Iterable[Scope]) -> Keys:
+    """Those of these scopes that there are here."""
     found = {}
     for scope in scopes:
         row = connection.execute(SCOPE, (scope.tenant, scope.agent, scope.user, scope.session)).fetchone()
@@ -111,13 +113,21 @@ def rows_of(key: int) -> tuple[int, int]:
     return key << SCOPE_BITS, (key + 1 << SCOPE_BITS) - 1
 
 
+def last(connection: sqlite3.Connection, keys: Keys) -> Iterator[tuple[int, bytes]]:
+    """The number and the hash of the last event that each of these scopes is applied up to."""
+    for key in keys:
+        yield from connection.execute(LAST, (key,))
+
+
 def applied(connection: sqlite3.Connection, keys: Keys) -> Iterator[tuple[Scope, int]]:
+    """Up to which event each of these scopes is applied."""
     for scope in keys.values():
         parts = (scope.tenant, scope.agent, scope.user, scope.session)
         yield scope, connection.execute(SCOPE, parts).fetchone()[1]
 
 
 def with_ids(connection: sqlite3.Connection, keys: Keys, *, ids: Sequence[str]) -> Iterator[tuple[str, int]]:
+    """Ids and rows of what has one of these ids."""
     wanted = json.dumps(list(ids))
     for key in keys:
         yield from connection.execute(WITH_IDS, (key, wanted))
@@ -136,6 +146,7 @@ def newest(
 
 
 def holding(connection: sqlite3.Connection, keys: Keys, *, key: str, subject: str, name: str) -> Iterator[int]:
+    """Rows in force with this key, or that state this relation of this subject."""
     for scope in keys:
         if key:
             yield from (row for (row,) in connection.execute(WITH_KEY, (scope, key)))
@@ -144,6 +155,7 @@ def holding(connection: sqlite3.Connection, keys: Keys, *, key: str, subject: st
 
 
 def same(connection: sqlite3.Connection, keys: Keys, *, digest: str) -> Iterator[int]:
+    """Rows in force with this digest, the oldest first."""
     for key in keys:
         yield from (row for (row,) in connection.execute(SAME, (key, digest)))
 
@@ -166,6 +178,7 @@ def weakest(connection: sqlite3.Connection, keys: Keys, *, kind: Kind, half_life
 def beside(
     connection: sqlite3.Connection, keys: Keys, *, ids: Sequence[str], span: int
 ) -> Iterator[tuple[str, list[int]]]:
+    """For each of these ids the rows that happened before it and after it."""
     wanted = json.dumps(list(ids))
     for key in keys:
         for identity, kind, happened, row in connection.execute(IN_TIME, (key, wanted)).fetchall():
@@ -183,6 +196,7 @@ def allowed(connection: sqlite3.Connection, rows: Iterable[int], which: Filter) 
 
 
 def held(connection: sqlite3.Connection, keys: Keys) -> Iterator[Held]:
+    """How much each of these scopes holds."""
     for key, scope in keys.items():
         ((applied, episodes, facts, files, closed, text_bytes, relations, entities, recalls),) = connection.execute(
             HELD, (key,)

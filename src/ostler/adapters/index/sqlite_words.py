@@ -100,12 +100,16 @@ def withdraw(connection: sqlite3.Connection, row: int, terms: Iterable[str]) -> 
             connection.execute(UNPOST, (run, term))
 
 
-def clear(connection: sqlite3.Connection, key: int) -> None:
-    """Leave nothing of a scope."""
-    first, last = rows_of(key)
+def clear(connection: sqlite3.Connection, first: int, last: int) -> None:
+    """Leave nothing of whole runs, from the row `first` to the row `last`."""
     connection.execute(GONE, (first, last))
     for query in CLEAR:
         connection.execute(query, (first >> RUN_BITS, last >> RUN_BITS))
+
+
+def run_of(row: int) -> tuple[int, int]:
+    """The first and the last row of the run that a row is in."""
+    return _rows_of(row >> RUN_BITS)
 
 
 def _rows_of(run: int) -> tuple[int, int]:

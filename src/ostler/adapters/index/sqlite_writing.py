@@ -28,7 +28,7 @@ from ostler.domain.memory.scope import Scope
 from ostler.ports.memory import Noted
 
 MAKE_SCOPE = "INSERT OR IGNORE INTO scopes (tenant, agent, user, session) VALUES (?, ?, ?, ?)"
-MOVE = "UPDATE scopes SET applied = ?, row = ? WHERE key = ?"
+MOVE = "UPDATE scopes SET applied = ?, hash = ?, row = ? WHERE key = ?"
 PURGED = "UPDATE scopes SET purges = purges + 1 WHERE key = ?"
 
 REMEMBER = f"INSERT INTO memories VALUES ({', '.join('?' * 23)})"
@@ -53,7 +53,18 @@ MENTION = """
     ON CONFLICT (scope, name) DO UPDATE SET mentions = mentions + 1
 """
 REPLACE_DESCRIPTION = "UPDATE entities SET until = ? WHERE scope = ? AND name = ? AND until IS NULL"
-CLEAR = tuple(f"DELETE FROM {table} WHERE scope = ?" for table in ("memories", "entities", "names", "embedded"))
+DISOWN = "UPDATE scopes SET tenant = '', agent = '', user = '', session = key WHERE key = ?"
+"""What is cleared is nobody's at once, and goes bit by bit."""
+NOBODYS = "SELECT key FROM scopes WHERE tenant = '' LIMIT 1"
+FIRST = "SELECT min(row) FROM memories WHERE row BETWEEN ? AND ?"
+CLEAR_RUN = "DELETE FROM memories WHERE row BETWEEN ? AND ?"
+NAMES_AT_ONCE = 500
+CLEAR_NAMES = tuple(
+    f"DELETE FROM {table} WHERE scope = ?1"
+    f" AND name IN (SELECT name FROM {table} WHERE scope = ?1 LIMIT {NAMES_AT_ONCE})"
+    for table in ("entities", "names")
+)
+CLEAR_COUNTS = "DELETE FROM embedded WHERE scope = ?"
 FORGET_SCOPE = "DELETE FROM scopes WHERE key = ?"
 FORGET_EMBEDDERS = "DELETE FROM embedders WHERE NOT EXISTS (SELECT 1 FROM vectors WHERE embedder = embedders.key)"
 DESCRIBE = "INSERT OR REPLACE INTO entities (scope, name, since, body) VALUES (?, ?, ?, ?)"
@@ -76,7 +87,7 @@ def apply(connection: sqlite3.Connection, scope: Scope, notes: Sequence[Noted], 
         if note.event is not None:
             writing.take(note, note.event)
     writing.flush()
-    connection.execute(MOVE, (notes[-1].seq, writing.row, found[0]))
+    connection.execute(MOVE, (notes[-1].seq, notes[-1].hash, writing.row, found[0]))
     return writing.has_erased
 
 
@@ -87,13 +98,29 @@ def erase(connection: sqlite3.Connection, scope: Scope, ids: Iterable[str]) -> N
 
 
 def clear(connection: sqlite3.Connection, scopes: Iterable[Scope]) -> None:
-    """Take everything of these scopes away; within a transaction."""
+    """Let nothing of these scopes be found any more; within a transaction. It is there until it is swept away."""
     for key in keys(connection, scopes):
-        sqlite_words.clear(connection, key)
-        for query in CLEAR:
-            connection.execute(query, (key,))
-        connection.execute(FORGET_SCOPE, (key,))
-    connection.execute(FORGET_EMBEDDERS)
+        connection.execute(DISOWN, (key,))
+
+
+def is_littered(connection: sqlite3.Connection) -> bool:
+    """Whether there is something left of what was cleared."""
+    return connection.execute(NOBODYS).fetchone() is not None
+
+
+def sweep(connection: sqlite3.Connection) -> None:
+    """Take a little of that away; within a transaction."""
+    for (key,) in connection.execute(NOBODYS).fetchall():
+        first, last = rows_of(key)
+        ((row,),) = connection.execute(FIRST, (first, last))
+        if row is not None:
+            first, last = sqlite_words.run_of(row)
+            connection.execute(CLEAR_RUN, (first, last))
+        sqlite_words.clear(connection, first, last)
+        if row is None and not any(connection.execute(query, (key,)).rowcount for query in CLEAR_NAMES):
+            connection.execute(CLEAR_COUNTS, (key,))
+            connection.execute(FORGET_SCOPE, (key,))
+            connection.execute(FORGET_EMBEDDERS)
 
 
 class Writing:
@@ -185,7 +212,7 @@ class Writing:
             rows.weight(memory.importance),
             memory.valid_from_us,
             memory.valid_to_us,
-            len(memory.text.encode()),
+            memory.size,
             counted.total(),
             *stated,
             rows.encode(memory),

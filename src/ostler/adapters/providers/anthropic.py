@@ -81,8 +81,9 @@ class Anthropic:
         self._earlier = EarlierTurns()
 
     async def complete(self, request: ModelRequest, on_text: Callable[[str], None]) -> Reply:
-        messages, names = self._earlier.encoded(request, _messages)
-        body = msgspec.json.encode(_body(request, messages, names))
+        lasting = _without_passing(request)
+        messages, names = self._earlier.encoded(lasting, _messages)
+        body = msgspec.json.encode(_with_passing(_body(lasting, messages, names), request))
         text = Text(on_text)
         reading = _Reading(self._endpoint, names, text, request.model.name)
         await self._endpoint.stream(
@@ -153,6 +154,23 @@ def _mark(body: dict[str, Any]) -> None:
     for blocks in (body.get("tools"), body.get("system"), *said):
         if blocks:
             blocks[-1]["cache_control"] = _CACHED
+
+
+def _without_passing(request: ModelRequest) -> ModelRequest:
+    """The request without what no later one repeats: a mark behind that would pay for what nobody reads."""
+    if not request.passing:
+        return request
+    return msgspec.structs.replace(request, messages=request.messages[: -request.passing], passing=0)
+
+
+def _with_passing(body: dict[str, Any], request: ModelRequest) -> dict[str, Any]:
+    """The marked body with what its last turn says beside: in blocks of their own, so that the others stay the same."""
+    said = [{"type": "text", "text": one.text} for one in request.messages[len(request.messages) - request.passing :]]
+    if said and body["messages"] and body["messages"][-1]["role"] == "user":
+        body["messages"][-1]["content"].extend(said)
+    elif said:
+        body["messages"].append({"role": "user", "content": said})
+    return body
 
 
 def _messages(request: ModelRequest, messages: Sequence[Message], names: WireNames) -> Iterator[dict[str, Any]]:

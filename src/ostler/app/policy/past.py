@@ -23,6 +23,7 @@ from ostler.domain.session.events import (
     ToolRequested,
 )
 from ostler.domain.session.evolve import evolve
+from ostler.domain.session.judging import NOBODY_IS_ASKED
 from ostler.domain.session.past import OF_CALLS, grown
 from ostler.domain.session.state import State
 from ostler.domain.tool import ToolSpec
@@ -70,7 +71,8 @@ def judged_by(state: State, event: SessionEvent) -> Judged | None:
         case ApprovalRequested():
             return _judged(state, event.tool, event.arguments, "require", event)
         case ConstraintFailed(kind="blocked") if _is_by_rule(event.rule):
-            return _judged(state, event.tool, _arguments_of(state, event), "deny", event)
+            decision: Decision = "require" if event.reason == NOBODY_IS_ASKED else "deny"
+            return _judged(state, event.tool, _arguments_of(state, event), decision, event)
         case ModelRequested() if state.gate > _FIRST_GATE:
             return Judged(None, {}, "allow", event.rule, event.policy)
         case _:

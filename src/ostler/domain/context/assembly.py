@@ -32,6 +32,7 @@ def request(state: State, call: OpenCall) -> ModelRequest:
         settings=settings,
         key=f"{state.session}/{call.id}",
         returns=state.agent.returns if state.model.tools == "native" and is_turn else None,
+        passing=len(_working(state)) if is_turn else 1,
     )
 
 

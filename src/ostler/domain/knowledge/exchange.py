@@ -1,6 +1,7 @@
 """A knowledge graph as others read and write it: node-link JSON, GraphML and DOT."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -10,6 +11,12 @@ from ostler.kernel.errors import UsageError
 from ostler.kernel.event import moment, timestamp
 
 Form = Literal["json", "graphml", "dot"]
+T = TypeVar("T", bound="Node | Link")
+
+RELATED = "related to"
+"""The name of a relation that a file of others names none of."""
+NAMES = ("id", "source", "target", "key")
+"""What is text here and may be a number in files of others."""
 
 
 class Statement(msgspec.Struct, frozen=True):
@@ -68,6 +75,15 @@ class NodeLink(msgspec.Struct, frozen=True):
     multigraph: bool = True
 
 
+class Foreign(msgspec.Struct, frozen=True):
+    """The file as others write it, who call edges `links` (d3, older NetworkX) and add what they like."""
+
+    nodes: tuple[dict[str, Any], ...]
+    edges: tuple[dict[str, Any], ...] = ()
+    links: tuple[dict[str, Any], ...] = ()
+    directed: bool = True
+
+
 def node_of(entity: Entity) -> Node:
     """An entity as it is written down."""
     return Node(entity.name, entity.kind, entity.properties, entity.labels)
@@ -112,11 +128,39 @@ def to_json(exchange: Exchange) -> str:
 
 
 def from_json(text: str) -> Exchange:
-    """What is in node-link JSON. Raises `UsageError`."""
+    """What is in node-link JSON. Raises `UsageError`.
+
+    Of files of others, `relation` or `label` names a relation, else it is `related to`; what they say of an entity or a
+    relation besides becomes its properties.
+    """
     try:
-        return from_node_link(msgspec.json.decode(text, type=NodeLink))
-    except msgspec.DecodeError as error:
+        file = msgspec.json.decode(text, type=Foreign)
+        nodes = tuple(_known(node, Node) for node in file.nodes)
+        links = tuple(_known(_named(link), Link) for link in (*file.edges, *file.links))
+    except (msgspec.DecodeError, RecursionError) as error:
         raise UsageError(f"This is no graph in node-link JSON: {error}.") from error
+    return from_node_link(NodeLink(nodes, links, file.directed))
+
+
+def _named(link: Mapping[str, Any]) -> Mapping[str, Any]:
+    if "relation" in link:
+        return link
+    return {"relation": link.get("label", RELATED), **{name: value for name, value in link.items() if name != "label"}}
+
+
+def _known(said: Mapping[str, Any], type_: type[T]) -> T:
+    """What is said of one, with a property for all that it has no field for. Raises `ValidationError`."""
+    fields = type_.__struct_fields__
+    known: dict[str, Any] = {
+        name: str(value) if name in NAMES else value for name, value in said.items() if name in fields
+    }
+    more = {name: _value(value) for name, value in said.items() if name not in fields and value is not None}
+    return msgspec.convert({**known, "properties": {**more, **known.get("properties", {})}}, type_)
+
+
+def _value(value: Any) -> Value:
+    """What can be a property: lists and tables as JSON."""
+    return value if isinstance(value, Value) else msgspec.json.encode(value).decode()
 
 
 def _statement(number: int, link: Link) -> Statement:

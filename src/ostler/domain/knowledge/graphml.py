@@ -1,12 +1,12 @@
 """A knowledge graph in GraphML, which Gephi, yEd, Cytoscape and NetworkX read and write."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 import msgspec
 
-from ostler.domain.knowledge.exchange import Exchange, Link, Node, NodeLink, from_node_link, node_link
+from ostler.domain.knowledge.exchange import RELATED, Exchange, Link, Node, NodeLink, from_node_link, node_link
 from ostler.domain.knowledge.markup import escaped
 from ostler.domain.memory.memory import Value
 from ostler.kernel.errors import UsageError
@@ -18,8 +18,18 @@ TYPES: dict[type, str] = {bool: "boolean", int: "long", float: "double", str: "s
 SEPARATOR = "\n"
 """Between the labels, and the sources, of one relation or entity."""
 
+DEFAULTS_MAX = 200
+"""Each entity and each relation has all of them, so that a small file could say very much."""
+
 Data = list[tuple[str, Value]]
 """Names and values of one element, in order."""
+
+
+class Keys(NamedTuple):
+    """What a document declares, and what is meant where nothing is said, by the ids of the keys."""
+
+    declared: dict[str, ElementTree.Element]
+    defaults: dict[str, str]
 
 
 def to_graphml(exchange: Exchange) -> str:
@@ -55,7 +65,7 @@ def from_graphml(text: str) -> Exchange:
     graph = root.find("{*}graph")
     if graph is None:
         raise UsageError("This GraphML holds no graph.")
-    keys = {key.get("id", ""): key for key in root.findall("{*}key")}
+    keys = _keys(root)
     nodes = tuple(_node(element, keys) for element in graph.findall("{*}node"))
     edges = tuple(_link(element, keys) for element in graph.findall("{*}edge"))
     return from_node_link(NodeLink(nodes, edges, directed=graph.get("edgedefault") == "directed"))
@@ -102,15 +112,24 @@ def _tag(element: str, **attributes: str) -> str:
     return " ".join([f"<{element}", *(f'{name}="{escaped(value)}"' for name, value in attributes.items())])
 
 
-def _values(element: ElementTree.Element, keys: dict[str, ElementTree.Element]) -> dict[str, Value]:
+def _keys(root: ElementTree.Element) -> Keys:
+    """What is declared, with the defaults. Raises `UsageError` for more of these than an entity has properties."""
+    keys = {key.get("id", ""): key for key in root.findall("{*}key")}
+    found = [(id_, key.find("{*}default")) for id_, key in keys.items()]
+    defaults = {id_: default.text or "" for id_, default in found if default is not None}
+    if len(defaults) > DEFAULTS_MAX:
+        raise UsageError(f"This GraphML declares {len(defaults)} defaults, and {DEFAULTS_MAX} are read at most.")
+    return Keys(keys, defaults)
+
+
+def _values(element: ElementTree.Element, keys: Keys) -> dict[str, Value]:
     """What an element says, by the names of the keys; what is declared and not said has its default."""
     found: dict[str, Value] = {}
     domain = element.tag.rpartition("}")[2]
     said = {data.get("key", ""): data.text or "" for data in element.findall("{*}data")}
-    for id_, key in keys.items():
-        default = key.find("{*}default")
-        text = said.get(id_, default.text or "" if default is not None else None)
-        if text is not None and key.get("for", "all") in (domain, "all"):
+    for id_, text in {**keys.defaults, **said}.items():
+        key = keys.declared.get(id_)
+        if key is not None and key.get("for", "all") in (domain, "all"):
             found[key.get("attr.name", id_)] = _value(text, key.get("attr.type", "string"))
     return found
 
@@ -122,20 +141,20 @@ def _value(text: str, type_: str) -> Value:
         if type_ in ("float", "double"):
             return float(text)
     except ValueError as error:
-        raise UsageError(f"{text!r} is not of the type {type_} that is declared.") from error
+        raise UsageError(f"{text[:40]!r} is not of the type {type_} that is declared.") from error
     return text.strip().lower() == "true" if type_ == "boolean" else text
 
 
-def _node(element: ElementTree.Element, keys: dict[str, ElementTree.Element]) -> Node:
+def _node(element: ElementTree.Element, keys: Keys) -> Node:
     values = _values(element, keys)
     kind, labels = str(values.pop("kind", "")), str(values.pop("labels", ""))
     return Node(element.get("id", ""), kind, _plain(values), _split(labels))
 
 
-def _link(element: ElementTree.Element, keys: dict[str, ElementTree.Element]) -> Link:
+def _link(element: ElementTree.Element, keys: Keys) -> Link:
     values = _values(element, keys)
     known: dict[str, Any] = {name: values.pop(name) for name in Link.__struct_fields__ if name in values}
-    relation = known.get("relation") or values.pop("label", "related to")
+    relation = known.get("relation") or values.pop("label", RELATED)
     ends = {"source": element.get("source"), "target": element.get("target"), "key": element.get("id", "")}
     lists = {name: _split(str(known.get(name, ""))) for name in ("labels", "sources")}
     given = {**known, **lists, **ends, "relation": relation, "properties": _plain(values)}

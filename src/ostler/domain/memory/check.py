@@ -43,6 +43,11 @@ def check_entity(entity: EntityDescribed, *, detectors: Detectors = BUILTIN) -> 
     _refuse_secrets(texts, detectors)
 
 
+def check_reason(because: str, *, detectors: Detectors = BUILTIN) -> None:
+    """Raises `NotAllowed` if there is a secret in why memories are taken out of force, or put in force again."""
+    _refuse_secrets([("because", because)], detectors)
+
+
 def _refuse(problems: Iterator[Problem]) -> None:
     for field, problem in problems:
         raise UsageError(f"{field} {problem}.", field=field)

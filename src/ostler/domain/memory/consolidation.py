@@ -16,7 +16,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from ostler.domain.memory.events import MemoryConsolidated, MemoryEvent, MemoryRemembered, MemoryRetracted
-from ostler.domain.memory.memory import Kind, Memory, Relation, Source, memory_id, normal
+from ostler.domain.memory.memory import Kind, Memory, Relation, Source, folded, memory_id, normal
 from ostler.domain.memory.scope import Scope
 from ostler.domain.memory.settings import Consolidating
 from ostler.domain.memory.strength import strength
@@ -158,7 +158,7 @@ def is_gone(entry: Kept, rules: Consolidating, *, now_us: int, half_life_us: int
 
 def words_of(text: str) -> tuple[str, ...]:
     """The words of a text and the signs that say something, in the form in which they are compared."""
-    return tuple(_SIGN.findall(normal(text)))
+    return tuple(_SIGN.findall(folded(text)))
 
 
 def marks_of(text: str) -> tuple[str, ...]:
@@ -166,7 +166,7 @@ def marks_of(text: str) -> tuple[str, ...]:
 
     Names are words with a capital, but for those that every text has.
     """
-    words = _WORD.findall(unicodedata.normalize("NFKC", text))
+    words = _WORD.findall(unicodedata.normalize("NFC", text))
     return tuple(
         word.casefold()
         for word in words

@@ -6,7 +6,7 @@ was made of it, and in what sessions wrote that were given it; and each of these
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -20,8 +20,10 @@ from ostler.domain.memory.events import (
     MemoryOpened,
     MemoryRecalled,
     MemoryRemembered,
+    MemoryRestored,
+    MemoryRetracted,
 )
-from ostler.domain.memory.memory import Memory, normal
+from ostler.domain.memory.memory import Memory, Value, normal
 from ostler.domain.memory.scope import Scope
 from ostler.domain.memory.terms import STOP_WORDS
 from ostler.kernel.errors import UsageError
@@ -129,7 +131,8 @@ class Account:
         self._made: dict[str, set[str]] = defaultdict(set)
         self._written: dict[str, list[str]] = defaultdict(list)
         self._versions: dict[tuple[Scope, str], list[str]] = defaultdict(list)
-        self._contradicted: dict[str, list[int]] = defaultdict(list)
+        self._moved: dict[str, set[str]] = defaultdict(set)
+        self._said_of: dict[str, list[tuple[int, str]]] = defaultdict(list)
         self._gone: list[str] = []
         self._runs: dict[str, frozenset[tuple[str, ...]]] = {}
 
@@ -155,8 +158,10 @@ class Account:
                 for name in event.of:
                     self._made[name].add(event.into)
             case MemoryContradicted():
-                self._contradicted[event.id].append(record.seq)
-                self._contradicted[event.other].append(record.seq)
+                self._said_of[event.id].append((record.seq, event.because))
+                self._said_of[event.other].append((record.seq, event.because))
+            case MemoryRetracted() | MemoryRestored():
+                self._change(record, event)
             case EntityDescribed():
                 self.described.append(_Described(scope, record.seq, event))
             case MemoryErased():
@@ -169,7 +174,12 @@ class Account:
 
     def events_of(self, name: str) -> list[int]:
         """The numbers of the events of its stream that say something of what a memory says."""
-        return [self.told[name].seq, *self._contradicted[name]]
+        return [self.told[name].seq, *(seq for seq, _ in self._said_of[name])]
+
+    def texts_of(self, name: str) -> Iterator[str]:
+        """All that it says, and all that is said of it."""
+        yield from _texts(self.told[name].memory)
+        yield from (because for _, because in self._said_of[name])
 
     def sessions_of(self, name: str) -> set[str]:
         """The sessions that have written it or were given it."""
@@ -193,6 +203,7 @@ class Account:
         told = self.told[name]
         if told.memory.key:
             yield from (("version", other) for other in self._versions[told.scope, told.memory.key])
+        yield from (("version", other) for other in self._moved[name])
         yield from (("merged", other) for other in self._merged[name])
         yield from (("derived", other) for other in self._made[name])
         said = self._runs_of(name)
@@ -211,6 +222,13 @@ class Account:
             self._runs[name] = runs(self.told[name].memory.text)
         return self._runs[name]
 
+    def _change(self, record: Record, event: MemoryRetracted | MemoryRestored) -> None:
+        if event.because and len(event.ids) == 1:
+            self._said_of[event.ids[0]].append((record.seq, event.because))
+        if isinstance(event, MemoryRetracted) and event.source is not None and event.why == "forgotten":
+            for name in event.ids:
+                self._seen[name].setdefault(event.source.session, record.position)
+
     def _remember(self, told: _Told) -> None:
         memory = told.memory
         self.told[memory.id] = told
@@ -220,6 +238,9 @@ class Account:
             self._written[memory.source.session].append(memory.id)
         if memory.key:
             self._versions[told.scope, memory.key].append(memory.id)
+        if memory.kind == "file" and memory.caused_by:  # under another path, it is what the file was before
+            self._moved[memory.id].add(memory.caused_by)
+            self._moved[memory.caused_by].add(memory.id)
 
 
 def reach(account: Account, which: Which) -> Reach:
@@ -238,11 +259,13 @@ def reach(account: Account, which: Which) -> Reach:
                 doomed[name] = (reason, distance)
                 frontier.append(name)
     possible = {other for name in doomed for other in account.written_in_sight(name)} - doomed.keys()
+    sessions = account.owing().union(*(account.sessions_of(name) for name in doomed))
+    described = [one for one in account.described if _is_doomed(one, which)] + _nameless(account, doomed, sessions)
     return Reach(
         memories=tuple(_doomed(account, name, *found) for name, found in doomed.items()),
-        entities=tuple(dict.fromkeys((one.scope, one.event.name) for one in _described(account, which))),
+        entities=tuple(dict.fromkeys((one.scope, one.event.name) for one in described)),
         scopes=tuple(sorted(scope for scope in account.opened if which.is_whole and which.holds(scope))),
-        sessions=frozenset(account.owing().union(*(account.sessions_of(name) for name in doomed))),
+        sessions=frozenset(sessions.union(one.event.source.session for one in described) - {""}),
         possible=tuple(sorted(possible)),
     )
 
@@ -268,33 +291,49 @@ def _named(account: Account, which: Which) -> list[str]:
     return [
         name
         for name, told in account.told.items()
-        if (which.holds(told.scope) and (is_meant is None or is_meant(_texts(told.memory))))
+        if (which.holds(told.scope) and (is_meant is None or is_meant(account.texts_of(name))))
         or (which.user and told.memory.source.writer == f"user:{which.user}")
     ]
 
 
-def _described(account: Account, which: Which) -> list[_Described]:
-    """The descriptions of entities that have to go."""
+def _is_doomed(described: _Described, which: Which) -> bool:
+    """Whether a description of an entity is meant."""
+    event = described.event
     if which.ids:
-        return []
-    is_meant = speaks_of(which.subject) if which.subject else None
+        return False
+    if which.user and event.source.writer == f"user:{which.user}":
+        return True
+    return which.holds(described.scope) and (
+        not which.subject or speaks_of(which.subject)((event.name, event.kind, *_said(event.properties)))
+    )
+
+
+def _nameless(account: Account, doomed: Collection[str], sessions: Collection[str]) -> list[_Described]:
+    """What these sessions have said of entities that no relation names any more when these memories have gone."""
+    named = {end for name in doomed for end in _ends(account.told[name])}
+    nameless = named.difference(*(_ends(told) for name, told in account.told.items() if name not in doomed))
     return [
         one
         for one in account.described
-        if which.holds(one.scope) and (is_meant is None or is_meant(_texts_described(one.event)))
+        if one.event.source.session in sessions and (one.scope, normal(one.event.name)) in nameless
     ]
+
+
+def _ends(told: _Told) -> list[tuple[Scope, str]]:
+    """The entities that a memory relates to one another."""
+    relation = told.memory.relation
+    return [] if relation is None else [(told.scope, normal(end)) for end in (relation.subject, relation.object)]
 
 
 def _texts(memory: Memory) -> Iterator[str]:
     yield from (memory.text, memory.key, *memory.tags)
     if (relation := memory.relation) is not None:
         yield from (relation.subject, relation.name, relation.object)
-        yield from (str(value) for value in relation.properties.values())
+        yield from _said(relation.properties)
 
 
-def _texts_described(event: EntityDescribed) -> Iterator[str]:
-    yield event.name
-    yield from (str(value) for value in event.properties.values())
+def _said(properties: dict[str, Value]) -> Iterator[str]:
+    yield from (str(said) for one in properties.items() for said in one)
 
 
 def _doomed(account: Account, name: str, reason: Reason, distance: int) -> Doomed:

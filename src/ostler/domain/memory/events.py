@@ -41,12 +41,16 @@ class MemoryContradicted(Event, tag="memory.contradicted"):
 
 
 class MemoryRetracted(Event, tag="memory.retracted"):
-    """These are not in force any more. What they said stays in the log."""
+    """These are not in force any more. What they said stays in the log.
+
+    `source` is the call that wanted it, or whose memory there had to be room for; None if no call did.
+    """
 
     ids: tuple[str, ...]
     why: Why
     by: str
     because: str = ""
+    source: Source | None = None
 
 
 class MemoryRestored(Event, tag="memory.restored"):
@@ -68,7 +72,7 @@ class MemoryConsolidated(Event, tag="memory.consolidated"):
 
 
 class MemoryRecalled(Event, tag="memory.recalled"):
-    """These were given to a session by the call (`ses_…/3.1`)."""
+    """These were given to a session by the call (`ses_…/3.1`), or it has told again what they say."""
 
     ids: tuple[str, ...]
     call: str

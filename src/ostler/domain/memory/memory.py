@@ -76,12 +76,19 @@ class Memory(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     valid_to_us: int | None = None
 
     @property
+    def size(self) -> int:
+        """The bytes of all that it says at any length: its text, its tags, and the properties of its relation."""
+        properties = self.relation.properties.items() if self.relation is not None else ()
+        said = (self.text, *self.tags, *(str(one) for pair in properties for one in pair))
+        return sum([len(text.encode()) for text in said])
+
+    @property
     def digest(self) -> str:
         """The same for the same words, however they are spaced or capitalised; of a file, for the very same text.
 
         32 hexadecimal digits.
         """
-        text = self.text if self.kind == "file" else normal(self.text)
+        text = self.text if self.kind == "file" else folded(self.text)
         return sha256(f"{self.kind}\0{self.key}\0{text}".encode()).hexdigest()[:32]
 
 
@@ -91,6 +98,11 @@ def memory_id(scope: Scope, key: str) -> str:
     return ID_PREFIX + sha256(name.encode()).hexdigest()[:26]
 
 
+def folded(text: str) -> str:
+    """A text in the form in which what is said is compared: NFC, case folded, single spaces. To NFKC 10⁵ is 105."""
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
+
+
 def normal(text: str) -> str:
-    """A text in the form in which texts and names of entities are compared: NFKC, case folded, single spaces."""
+    """A name in the form in which names of entities are compared: NFKC, case folded, single spaces."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())

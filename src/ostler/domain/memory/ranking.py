@@ -2,13 +2,17 @@
 
     score = relevance · w + recency · w + importance · w + frequency · w
 
-Each lane is in [0, 1], and the weights make 1 together, so that the score is, too. There is one decay by time, and no
-lane depends on what else is remembered. What fits is found in several ways, which are fused by rank: reciprocal rank
-fusion (Cormack, Clarke and Büttcher 2009) with weights, since the ways are not equally good.
+Each lane is in [0, 1], and the weights make 1 together, so that the score is, too. There is one decay by time.
+
+What fits is found in several ways. How well it fits by words and by vectors is scaled to [0, 1] and averaged, with
+weights. What fits nearly alike stays near to one another, so that what is new or important decides between the two. A
+fact about something that the question names has a fixed amount more, and what it leads to has a share of what it has.
+Ranks fused instead of scores (reciprocal rank fusion, Cormack, Clarke and Büttcher 2009) were measured, and are worse:
+facts that share but a name with the question came before what answers it.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -21,22 +25,23 @@ RECALLS_ENOUGH = 50
 class Weights(msgspec.Struct, frozen=True):
     """How much each lane counts.
 
-    The first four make the score; they need not make 1 together. Then how much each way of finding counts for the
-    relevance: `vector` for embedders that know of meaning, `lexical` for those that only know words. `neighbours` is
-    the share of the score of an episode's words that the episodes just before and after it are given, and `k` how soon
-    it no longer matters at what rank something was found (the smaller, the sooner).
+    The first four make the score; they need not make 1 together. Then how much the ways of finding count for the
+    relevance beside one another: `words`, and `vector` for embedders that know of meaning, `lexical` for those that
+    only know words. `neighbours` is the share of the score of an episode's words that the episodes just before and
+    after it are given. `graph` is what a fact about something that the question names is given, beside 1 for what the
+    text fits, and `onward` the share of a fact's relevance that those it leads to are given.
     """
 
     relevance: float = 0.85
     recency: float = 0.06
     importance: float = 0.06
     frequency: float = 0.03
-    words: float = 2.0
-    vector: float = 1.0
+    words: float = 0.7
+    vector: float = 0.3
     lexical: float = 0.0
-    graph: float = 0.5
     neighbours: float = 0.35
-    k: float = 10.0
+    graph: float = 0.3
+    onward: float = 0.8
 
 
 DEFAULT_WEIGHTS = Weights()
@@ -75,30 +80,29 @@ def frequency(recalls: int) -> float:
     return min(math.log1p(recalls) / math.log1p(RECALLS_ENOUGH), 1.0)
 
 
-def ranks(scores: Mapping[str, float]) -> dict[str, int]:
-    """The rank of each: 1 for the greatest score. What scores the same has the same rank, whatever order it came in."""
-    found: dict[str, int] = {}
-    last, rank = math.nan, 0
-    for number, (name, value) in enumerate(sorted(scores.items(), key=lambda item: -item[1]), 1):
-        if value != last:
-            last, rank = value, number
-        found[name] = rank
-    return found
+def blended(ways: Iterable[tuple[float, Mapping[str, float]]]) -> dict[str, float]:
+    """How well each fits that was found in one of these ways, each with its weight and its scores in [0, 1].
 
-
-def fused(ways: Iterable[tuple[float, Mapping[str, float]]], *, k: float) -> dict[str, float]:
-    """How relevant each is that was found in one of these ways, each with its weight and the scores that it gave.
-
-    `Σ w·(k+1)/(k+rank) / Σ w`, in [0, 1]: 1 for what is first in all ways that found anything. Scores of different ways
-    cannot be compared, so only ranks count.
+    The weighted mean, in [0, 1]; a way that did not find it counts as 0, and one that found nothing at all not at all.
     """
     found: dict[str, float] = {}
     counting = [(weight, scores) for weight, scores in ways if weight > 0 and scores]
     whole = sum(weight for weight, _ in counting)
     for weight, scores in counting:
-        for name, rank in ranks(scores).items():
-            found[name] = found.get(name, 0.0) + weight / whole * (k + 1) / (k + rank)
+        for name, value in scores.items():
+            found[name] = found.get(name, 0.0) + weight / whole * value
     return {name: min(value, 1.0) for name, value in found.items()}
+
+
+def with_named(text: Mapping[str, float], named: Collection[str], *, graph: float) -> dict[str, float]:
+    """How relevant each is, in [0, 1], by how well its text fits and whether it is a fact about something `named`."""
+    if not named or graph <= 0:
+        return dict(text)
+    whole = graph + (1.0 if text else 0.0)
+    found = {name: value / whole for name, value in text.items()}
+    for name in named:
+        found[name] = min(found.get(name, 0.0) + graph / whole, 1.0)
+    return found
 
 
 def hopeful(relevance: Mapping[str, float], wanted: int, weights: Weights = DEFAULT_WEIGHTS) -> list[str]:
@@ -134,13 +138,38 @@ def with_neighbours(
     return together, given
 
 
-def nearness(distance: int) -> float:
-    """How much a relation on a way of so many steps from what was asked for bears on it: 1, 1/2, 1/4 …"""
-    return float(2.0 ** (1 - max(distance, 1)))
+def with_onward(
+    relevance: Mapping[str, float], ways: Mapping[str, Mapping[str, float]]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """How relevant each is once facts share what they have with those that they lead to; and the share of each.
+
+    `ways` says for each fact to which others it leads, and with what share. Who is given something by several, or fits
+    by itself, has the most of it; what was given is not given on.
+    """
+    found, given = dict(relevance), dict[str, float]()
+    for name, others in ways.items():
+        for other, share in others.items():
+            value = share * relevance.get(name, 0.0)
+            if value > 0:
+                given[other] = max(given.get(other, 0.0), share)
+                found[other] = max(found.get(other, 0.0), value)
+    return found, given
+
+
+def spread(scores: Mapping[str, float]) -> dict[str, float]:
+    """The scores of one way, with 1 for the greatest and 0 for the least of them: for vectors, of which only the model
+    knows how similar they are that have nothing to do with one another.
+    """
+    if not scores:
+        return {}
+    least, greatest = min(scores.values()), max(scores.values())
+    if greatest <= least:
+        return dict.fromkeys(scores, 1.0)
+    return {name: (value - least) / (greatest - least) for name, value in scores.items()}
 
 
 def shares(scores: Mapping[str, float]) -> dict[str, float]:
-    """The scores of one way as shares of the greatest of them, in [0, 1], to be shown."""
+    """The scores of one way as shares of the greatest of them, in [0, 1]."""
     greatest = max(scores.values(), default=0.0)
     if greatest <= 0:
         return dict.fromkeys(scores, 0.0)

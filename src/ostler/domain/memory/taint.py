@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from ostler.domain.memory.recollection import Recollections
-from ostler.domain.provenance import PRIVATE, UNTRUSTED, Provenance, Said, said_by_tool
+from ostler.domain.provenance import PRIVATE, UNTRUSTED, Provenance, Said, labels_of, said_by_tool
 from ostler.domain.tool import Taint, ToolOutcome
 
 WORDS_MIN = 3
@@ -51,11 +51,17 @@ def said_by_memory(tool: str, roles: Iterable[str], arguments: object, outcome: 
     if found is None:
         said = said_by_tool(tool, roles, arguments, outcome.output)
         return (msgspec.structs.replace(said, labels=frozenset({UNTRUSTED, PRIVATE})) if outcome.ok else said,)
-    held = frozenset(roles)
+    held, labels = frozenset(roles), labels_of(roles)
     repeated = arguments if "remembers" in held else None  # what has just been written is only repeated
     return tuple(
         [
-            Said(f"memory.{one.kind}", "\n".join((one.text, one.key, *one.tags)), held, frozenset(one.labels), repeated)
+            Said(
+                f"memory.{one.kind}",
+                "\n".join((one.text, one.key, *one.tags)),
+                held,
+                labels.union(one.labels),
+                repeated,
+            )
             for one in found.memories
         ]
     )

@@ -14,9 +14,12 @@ from ostler.domain.memory.check import check_memory
 from ostler.domain.memory.events import (
     MemoryContradicted,
     MemoryEvent,
+    MemoryRecalled,
     MemoryRemembered,
+    MemoryRestored,
     MemoryRetracted,
     MemorySuperseded,
+    Why,
 )
 from ostler.domain.memory.memory import Kind, Memory, Relation, Source, memory_id, normal
 from ostler.domain.memory.scope import Scope
@@ -77,7 +80,7 @@ class Room(msgspec.Struct, frozen=True):
         return Room(
             self.episodes + sign * is_episode,
             self.others + sign * (not is_episode),
-            self.text_bytes + sign * len(memory.text.encode()),
+            self.text_bytes + sign * memory.size,
         )
 
     def minus(self, memory: Memory) -> "Room":
@@ -207,7 +210,7 @@ def decide(memory: Memory, scene: Scene, *, at_us: int) -> Decision:
     memory = _ended_by(memory, rivals)
     known = next((other for other in same if _says_the_same(memory, other)), None)
     if known is not None:
-        return Decision([], Remembered(known.id, "known"))
+        return Decision(_told_again(memory, known), Remembered(known.id, "known"))
     closed, contradicted = _among(memory, rivals, at_us)
     closed += [other for other in same if other not in closed and _vouches_for(memory, other)]
     _check_room(memory, closed, scene)
@@ -219,7 +222,7 @@ def decide(memory: Memory, scene: Scene, *, at_us: int) -> Decision:
     events += [MemorySuperseded(other.id, by=memory.id) for other in closed]
     events += [MemoryContradicted(memory.id, other.id, because) for other, because in contradicted]
     if evicted:
-        events.append(MemoryRetracted(evicted, "evicted", by="runtime"))
+        events.append(MemoryRetracted(evicted, "evicted", by="runtime", source=memory.source))
     told = Remembered(
         memory.id,
         "new",
@@ -228,6 +231,28 @@ def decide(memory: Memory, scene: Scene, *, at_us: int) -> Decision:
         evicted=evicted,
     )
     return Decision(events, told)
+
+
+def retractions(ids: Sequence[str], why: Why, by: str, because: str, source: Source | None = None) -> list[MemoryEvent]:
+    """That these are in force no more. A reason stands with one memory alone, so that it can be erased with it."""
+    return [MemoryRetracted(some, why, by, because, source) for some in _with_reason(ids, because)]
+
+
+def restorations(ids: Sequence[str], by: str, because: str) -> list[MemoryEvent]:
+    """That these are in force again; with a reason as `retractions`."""
+    return [MemoryRestored(some, by, because) for some in _with_reason(ids, because)]
+
+
+def _with_reason(ids: Sequence[str], because: str) -> list[tuple[str, ...]]:
+    if because:
+        return [(name,) for name in ids]
+    return [tuple(ids)] if ids else []
+
+
+def _told_again(memory: Memory, known: Memory) -> list[MemoryEvent]:
+    """That another session has told what is known: its log holds the words too, which erasing them has to know."""
+    session = memory.source.session
+    return [MemoryRecalled((known.id,), memory.source.call)] if session and session != known.source.session else []
 
 
 def _says_the_same(memory: Memory, other: Memory) -> bool:

@@ -12,8 +12,10 @@ _ENCODER = msgspec.json.Encoder(order="deterministic")
 
 
 def key_of_tool(spec: ToolSpec, request: ToolRequest) -> str | None:
-    """The same for calls that are equal; None if this tool's calls are not shared: others than `read` never are."""
-    if spec.share_s is None or spec.effect != "read":
+    """The same for calls that are equal; None if this tool's calls are not shared: others than `read` never are, nor
+    are those that recall, since what they answer depends on whose session asks.
+    """
+    if spec.share_s is None or spec.effect != "read" or "recalls" in spec.roles:
         return None
     place = [request.workspace, request.sandbox, request.isolation]
     return digest(["tool", request.tenant, request.tool, request.arguments, place])

@@ -117,7 +117,7 @@ def _evolve_calls(state: State, event: SessionEvent, at_us: int) -> State:
                 open=(*state.open, begun),
                 asked=_without(state.asked, event.call),
                 tool_calls=state.tool_calls + (state.mind is None or state.mind.asked != event.call),
-                granted=None,
+                granted=_granted_to_another(state, event.call),
                 examined=None,
             )
         case ConstraintFailed(tool=""):
@@ -390,7 +390,13 @@ def _retried(call: OpenCall, event: CallRetried, at_us: int) -> OpenCall:
 
 def _refused(state: State, call: str, tool: str, outcome: ToolOutcome) -> State:
     """An asked call that was not begun, and what the model is told instead."""
-    return _observed(state, call, tool, outcome, asked=_without(state.asked, call), granted=None, examined=None)
+    granted = _granted_to_another(state, call)
+    return _observed(state, call, tool, outcome, asked=_without(state.asked, call), granted=granted, examined=None)
+
+
+def _granted_to_another(state: State, call: str) -> Approval | None:
+    """The approval that is left when this call is judged: that of a model call, before which something is recalled."""
+    return None if state.granted is None or state.granted.call == call else state.granted
 
 
 def _asked_for_approval(state: State, event: ApprovalRequested) -> State:

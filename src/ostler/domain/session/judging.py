@@ -1,6 +1,5 @@
 """The calls that are asked for, put through the gate one by one, in their order."""
 
-
 from ostler.domain import gate
 from ostler.domain.memory.taint import taint_of
 from ostler.domain.session import mind

@@ -109,6 +109,7 @@ def compacted(state: State, event: ContextCompacted) -> State:
 def _about(state: State, before: str, text: str) -> str:
     """What is to be recalled for: nothing where the agent does not want that, or has no tool for it."""
     settings = state.agent.memory
-    if settings is None or not settings.recall_max or state.is_trial or state.agent.tool(RECALL) is None:
+    is_wanted = settings is not None and settings.recall_max and settings.recall_tokens
+    if not is_wanted or state.is_trial or state.agent.tool(RECALL) is None:
         return ""
     return f"{text}\n{before}".strip()[:QUERY_CHARACTERS_MAX]

@@ -8,16 +8,18 @@ from typing import NamedTuple
 import msgspec
 
 from ostler.domain.memory.consolidation import WRITER, How, Step, again, may_be_worded, plan, worded
-from ostler.domain.memory.events import MemoryEvent, MemoryRestored, MemoryRetracted
+from ostler.domain.memory.events import MemoryRetracted
 from ostler.domain.memory.memory import Kind, Memory
 from ostler.domain.memory.scope import Scope
 from ostler.domain.memory.settings import Consolidating
+from ostler.domain.memory.writing import retractions
 from ostler.kernel.errors import NotFound, OstlerError
 from ostler.ports import Clock
 from ostler.ports.memory import Entry, Filter
 from ostler.runtime.memory.embedding import Everywhere, text_of
 from ostler.runtime.memory.journal import Decided
 from ostler.runtime.memory.memories import Memories
+from ostler.runtime.memory.scenes import room_of
 
 PAGE = 500
 LOOKED_AT_MAX = 5_000
@@ -123,11 +125,11 @@ class Consolidation:
             if not found or found[0].memory.source.writer != WRITER:
                 raise NotFound(f"No memory {made} was made by consolidation here.")
             of = await self._index.get([scope], found[0].memory.source.of)
-            back = [entry.memory.id for entry in of if entry.ended_by == MERGED + made]
-            events: list[MemoryEvent] = [MemoryRestored(tuple(back), by, because)] if back else []
+            back = [entry for entry in of if entry.ended_by == MERGED + made]
+            events = await self._memories.restoring(scope, back, by, because, going=(made,))
             if found[0].until is None:
-                events.append(MemoryRetracted((made,), "rolled_back", by, because))
-            return events, back
+                events += retractions([made], "rolled_back", by, because)
+            return events, [entry.memory.id for entry in back]
 
         return await self._memories.write(scope, decide)
 
@@ -231,6 +233,8 @@ class Consolidation:
             same = await self._index.same([scope], into.digest) if step.how == "promoted" else []
             if known or any(set(entry.memory.labels) <= set(into.labels) for entry in same):
                 return (), None
+            if step.how == "promoted" and not await self._has_room(scope, into):
+                return (), None
         entries = await self._index.get([scope], step.of)
         now_us = self._clock.now_us()
         events = again(step, entries, self._rules, now_us=now_us, half_life_us=self._half_life_us)
@@ -238,6 +242,11 @@ class Consolidation:
             return (), None
         gone = tuple(one for event in events if isinstance(event, MemoryRetracted) for one in event.ids)
         return events, _became(step, gone or step.of)
+
+    async def _has_room(self, scope: Scope, memory: Memory) -> bool:
+        """Whether a scope may hold this beside all that it holds."""
+        keeping, room = self._memories.keeping, room_of(await self._index.held(scope)).plus(memory)
+        return room.others <= keeping.memories_max and room.text_bytes <= keeping.bytes_max
 
 
 def _is_merged(entry: Entry) -> bool:

@@ -64,7 +64,7 @@ class MemoryFiles:
     async def _view(self, asked: Asking, arguments: dict[str, Any]) -> ToolOutcome:
         path = files.checked(arguments["path"])
         scope = asked.reader.at(asked.settings.level)
-        file = await self._file(scope, path)
+        file = _last(await self._there(scope, path))
         if file is not None:
             await self._memories.count([file], asked.call)
             shown = files.file_view(path, file.memory.text, arguments.get("view_range"))
@@ -72,6 +72,7 @@ class MemoryFiles:
         within = await self._within(scope, path)
         if not within and path != files.ROOT:
             raise files.missing(path)
+        await self._memories.count(within, asked.call)  # their paths are in the session's log from here on
         sizes = {entry.memory.key: len(entry.memory.text.encode()) for entry in within}
         labels = {label for entry in within for label in entry.memory.labels}
         return _told(files.folder_view(path, sizes), sorted(labels))
@@ -87,7 +88,8 @@ class MemoryFiles:
         """Create or edit a file. A later attempt finds what the first one wrote, and is answered the same."""
         path = files.checked(arguments["path"])
         written = await self._written(scope, asked.call)
-        before = await self._before(scope, written) if written else await self._file(scope, path)
+        there = [] if written else await self._there(scope, path)
+        before = await self._before(scope, written) if written else _last(there)
         paths = [] if written else [entry.memory.key for entry in await self._within(scope, files.ROOT)]
         edited = _edited(path, None if before is None else before.memory.text, paths, arguments)
         labels = united(asked.taint.labels, before.memory.labels if before else ())
@@ -100,7 +102,7 @@ class MemoryFiles:
                 key=path,
                 caused_by=before.memory.id if before else "",
             )
-            instead_of = [before.memory.id] if before else []
+            instead_of = [entry.memory.id for entry in there]
             await self._memories.remember(scope, wish, key=asked.call, instead_of=instead_of)
         return _told(edited.answer, labels, before)
 
@@ -113,7 +115,7 @@ class MemoryFiles:
         check_may_end(asked, going)
         if going:
             ids = [entry.memory.id for entry in going]
-            await self._memories.forget(scope, ids, by=asked.source.writer, because=f"{path} was deleted")
+            await self._memories.forget(scope, ids, by=asked.source.writer, because="deleted", source=asked.source)
         return _told(files.deleted(path), ())
 
     async def _rename(self, asked: Asking, scope: Scope, old: str, new: str) -> ToolOutcome:
@@ -133,16 +135,16 @@ class MemoryFiles:
         await self._memories.remember_all(scope, wishes)
         if going:
             ids = [entry.memory.id for entry in going]
-            await self._memories.forget(scope, ids, by=asked.source.writer, because=f"{old} was renamed to {new}")
+            because = f"renamed to {new}"
+            await self._memories.forget(scope, ids, by=asked.source.writer, because=because, source=asked.source)
         labels = {label for entry in (*going, *every) for label in entry.memory.labels}
         return _told(files.renamed(old, new), sorted(labels))
 
-    async def _file(self, scope: Scope, path: str) -> Entry | None:
-        """The file as it is now."""
+    async def _there(self, scope: Scope, path: str) -> list[Entry]:
+        """The file as it is now, and before that what was restored of it."""
         await self._memories.catch_up([scope])
         found = await self._memories.index.holding(scope, key=path)
-        kept = [entry for entry in found if entry.memory.kind == "file"]
-        return kept[-1] if kept else None
+        return [entry for entry in found if entry.memory.kind == "file"]
 
     async def _at(self, scope: Scope, path: str, *, is_closed_too: bool = False) -> list[Entry]:
         """The file with this path, or all files below it, by path; with `is_closed_too` also those that were there."""
@@ -150,7 +152,7 @@ class MemoryFiles:
         return [entry for entry in found if entry.memory.key == path or files.is_within(entry.memory.key, path)]
 
     async def _within(self, scope: Scope, folder: str) -> list[Entry]:
-        """The files below a folder, by path."""
+        """The files below a folder, by path and age."""
         return await self._page(scope, folder + "/")
 
     async def _page(self, scope: Scope, prefix: str, *, is_closed_too: bool = False) -> list[Entry]:
@@ -161,7 +163,7 @@ class MemoryFiles:
         while page := await self._memories.index.page([scope], which, before=before, limit=PAGE):
             found += page
             before = page[-1].position
-        return sorted(found, key=lambda entry: entry.memory.key)
+        return sorted(found, key=lambda entry: (entry.memory.key, entry.position))
 
     async def _written(self, scope: Scope, key: str) -> Entry | None:
         """What the call with this idempotency key wrote, if it was performed before."""
@@ -173,6 +175,10 @@ class MemoryFiles:
         """The file as it was before that was written."""
         found = await self._memories.index.get([scope], [written.memory.caused_by])
         return found[0] if found else None
+
+
+def _last(entries: Sequence[Entry]) -> Entry | None:
+    return entries[-1] if entries else None
 
 
 def _edited(path: str, text: str | None, paths: Sequence[str], arguments: dict[str, Any]) -> Edited:

@@ -15,8 +15,8 @@ from ostler.ports.memory import MemoryIndex, Noted
 
 T = TypeVar("T")
 
-PAGE = 500
-"""Events that are read and applied together."""
+PAGE = 250
+"""Events that are read and applied together: what the event loop waits for."""
 TRIES_MAX = 50
 AT_ONCE = 8
 """Scopes that are looked at side by side."""
@@ -137,16 +137,18 @@ class Journal:
         return head
 
     async def _found(self, scope: Scope) -> Head:
-        """Where the index is. One that knows of more than was written is of another store, and begins anew."""
-        applied = await self._applied(scope)
+        """Where the index is. If its last event is not in the log, it is of another store, or of one that was set back
+        to an earlier state: it begins anew.
+        """
+        seq, digest = await self._index.last(scope)
         head = self._heads.get(scope)
-        if head is not None and head.seq == applied:
+        if head is not None and (head.seq, head.hash) == (seq, digest):
             return head
-        if not applied:
+        if not seq:
             return Head()
-        last = await self._store.read(scope.stream, after=applied - 1, limit=1)
-        if last:
-            return Head(last[0].seq, last[0].hash, last[0].position)
+        for last in await self._store.read(scope.stream, after=seq - 1, limit=1):
+            if last.hash == digest:
+                return Head(last.seq, last.hash, last.position)
         await self._index.clear([scope])
         return Head()
 
@@ -197,4 +199,4 @@ class Journal:
 
 def _noted(record: Record) -> Noted:
     event = None if record.data == ERASED else MEMORY_CODEC.decode(record.data)
-    return Noted(record.seq, record.position, record.at_us, event)
+    return Noted(record.seq, record.position, record.at_us, event, record.hash)

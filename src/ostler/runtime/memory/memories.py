@@ -2,11 +2,11 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from ostler.domain.glob import matches_any
-from ostler.domain.memory.check import check_entity
+from ostler.domain.memory.check import check_entity, check_reason
 from ostler.domain.memory.events import (
     MEMORY_CODEC,
     EntityDescribed,
@@ -14,26 +14,34 @@ from ostler.domain.memory.events import (
     MemoryEvent,
     MemoryPinned,
     MemoryRecalled,
-    MemoryRestored,
     MemoryRetracted,
     Why,
 )
-from ostler.domain.memory.memory import Memory
+from ostler.domain.memory.memory import Memory, Source
 from ostler.domain.memory.ranking import DEFAULT_WEIGHTS, Weights
 from ostler.domain.memory.scope import Scope
 from ostler.domain.memory.settings import Keeping
-from ostler.domain.memory.writing import Remembered, Scene, Wish, are_rivals, decide, wished
+from ostler.domain.memory.writing import (
+    Remembered,
+    Scene,
+    Wish,
+    are_rivals,
+    decide,
+    restorations,
+    retractions,
+    wished,
+)
 from ostler.domain.provenance import UNTRUSTED
 from ostler.domain.screening.detectors import BUILTIN, Detectors
 from ostler.kernel.errors import NotAllowed, NotFound, OstlerError, StaleWrite, UsageError
-from ostler.kernel.event import Record
+from ostler.kernel.event import ERASED, Record
 from ostler.ports import Clock, EventStore
 from ostler.ports.memory import EVERYTHING, Entry, Filter, MemoryIndex
 from ostler.runtime.memory.embedding import Embedding
 from ostler.runtime.memory.journal import Decided, Journal
 from ostler.runtime.memory.recalling import Question, Recall, Recaller
 from ostler.runtime.memory.scenes import rivals_of, scene_of
-from ostler.runtime.memory.undoing import undoing
+from ostler.runtime.memory.undoing import IsMeant, Told, described_before, undoing
 
 T = TypeVar("T")
 
@@ -73,7 +81,7 @@ class Memories:
         self._journal = Journal(store, index, clock)
         self._recaller = Recaller(index, keeping, embedding, weights)
         self._uncounted: dict[Scope, dict[str, tuple[str, ...]]] = {}
-        self._counted: OrderedDict[tuple[Scope, str], None] = OrderedDict()
+        self._counted: OrderedDict[tuple[Scope, str], frozenset[str]] = OrderedDict()
 
     async def catch_up(self, scopes: Sequence[Scope]) -> dict[Scope, int]:
         """Bring everything that was written in these scopes to the index.
@@ -158,6 +166,7 @@ class Memories:
         """
         scopes = reader.visible
         await self._journal.catch_up(scopes)
+        query = query.encode(errors="replace").decode()  # nothing holds half of a pair
         question = Question(scopes, query, which, limit=limit, tokens=tokens, now_us=self._clock.now_us())
         recall = await self._recaller.recall(question)
         if not call or not recall.found:
@@ -168,24 +177,35 @@ class Memories:
         return Recall(recall.found, recall.left_out, (*recall.missing, *problems))
 
     async def forget(
-        self, scope: Scope, ids: Sequence[str], *, by: str, because: str = "", why: Why = "forgotten"
+        self,
+        scope: Scope,
+        ids: Sequence[str],
+        *,
+        by: str,
+        because: str = "",
+        why: Why = "forgotten",
+        source: Source | None = None,
     ) -> list[str]:
-        """Let these be in force no more; what they said stays in the log. Returns those that were in force here."""
+        """Let these be in force no more; what they said stays in the log. `source` is the call that wants it, if one
+        does. Returns those that were in force here. Raises `NotAllowed` for a reason with a secret in it.
+        """
+        check_reason(because, detectors=self._detectors)
 
         async def decided() -> Decided[list[str]]:
             going = [entry.memory.id for entry in await self._entries(scope, ids) if entry.until is None]
-            return ([MemoryRetracted(tuple(going), why, by, because)] if going else []), going
+            return retractions(going, why, by, because, source), going
 
         return await self.write(scope, decided)
 
     async def restore(self, scope: Scope, ids: Sequence[str], *, by: str, because: str = "") -> list[str]:
         """Let these be in force again, whatever had ended that, beside what had taken their place: the two are recorded
-        to contradict one another. Returns those that were not in force here.
+        to contradict one another. Returns those that were not in force here. Raises `NotAllowed` as `forget` does.
         """
+        check_reason(because, detectors=self._detectors)
 
         async def decided() -> Decided[list[str]]:
             back = [entry for entry in await self._entries(scope, ids) if entry.until is not None]
-            return await self._restored(scope, back, by, because), [entry.memory.id for entry in back]
+            return await self.restoring(scope, back, by, because), [entry.memory.id for entry in back]
 
         return await self.write(scope, decided)
 
@@ -207,7 +227,8 @@ class Memories:
         self, tenant: str, *, session: str = "", source: str = "", after: int = 0, by: str, because: str
     ) -> dict[Scope, list[str]]:
         """Retract all that this session wrote, or that was made of what this source said (`tool.web.fetch`, a glob),
-        after this position; and what was made of it. What it had taken the place of is in force again.
+        after this position; and what was made of it. What it had taken the place of is in force again, and what it had
+        forgotten, or evicted; entities are described as they were before.
 
         Returns what was retracted, by scope. If it is interrupted, doing it again does the rest. Raises `UsageError` if
         neither is named.
@@ -226,9 +247,9 @@ class Memories:
         is_meant = _meant(session, source, after)
         found = {}
         for scope in await self.catch_up_all(tenant):
-            undone = undoing(await self._everything(scope), is_meant)
+            undone = undoing(await self._everything(scope), await self._told(scope), is_meant)
             if undone.retracted:
-                found[scope] = await self.index.get([scope], undone.retracted)
+                found[scope] = undone.retracted
         return found
 
     async def write(self, scope: Scope, decide: Callable[[], Awaitable[Decided[T]]]) -> T:
@@ -259,28 +280,35 @@ class Memories:
             self.embedding.kick(scope)
         return remembered
 
-    async def _restored(self, scope: Scope, back: Sequence[Entry], by: str, because: str) -> list[MemoryEvent]:
-        """The events with which these are in force again."""
+    async def restoring(
+        self, scope: Scope, back: Sequence[Entry], by: str, because: str, *, going: Collection[str] = ()
+    ) -> list[MemoryEvent]:
+        """The events with which these are in force again; for `write`. What contradicts them is said, but for what is
+        `going`.
+        """
         if not back:
             return []
-        ids = tuple(entry.memory.id for entry in back)
-        events: list[MemoryEvent] = [MemoryRestored(ids, by, because)]
+        events = restorations([entry.memory.id for entry in back], by, because)
+        there = await rivals_of(self.index, scope, [entry.memory for entry in back])
+        beside = {entry.memory.id: entry for entry in (*there, *back) if entry.memory.id not in going}
         for entry in back:
-            for other in await rivals_of(self.index, scope, [entry.memory]):
+            del beside[entry.memory.id]
+            for other in beside.values():
                 if other.memory.id not in entry.contradicts and are_rivals(entry.memory, other.memory):
                     events.append(MemoryContradicted(entry.memory.id, other.memory.id, "it was restored beside it"))
         return events
 
     async def count(self, entries: Iterable[Entry], call: str) -> list[str]:
         """Record that these were given to a call, with what waits to be recorded of the same scopes. Returns why it
-        could not be. What is given and not counted is not found when it is to be erased in the session that has it.
+        could not be; then it waits for the next time. What is given and not counted is not found when it is to be
+        erased in the session that has it.
         """
         given: dict[Scope, list[str]] = {}
         for entry in entries:
-            if (entry.scope, call) not in self._counted:
+            if entry.memory.id not in self._counted.get((entry.scope, call), ()):
                 given.setdefault(entry.scope, []).append(entry.memory.id)
         for scope, ids in given.items():
-            self._uncounted.setdefault(scope, {})[call] = tuple(ids)
+            self._await_counting(scope, {call: tuple(ids)})
         counted = await asyncio.gather(*(self._write_counts(scope) for scope in given))
         return [problem for problem in counted if problem]
 
@@ -289,14 +317,14 @@ class Memories:
         applied = await self.index.applied(list(scopes))
         for scope, seq in applied.items():
             records = await self.store.read(scope.stream, after=max(0, seq - PAGE), limit=PAGE)
-            if any(_counts(record, call) for record in records):
-                self._counted[scope, call] = None
+            self._counted[scope, call] = frozenset(name for record in records for name in _counted(record, call))
 
     async def _write_counts(self, scope: Scope) -> str:
         """Record what waits of this scope; returns why that failed, empty if it did not. Whoever came first to the
         scope has recorded it for those who waited.
         """
         taken: dict[str, tuple[str, ...]] = {}
+        is_written = False
 
         async def decided() -> Decided[None]:
             taken.update(self._uncounted.pop(scope, {}))
@@ -304,25 +332,48 @@ class Memories:
 
         try:
             await self.write(scope, decided)
+            is_written = True
         except OstlerError as error:
             return f"counts: {error.message}"
-        for call in taken:
-            self._counted[scope, call] = None
+        finally:
+            if not is_written:
+                self._await_counting(scope, taken)
+        for call, ids in taken.items():
+            self._counted[scope, call] = self._counted.get((scope, call), frozenset()).union(ids)
         while len(self._counted) > COUNTED_MAX:
             self._counted.popitem(last=False)
         return ""
 
-    async def _undo(self, scope: Scope, is_meant: Callable[[Entry], bool], by: str, because: str) -> list[str]:
+    def _await_counting(self, scope: Scope, given: Mapping[str, tuple[str, ...]]) -> None:
+        """Let it wait until it can be recorded that these calls were given these."""
+        waiting = self._uncounted.setdefault(scope, {})
+        for call, ids in given.items():
+            waiting[call] = tuple(dict.fromkeys((*waiting.get(call, ()), *ids)))
+
+    async def _undo(self, scope: Scope, is_meant: IsMeant, by: str, because: str) -> list[str]:
         async def decided() -> Decided[list[str]]:
-            undone = undoing(await self._everything(scope), is_meant)
-            events: list[MemoryEvent] = []
-            if undone.retracted:
-                events.append(MemoryRetracted(tuple(undone.retracted), "rolled_back", by, because))
-            if undone.restored:
-                events.append(MemoryRestored(tuple(undone.restored), by, because))
-            return events, undone.retracted
+            told = await self._told(scope)
+            undone = undoing(await self._everything(scope), told, is_meant)
+            going = [entry.memory.id for entry in undone.retracted]
+            events = retractions(going, "rolled_back", by, because)
+            events += await self.restoring(scope, undone.restored, by, because, going=going)
+            events += described_before(told, is_meant)
+            return events, going
 
         return await self.write(scope, decided)
+
+    async def _told(self, scope: Scope) -> list[Told]:
+        """What was taken out of force and what was said of entities, as the log has it."""
+        told: list[Told] = []
+        after = 0
+        while records := await self.store.read(scope.stream, after=after, limit=PAGE):
+            for record in records:
+                event = None if record.data == ERASED else MEMORY_CODEC.decode(record.data)
+                if isinstance(event, MemoryRetracted | EntityDescribed):
+                    told.append((record.position, event))
+            after = records[-1].seq
+            await asyncio.sleep(0)
+        return told
 
     async def _entries(self, scope: Scope, ids: Sequence[str]) -> list[Entry]:
         return await self.index.get([scope], list(dict.fromkeys(ids)))
@@ -346,16 +397,15 @@ def _check_place(scene: Scene, memory: Memory, instead_of: Sequence[str]) -> Non
         raise StaleWrite(f"{memory.key!r} was written to by somebody else meanwhile.", hint="Look at it again.")
 
 
-def _meant(session: str, source: str, after: int) -> Callable[[Entry], bool]:
-    """Whether a memory is to be rolled back. Raises `UsageError` if nothing is named."""
+def _meant(session: str, source: str, after: int) -> IsMeant:
+    """What is to be rolled back. Raises `UsageError` if nothing is named."""
     if not session and not source:
         raise UsageError("Nothing is rolled back without being named.", hint="Name a session, or a source.")
 
-    def is_meant(entry: Entry) -> bool:
-        made = entry.memory.source
+    def is_meant(made: Source, position: int) -> bool:
         by_session = not session or made.session == session
         by_source = not source or any(matches_any((source,), one) for one in made.sources)
-        return entry.position > after and by_session and by_source
+        return position > after and by_session and by_source
 
     return is_meant
 
@@ -365,7 +415,7 @@ def _batches(memories: Iterable[Memory]) -> Iterable[list[Memory]]:
     batch: list[Memory] = []
     size = 0
     for memory in memories:
-        length = len(memory.text.encode())
+        length = memory.size
         if batch and (len(batch) == BATCH or size + length > BATCH_BYTES):
             yield batch
             batch, size = [], 0
@@ -375,9 +425,9 @@ def _batches(memories: Iterable[Memory]) -> Iterable[list[Memory]]:
         yield batch
 
 
-def _counts(record: Record, call: str) -> bool:
-    """Whether this says that the call has recalled something."""
+def _counted(record: Record, call: str) -> tuple[str, ...]:
+    """What the call has recalled, as far as this says so."""
     if call.encode() not in record.data:
-        return False
+        return ()
     event = MEMORY_CODEC.decode(record.data)
-    return isinstance(event, MemoryRecalled) and event.call == call
+    return event.ids if isinstance(event, MemoryRecalled) and event.call == call else ()

@@ -9,14 +9,16 @@ from ostler.domain.memory.memory import normal
 from ostler.domain.memory.ranking import (
     Lanes,
     Weights,
+    blended,
     frequency,
-    fused,
     hopeful,
-    nearness,
     recency,
     score,
     shares,
+    spread,
+    with_named,
     with_neighbours,
+    with_onward,
     within,
 )
 from ostler.domain.memory.recollection import Recollection, Recollections
@@ -25,9 +27,9 @@ from ostler.domain.memory.settings import Keeping
 from ostler.domain.memory.strength import strength
 from ostler.domain.memory.terms import names, terms
 from ostler.domain.tokens import counts_of, tokens
-from ostler.kernel.errors import ConfigurationError, DimensionMismatch
+from ostler.kernel.errors import ConfigurationError, DimensionMismatch, UsageError
 from ostler.kernel.event import timestamp
-from ostler.ports.memory import Edge, Entry, Filter, MemoryIndex
+from ostler.ports.memory import Entry, Filter, MemoryIndex
 from ostler.runtime.memory.embedding import Embedding
 
 FOUND_MIN = 50
@@ -39,14 +41,16 @@ BESIDE_MAX = 20
 STARTS_MAX = 16
 """Entities named in a question from which relations are followed; of its best hits, as many again."""
 HITS_FOLLOWED = 5
+LEADERS_MAX = 5
+"""Facts from which relations are followed onward: the most relevant of those named and of the best hits."""
 DEPTH = 2
 """Relations that lie between a fact and what was asked for, at most."""
 NEWEST_MAX = 500
 """Where nothing is asked for, the strongest of so many new ones are told."""
 CONTRADICTING_MAX = 4
 """Memories that are told beside one that they contradict."""
-HIT_SHARE = 0.5
-"""How much a way from something that was found counts beside one from something that was asked for."""
+ASIDE_SHARE = 0.5
+"""How much a fact is led to by one that has the same object, beside a fact about what that one leads to."""
 
 
 class Ranked(msgspec.Struct, frozen=True, gc=False):
@@ -54,8 +58,9 @@ class Ranked(msgspec.Struct, frozen=True, gc=False):
 
     They are `relevance`, `recency`, `importance` and `frequency`, of which the score is made; and where it was found
     so, what made it relevant: its share of the best score of `words`, what its `neighbours` in time gave it of theirs,
-    the similarity of its `vector`, and its nearness in the `graph`. One that `is_neighbour` was found only because of
-    those beside it.
+    the similarity of its `vector`, and in the `graph` 1 for a fact about something that the question names, or the
+    share that it is given by a fact that leads to it. One that `is_neighbour` was found only because of those beside
+    it.
     """
 
     entry: Entry
@@ -89,13 +94,20 @@ class Question(NamedTuple):
 
 
 class _Ways(msgspec.Struct):
-    """What each way has found, by id; of the graph, its nearness."""
+    """What each way has found, by id.
+
+    Of the graph: the entities that the question names (`starts`), the facts about them (`named`), those that are among
+    the best `hits`, and of all facts that were met what they relate.
+    """
 
     own: dict[str, float] = {}
     given: dict[str, float] = {}
     words: dict[str, float] = {}
     vector: dict[str, float] = {}
-    graph: dict[str, float] = {}
+    starts: set[str] = set()
+    named: set[str] = set()
+    hits: list[str] = []
+    relations: dict[str, tuple[str, str]] = {}
 
 
 class Recaller:
@@ -152,7 +164,7 @@ class Recaller:
                     scopes, self._embedding.fingerprint, vector, which, limit=question.found_max
                 )
                 ways.vector = {hit.id: min(max(hit.score, 0.0), 1.0) for hit in near}
-            except (ConfigurationError, DimensionMismatch) as error:
+            except (ConfigurationError, DimensionMismatch, UsageError) as error:
                 missing.append(f"vectors: {error.message}")
         if self.weights.graph > 0:
             await self._follow_relations(question, ways)
@@ -174,40 +186,51 @@ class Recaller:
         """Find facts on short ways from the entities that the question names, and from those that the best hits do."""
         index, scopes, which = self._index, question.scopes, question.which
         entities = await index.entities(scopes, names(question.text), as_of=which.as_of, limit=STARTS_MAX)
-        named = [normal(entity.name) for entity in entities]
+        starts = [normal(entity.name) for entity in entities]
         best = sorted(ways.words, key=lambda name: (-ways.words[name], name))[:HITS_FOLLOWED]
-        met = []
+        met: list[str] = []
         for entry in await index.get(scopes, best):
             if (relation := entry.memory.relation) is not None:
-                met += [normal(relation.subject), normal(relation.object)]
-        for starts, share, depth in ((named, 1.0, DEPTH), (_without(met, named), HIT_SHARE, 1)):
-            if not starts:
+                ends = normal(relation.subject), normal(relation.object)
+                ways.relations[entry.memory.id] = ends
+                met += ends
+        ways.starts, ways.hits = set(starts), list(ways.relations)
+        for around, depth in ((starts, DEPTH), (_without(met, starts), 1)):
+            if not around:
                 continue
             edges = await index.neighbourhood(
                 scopes,
-                starts[:STARTS_MAX],
+                around[:STARTS_MAX],
                 depth=depth,
                 as_of=which.as_of,
                 valid_at_us=which.valid_at_us,
                 limit=question.found_max,
             )
-            _put_nearness(ways.graph, edges, share)
+            ways.relations |= {edge.id: (normal(edge.subject), normal(edge.object)) for _, edge in edges}
+            if around is starts:
+                ways.named = {edge.id for distance, edge in edges if distance == 1}
+
+    def _relevance(self, ways: _Ways) -> tuple[dict[str, float], dict[str, float]]:
+        """How relevant each is that was found; and what made the facts so that relations lead to."""
+        weights = self.weights
+        vector_weight = self._weight(self._embedding) if self._embedding is not None else 0.0
+        text = blended(((weights.words, shares(ways.words)), (vector_weight, spread(ways.vector))))
+        relevance = with_named(text, ways.named, graph=weights.graph)
+        leaders = sorted({*ways.named, *ways.hits}, key=lambda name: (-relevance.get(name, 0.0), name))[:LEADERS_MAX]
+        relevance, given = with_onward(relevance, _ways_onward(ways, leaders, weights.onward))
+        return relevance, given | dict.fromkeys(ways.named, 1.0)
 
     async def _ranked(self, question: Question, ways: _Ways) -> list[Ranked]:
         """The most relevant of what was found, in the order of their scores."""
-        weights = self.weights
-        vector_weight = self._weight(self._embedding) if self._embedding is not None else 0.0
-        relevance = fused(
-            ((weights.words, ways.words), (vector_weight, ways.vector), (weights.graph, ways.graph)), k=weights.k
-        )
+        relevance, graph = self._relevance(ways)
         # Where there may be too little room for some, others behind them must be there to be told.
         wanted = question.limit if question.tokens is None else 2 * question.limit
-        chosen = hopeful(relevance, wanted, weights)[:CHOSEN_MAX]
+        chosen = hopeful(relevance, wanted, self.weights)[:CHOSEN_MAX]
         parts = (
             ("words", shares(ways.own)),
             ("neighbours", _given(ways)),
             ("vector", ways.vector),
-            ("graph", ways.graph),
+            ("graph", graph),
         )
         ranked = []
         for entry in await self._index.get(question.scopes, chosen):
@@ -335,9 +358,21 @@ def _given(ways: _Ways) -> dict[str, float]:
     return {name: given / greatest for name, given in ways.given.items() if greatest > 0 and given > 0}
 
 
-def _put_nearness(graph: dict[str, float], edges: Iterable[tuple[int, Edge]], share: float) -> None:
-    for distance, edge in edges:
-        graph[edge.id] = max(graph.get(edge.id, 0.0), share * nearness(distance))
+def _ways_onward(ways: _Ways, leaders: Iterable[str], share: float) -> dict[str, dict[str, float]]:
+    """To which other facts these lead, and with what share: to those about what they say of what the question names."""
+    about: dict[str, list[str]] = {}
+    aside: dict[str, list[str]] = {}
+    for name, (subject, object_) in ways.relations.items():
+        if name not in ways.named:
+            about.setdefault(subject, []).append(name)
+            aside.setdefault(object_, []).append(name)
+    found = {}
+    for leader in leaders:
+        ends = [end for end in ways.relations[leader] if end not in ways.starts]
+        others = {name: share * ASIDE_SHARE for end in ends for name in aside.get(end, ()) if name != leader}
+        others |= {name: share for end in ends for name in about.get(end, ()) if name != leader}
+        found[leader] = others
+    return found
 
 
 def _without(names: Iterable[str], others: Iterable[str]) -> list[str]:

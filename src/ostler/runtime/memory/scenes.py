@@ -23,7 +23,7 @@ async def scene_of(index: MemoryIndex, scope: Scope, memories: Sequence[Memory],
     if not new:
         return Scene(keeping, ids=ids)
     bearing = await _bearing(index, scope, new)
-    room = _room(await index.held(scope))
+    room = room_of(await index.held(scope))
     coming = sum(memory.kind == "episode" for memory in new)
     evictions = max(0, room.episodes + coming - keeping.episodes_max) if coming else 0
     weak: list[Entry] = []
@@ -73,6 +73,7 @@ def _in_order(answers: Sequence[Sequence[Entry]]) -> list[Entry]:
     return sorted(found.values(), key=lambda entry: entry.position)
 
 
-def _room(held: Held) -> Room:
+def room_of(held: Held) -> Room:
+    """How much is in force in a scope, as the index has it."""
     counts = held.in_force
     return Room(counts.get("episode", 0), counts.get("fact", 0) + counts.get("file", 0), held.text_bytes)

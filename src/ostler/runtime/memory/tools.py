@@ -111,7 +111,9 @@ class MemoryTools:
         for scope in dict.fromkeys(entry.scope for entry in entries):
             ids = [entry.memory.id for entry in entries if entry.scope == scope and entry.until is None]
             if ids:
-                await (await self._memories()).forget(scope, ids, by=asked.source.writer, because=because)
+                await (await self._memories()).forget(
+                    scope, ids, by=asked.source.writer, because=because, source=asked.source
+                )
         return succeeded({"forgotten": [entry.memory.id for entry in entries]})
 
     async def _relate(self, asked: Asking, arguments: dict[str, Any]) -> ToolOutcome:

@@ -1,6 +1,8 @@
 """Histories of memories, said in a few words or at random, and what is to be found after them, in the plainest way."""
 
 from collections.abc import Iterable, Sequence
+from functools import cache
+from math import log2
 from typing import Any
 
 from hypothesis import strategies as st
@@ -50,6 +52,7 @@ def mark(scope: int) -> str:
 
 
 def memories(scope: int, ids: Sequence[str] = IDS) -> st.SearchStrategy[Memory]:
+    """Memories that may be written in the scope of this number."""
     moments = st.none() | st.integers(0, 6)
     relation = st.builds(
         Relation,
@@ -75,7 +78,9 @@ def memories(scope: int, ids: Sequence[str] = IDS) -> st.SearchStrategy[Memory]:
     )
 
 
+@cache
 def events(scope: int) -> st.SearchStrategy[MemoryEvent | None]:
+    """All that may happen in the scope of this number; None is an event that was erased."""
     one, several = st.sampled_from(IDS), st.lists(st.sampled_from(IDS), max_size=3, unique=True).map(tuple)
     remembered = st.builds(MemoryRemembered, memory=memories(scope))
     described = st.builds(
@@ -104,6 +109,7 @@ def events(scope: int) -> st.SearchStrategy[MemoryEvent | None]:
 
 
 def histories(*, most: int = 25, scopes: int = len(SCOPES)) -> st.SearchStrategy[list[Step]]:
+    """What happens in the first so many of `SCOPES`, in order."""
     step = st.integers(0, scopes - 1).flatmap(lambda scope: st.tuples(st.just(scope), events(scope)))
     return st.lists(step, max_size=most)
 
@@ -268,6 +274,7 @@ def relates(name: str, subject: str, relation: str, object: str, **more: Any) ->
 
 
 def gone(*ids: str) -> MemoryRetracted:
+    """These are forgotten."""
     return MemoryRetracted(ids=ids, why="forgotten", by="user:ann")
 
 
@@ -280,8 +287,55 @@ async def tell(index: MemoryIndex, scope: Scope, *events: MemoryEvent | None) ->
 
 
 def ids(found: Iterable[Entry | Hit]) -> list[str]:
+    """The ids of entries or hits, in their order."""
     return [one.memory.id if isinstance(one, Entry) else one.id for one in found]
 
 
 def facts(found: Iterable[tuple[int, Edge]]) -> list[tuple[int, str]]:
+    """Numbers and ids of relations, in their order."""
     return [(number, edge.id) for number, edge in found]
+
+
+async def apply_all(index: MemoryIndex, notes: dict[Scope, list[Noted]], size: int) -> None:
+    """Apply these streams, so many events at a time."""
+    for scope, stream in notes.items():
+        for start in range(0, len(stream), size):
+            await index.apply(scope, stream[start : start + size], after=start)
+
+
+async def everything(index: MemoryIndex, scope: Scope, as_of: int | None = None) -> object:
+    """All that is in force in a scope, or was, without what an entry says of later times."""
+    entries = await index.page([scope], Filter(as_of=as_of))
+    entities = await index.entities([scope], as_of=as_of)
+    near = await index.neighbourhood([scope], ["ann"], depth=2, as_of=as_of)
+    return (
+        [(entry.memory.id, entry.memory.text, entry.position) for entry in entries],
+        sorted(ids(await index.words([scope], WORDS, Filter(as_of=as_of)))),
+        [(entity.kind, entity.properties) for entity in entities],
+        [edge for _, edge in await index.edges([scope], as_of=as_of)],
+        sorted(facts(near)),
+    )
+
+
+async def check_counts(index: MemoryIndex, scope: Scope, entries: list[Entry]) -> None:
+    """What a scope is said to hold is what it holds."""
+    held, in_force = await index.held(scope), [entry for entry in entries if entry.until is None]
+    related = [entry.memory.relation for entry in in_force if entry.memory.relation]
+    assert sum(held.in_force.values()) == len(in_force)
+    assert held.closed == len(entries) - len(in_force)
+    assert held.text_bytes == sum(entry.memory.size for entry in in_force)
+    assert held.recalls == sum(entry.recalls for entry in entries)
+    assert held.relations == len(related)
+    assert held.entities == len(await index.entities([scope]))
+
+
+async def check_weakest(index: MemoryIndex, scope: Scope, entries: list[Entry]) -> None:
+    """The weakest are those that sorting finds."""
+    free = [entry for entry in entries if entry.until is None and not entry.memory.is_pinned]
+    for kind in ("episode", "fact", "file"):
+        ranked = sorted(
+            (log2(entry.memory.importance or 1e-300) + entry.memory.happened_us / 2, entry.position, entry.memory.id)
+            for entry in free
+            if entry.memory.kind == kind
+        )
+        assert ids(await index.weakest(scope, kind, half_life_us=2, limit=9)) == [name for *_, name in ranked]

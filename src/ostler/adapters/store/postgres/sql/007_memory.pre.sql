@@ -1,15 +1,11 @@
 -- The index of memories: a view of their streams, which is cleared and filled again from them at will.
 
--- Words are stemmed, and none is left out: what is not worth looking for is known to whoever asks.
-CREATE TEXT SEARCH DICTIONARY @schema.stems (TEMPLATE = pg_catalog.snowball, LANGUAGE = english);
-CREATE TEXT SEARCH CONFIGURATION @schema.words (COPY = pg_catalog.english);
-ALTER TEXT SEARCH CONFIGURATION @schema.words ALTER MAPPING REPLACE pg_catalog.english_stem WITH @schema.stems;
-
--- Up to which event each stream was applied, and how much it holds. Whoever changes anything of a scope locks its row.
+-- Up to which event each stream was applied, with its hash, and how much it holds. Whoever changes anything of a scope locks its row.
 -- `episodes`, `facts`, `files` and `relations` are in force; `tokens` are the words of all.
 CREATE TABLE @schema.memory_scopes (
     key bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     applied bigint NOT NULL,
+    hash bytea NOT NULL,
     episodes bigint NOT NULL DEFAULT 0,
     facts bigint NOT NULL DEFAULT 0,
     files bigint NOT NULL DEFAULT 0,
