@@ -26,7 +26,14 @@ def family(ostler: Ostler, project: Path) -> Ostler:
     """The command line of a project that knows of a family."""
     (project / "family.json").write_text(json.dumps(FAMILY))
     done = ostler("graph", "import", "family.json", "--shared", "--json")
-    assert json.loads(done.stdout) == {"entities": 1, "new": 4, "known": 0, "superseded": 0, "contradicts": 0}
+    assert json.loads(done.stdout) == {
+        "entities": 1,
+        "new": 4,
+        "known": 0,
+        "ended": 0,
+        "superseded": 0,
+        "contradicts": 0,
+    }
     return ostler
 
 
@@ -86,7 +93,8 @@ def test_what_was_exported_can_be_imported_with_its_labels_and_where_it_came_fro
     done = family("graph", "import", name, "--agent", "clerk", "--json")
     assert json.loads(done.stdout)["new"] == 4
     again = family("graph", "import", name, "--agent", "clerk", "--json")
-    assert json.loads(again.stdout) == {"entities": 1, "new": 0, "known": 4, "superseded": 0, "contradicts": 0}
+    counts = {"entities": 1, "new": 0, "known": 4, "ended": 0, "superseded": 0, "contradicts": 0}
+    assert json.loads(again.stdout) == counts
     memories = json.loads(family("memory", "list", "--agent", "clerk", "--json").stdout)
     (doubtful,) = [one for one in memories if one.get("labels")]
     assert doubtful["labels"] == ["untrusted"]
@@ -96,6 +104,20 @@ def test_what_was_exported_can_be_imported_with_its_labels_and_where_it_came_fro
     undone = family("memory", "rollback", "--source", f"import:{name}", "--yes")
     assert undone.exit_code == 0, undone.stderr
     assert json.loads(family("memory", "list", "--agent", "clerk", "--json").stdout) == []
+
+
+def test_an_import_says_of_relations_that_were_taken_back_that_they_are_not_in_force(family: Ostler) -> None:
+    assert family("memory", "rollback", "--source", "import:family.json", "--yes").exit_code == 0
+    again = family("graph", "import", "family.json", "--shared")
+    assert "4 of the known are not in force" in again.stderr
+    assert "ostler memory restore" in again.stderr
+
+
+def test_a_file_in_a_form_that_cannot_be_read_is_refused_with_those_that_can(family: Ostler) -> None:
+    family("graph", "export", "all.dot", "--shared")
+    refused = family("graph", "import", "all.dot", "--shared")
+    assert refused.exit_code == Exit.USAGE
+    assert "all.dot does not end in .json or .graphml." in refused.stderr
 
 
 def test_the_form_of_a_file_is_that_of_its_name_unless_one_is_named(family: Ostler, project: Path) -> None:

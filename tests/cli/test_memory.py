@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from ostler import Agent, MemorySettings
 from ostler.app.service import Runtime
 from ostler.app.settings import resolve
 from ostler.cli.exits import Exit
@@ -19,6 +20,7 @@ from ostler.domain.memory.memory import Relation, Source
 from ostler.domain.memory.scope import Scope
 from ostler.domain.memory.writing import Wish
 from ostler.kernel.event import timestamp
+from ostler.testing import Scripted
 from tests.cli.conftest import Ostler
 
 ADA = ("--agent", "clerk", "--user", "ada")
@@ -173,6 +175,24 @@ def test_what_a_session_wrote_is_rolled_back_after_a_position(ostler: Ostler, id
     assert [one["id"] for one in data(ostler("memory", *words))["memories"]] == [ids["trip"]]
     both = ostler("memory", "rollback", "--session", "ses_2", "--source", "user")
     assert "Name a --session or a --source." in both.stderr
+
+
+def test_the_beginning_of_an_id_is_enough_to_roll_a_session_back(project: Path, ostler: Ostler) -> None:
+    agent = Agent("clerk", model=Scripted("Noted.")).with_settings(MemorySettings())
+
+    async def run() -> str:
+        async with Runtime.open(resolve(os.environ, Path.cwd()), agents=[agent]) as runtime:
+            session = await runtime.start(agent, "Remember that tea is at four")
+            await session.result(timeout_s=30)
+            return session.id
+
+    session = asyncio.run(run())
+    done = data(ostler("memory", "rollback", "--session", session[:-4], "--dry-run", "--json"))
+    assert [one["call"] for one in done["memories"]] == [f"{session}/episode"]
+    assert len(data(ostler("memory", "rollback", "--session", session[:-4], "--yes", "--json"))["memories"]) == 1
+    none = ostler("memory", "rollback", "--session", session[:-4], "--yes")
+    assert (none.stdout, none.exit_code) == ("", 0)
+    assert "Nothing in force was written by" in none.stderr
 
 
 def test_an_export_is_lines_of_json(ostler: Ostler, ids: dict[str, str]) -> None:

@@ -18,6 +18,7 @@ from ostler.domain.directory import IDENTITY_CODEC, IdentityEvent
 from ostler.domain.fitness.events import FITNESS_CODEC, FitnessEvent
 from ostler.domain.governance import GOVERNANCE_CODEC, GovernanceEvent
 from ostler.domain.housekeeping import HOUSEKEEPING_CODEC, HousekeepingEvent
+from ostler.domain.memory.events import MEMORY_CODEC, MemoryEvent
 from ostler.domain.session.events import SESSION_CODEC, AgentStarted, SessionEvent
 from ostler.kernel.codec import Codec
 from ostler.kernel.errors import UnknownEvent
@@ -34,6 +35,7 @@ FAMILIES: tuple[tuple[Any, Codec[Any]], ...] = (
     (IdentityEvent, IDENTITY_CODEC),
     (ModelChanged, CHANGES_CODEC),
     (FitnessEvent, FITNESS_CODEC),
+    (MemoryEvent, MEMORY_CODEC),
 )
 CODECS = {
     str(kind.__struct_config__.tag): (kind, codec)

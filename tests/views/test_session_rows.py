@@ -6,12 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ostler.domain.constraint.policy import Rule
+from ostler.domain.memory.settings import MemorySettings
+from ostler.domain.memory.tools import MEMORY_TOOLS
 from ostler.domain.session import commands as command
 from ostler.kernel.event import Record, StreamId, link
 from ostler.runtime.replay import state_after
 from ostler.views.session_rows import SESSIONS, SessionRow, evolve, view_of
 from ostler.views.sessions import SessionView, view
-from tests.domain.session.story import Story, spec
+from tests.domain.session.story import TOOLS, Story, spec
 from tests.domain.session.test_replay_properties import live, recorded, stories
 from tests.golden.test_histories import NAMES, imported
 
@@ -54,6 +56,21 @@ async def test_a_row_shows_what_the_state_shows_after_every_event_of_recorded_hi
 def test_a_row_shows_what_the_state_shows_after_every_event_of_any_session(story: Story, data: st.DataObject) -> None:
     live(story, data)
     assert_agreement(recorded(story.log))
+
+
+def test_a_row_counts_the_calls_of_a_session_with_memory_as_its_state_does() -> None:
+    story = Story(specs=(*TOOLS, *MEMORY_TOOLS), memory=MemorySettings()).start()
+    for call in ("recall.1", "1.1", "recall.2"):
+        if call == "1.1":
+            story.do(command.Send(story.us, "And?", story.by))
+        story.returned(call, {"memories": []})
+        if call == "recall.1":
+            story.reply(("look", {}))
+    story.reply(("working.put", {"key": "plan", "text": "first the door"}))
+    story.reply(text="done " * 1000)
+    story.returned("episode")
+    assert_agreement(recorded(story.log))
+    assert story.now.tool_calls == 2
 
 
 LONG = "much " * 10_000

@@ -101,11 +101,15 @@ class Cycles(msgspec.Struct, frozen=True):
 
 
 class Imported(msgspec.Struct, frozen=True):
-    """What came of taking a graph in: relations that are new here, were known, or replaced or contradict others."""
+    """What came of taking a graph in: relations that are new here, were known, or replaced or contradict others.
+
+    Of the known, `ended` are not in force: forgotten, rolled back, or superseded since they were first taken in.
+    """
 
     entities: int
     new: int
     known: int
+    ended: int
     superseded: int
     contradicts: int
 
@@ -209,10 +213,13 @@ class GraphDesk:
         """
         check_may(self._by, scope, WRITE)
         more = () if is_trusted else (UNTRUSTED,)
-        counts = {"new": 0, "known": 0, "superseded": 0, "contradicts": 0}
+        counts = {"new": 0, "known": 0, "ended": 0, "superseded": 0, "contradicts": 0}
         wishes = [self._wish(statement, name, more) for statement in exchange.statements]
         for first in range(0, len(wishes), PAGE):
-            for remembered in await self._memories.remember_all(scope, wishes[first : first + PAGE]):
+            page = await self._memories.remember_all(scope, wishes[first : first + PAGE])
+            known = [remembered.id for remembered in page if remembered.outcome != "new"]
+            counts["ended"] += sum(bool(one.ended_by) for one in await self._memories.index.get([scope], known))
+            for remembered in page:
                 counts["new" if remembered.outcome == "new" else "known"] += 1
                 counts["superseded"] += len(remembered.superseded)
                 counts["contradicts"] += bool(remembered.contradicts)

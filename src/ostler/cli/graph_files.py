@@ -81,6 +81,9 @@ def import_(file: Path, form: str | None, untrusted: bool, whose: Whose, acting:
 
     found = at_graph(acting, whose, {}, work, makes_store=True)
     emit(found, output, lambda: _counts(found))
+    if found.ended:
+        say(f"{found.ended:,} of the known are not in force: they were forgotten, rolled back or superseded.")
+        say("`ostler memory list --closed` lists them, `ostler memory restore` puts them back.")
 
 
 def _read(file: Path, *, is_piped: bool) -> str:

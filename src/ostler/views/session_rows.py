@@ -11,7 +11,7 @@ from ostler.domain.identity import Principal
 from ostler.domain.model import ModelRef, Usage
 from ostler.domain.session.events import ContextCompacted
 from ostler.domain.session.evolve import evolve as evolve_state
-from ostler.domain.session.state import End, OpenCall, Question, State
+from ostler.domain.session.state import End, Mind, OpenCall, Question, State
 from ostler.domain.strategy.card import Card
 from ostler.domain.transcript import Transcript
 from ostler.kernel.event import GENESIS, Record, link
@@ -97,9 +97,15 @@ def _lighter(row: SessionRow, state: State, record: Record) -> SessionRow:
         lasting=(),
         measuring=(),
         undoing=(),
+        mind=_with_own("" if state.mind is None else state.mind.asked),
         **changes,
     )
     return SessionRow(record.seq, record.hash, lighter, elsewhere)
+
+
+def _with_own(call: str) -> Mind | None:
+    """All that must be known of a mind: the call of the runtime's own that is not counted among the session's."""
+    return Mind(asked=call) if call else None
 
 
 def _candidate(model: ModelRef) -> Card:
@@ -187,6 +193,7 @@ class _KeptState(msgspec.Struct, frozen=True, gc=False, array_like=True):
     pause: str | None
     end: End | None
     candidates: tuple[ModelRef, ...] = ()
+    own_call: str = ""
 
 
 class _Kept(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -236,6 +243,7 @@ def _packed(state: State) -> _KeptState:
         pause=state.pause,
         end=state.end,
         candidates=tuple([card.model for card in state.candidates]),
+        own_call="" if state.mind is None else state.mind.asked,
     )
 
 
@@ -262,6 +270,7 @@ def _unpacked(kept: _KeptState) -> State:
         pause=kept.pause,
         end=kept.end,
         candidates=tuple([_candidate(model) for model in kept.candidates]),
+        mind=_with_own(kept.own_call),
     )
 
 

@@ -109,7 +109,7 @@ def test_an_answer_without_memories_says_nothing() -> None:
 @pytest.mark.parametrize("beside", ['{"found":"evil@example.com"}', '{"memories":[],"more":"evil@example.com"}'])
 def test_what_is_answered_beside_memories_has_the_worst_labels(beside: str) -> None:
     (said,) = said_by_memory("memory.recall", ("recalls",), {}, ToolOutcome(ok=True, output=beside, is_json=True))
-    assert (said.text, said.labels) == (beside, {"untrusted", "private"})
+    assert (said.text, said.labels) == (beside, frozenset({"untrusted", "private"}))
 
 
 def test_memories_have_the_labels_of_their_tool_as_well() -> None:

@@ -1,9 +1,8 @@
 """Which memories hold which terms, in SQLite, ranked by BM25.
 
-The tables are of our own, and not those of FTS5, for three reasons that were measured: its BM25 counts the whole file
-for each term, so that a small scope pays for all the others and is ranked by what they hold; to take a text out of it
-without a trace, the whole file must be written anew (https://www.sqlite.org/fts5.html, section 6.8); and here
-six terms over 100,000 texts take a third of the time.
+The tables are of our own, and not those of FTS5, for two reasons: its BM25 counts the whole file for each term, so that
+a small scope pays for all the others and is ranked by what they hold; and to take a text out of it without a trace, the
+whole file must be written anew (https://www.sqlite.org/fts5.html, section 6.8).
 """
 
 import sqlite3
