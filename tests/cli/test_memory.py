@@ -195,6 +195,30 @@ def test_the_beginning_of_an_id_is_enough_to_roll_a_session_back(project: Path, 
     assert "Nothing in force was written by" in none.stderr
 
 
+def test_on_a_narrow_terminal_each_memory_is_one_line_of_what_matters_most(
+    ostler: Ostler, ids: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    head, _, *lines = ostler("memory", "list", *ADA).stdout.splitlines()
+    assert head.split() == ["id", "kind", "age", "text"]
+    assert [line.split()[0] for line in lines] == [ids["trip"], ids["iban"], ids["tea"]]
+    monkeypatch.setenv("COLUMNS", "120")
+    head, *_ = ostler("memory", "list", *ADA).stdout.splitlines()
+    assert head.split() == ["id", "kind", "age", "strength", "recalled", "text"]
+
+
+def test_where_nothing_is_remembered_one_is_told_so_and_where_to_look(ostler: Ostler, project: Path) -> None:
+    assert ostler("run", "clerk", "answer").exit_code == 0
+    done = ostler("memory", "stats")
+    assert (done.stdout, done.stderr) == ("", "Nothing is remembered yet.\n")
+    listed = ostler("memory", "list", "--agent", "clerk")
+    assert (listed.stdout, listed.exit_code) == ("", 0)
+    assert "`ostler memory stats` lists whose memories there are." in listed.stderr
+    erased = ostler("memory", "erase", "--user", "zoe", "--because", "she asked to", "--yes")
+    assert erased.stdout == ""
+    assert "Nothing like this is remembered." in erased.stderr
+
+
 def test_an_export_is_lines_of_json(ostler: Ostler, ids: dict[str, str]) -> None:
     done = ostler("memory", "export", *ADA)
     lines = [json.loads(line) for line in done.stdout.splitlines()]

@@ -9,7 +9,7 @@ import msgspec
 
 from ostler.app.bootstrap import Parts
 from ostler.app.memory import MemoryDesk
-from ostler.app.memory_scope import READ, WRITE, check_may
+from ostler.app.memory_scope import READ, WRITE, check_may, may
 from ostler.app.plugins import GRAPH, part
 from ostler.domain.identity import Principal
 from ostler.domain.knowledge.exchange import Exchange, Statement, link_of
@@ -19,8 +19,7 @@ from ostler.domain.memory.memory import ID_PREFIX, Relation, Source, Value
 from ostler.domain.memory.scope import Scope
 from ostler.domain.memory.writing import Wish
 from ostler.domain.provenance import UNTRUSTED
-from ostler.kernel.errors import NotAllowed
-from ostler.kernel.event import timestamp
+from ostler.kernel.event import timestamp_if_known
 from ostler.runtime.memory.graphs import Around, Extent, Graphs, Ranking, Route
 from ostler.runtime.memory.memories import Memories
 
@@ -29,7 +28,7 @@ Centrality = Literal["degree", "betweenness"]
 
 
 class EntityView(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An entity. It is `untrusted` if nothing but untrusted text speaks of it."""
+    """An entity. It is labelled `untrusted` if nothing but untrusted text speaks of it."""
 
     name: str
     kind: str = ""
@@ -235,14 +234,7 @@ class GraphDesk:
     def visible(self, scope: Scope) -> list[Scope]:
         """What may be seen from this scope by whoever asks."""
         check_may(self._by, scope, READ)
-        return [scope, *(one for one in scope.visible[1:] if self._may_see(one))]
-
-    def _may_see(self, scope: Scope) -> bool:
-        try:
-            check_may(self._by, scope, READ)
-        except NotAllowed:
-            return False
-        return True
+        return [scope, *(one for one in scope.visible[1:] if may(self._by, one, READ))]
 
     def _wish(self, statement: Statement, name: str, labels: Sequence[str]) -> tuple[str, Wish]:
         """What is to be remembered of a statement, with the key that makes it the same each time."""
@@ -281,8 +273,8 @@ def relation_view(edge: Edge, distance: int = 0) -> RelationView:
         distance,
         edge.labels,
         edge.properties,
-        "" if edge.valid_from_us is None else timestamp(edge.valid_from_us),
-        "" if edge.valid_to_us is None else timestamp(edge.valid_to_us),
+        timestamp_if_known(edge.valid_from_us),
+        timestamp_if_known(edge.valid_to_us),
     )
 
 

@@ -8,14 +8,14 @@ import msgspec
 
 from ostler.app.bootstrap import Parts
 from ostler.app.embedders import embedder_of
-from ostler.app.memory_scope import READ, WRITE, check_may
+from ostler.app.memory_scope import READ, WRITE, check_may, may
 from ostler.app.plugins import MEMORY, part
 from ostler.domain.identity import Principal
 from ostler.domain.memory.memory import Memory, Relation
 from ostler.domain.memory.scope import Scope
 from ostler.domain.memory.strength import strength
-from ostler.kernel.errors import NotAllowed, NotFound, UsageError
-from ostler.kernel.event import moment, timestamp
+from ostler.kernel.errors import NotFound, UsageError
+from ostler.kernel.event import moment, timestamp, timestamp_if_known
 from ostler.ports.memory import Entry, Filter, MemoryIndex
 from ostler.runtime.memory.consolidation import Became, Consolidation
 from ostler.runtime.memory.embedding import Embedding
@@ -170,7 +170,7 @@ class MemoryDesk:
         """
         check_may(self._by, reader, READ)
         recall = await self._memories.recall(reader, query, which=which, limit=limit, tokens=tokens)
-        shown = [one for one in recall.found if self._may(one.entry.scope, READ)]
+        shown = [one for one in recall.found if may(self._by, one.entry.scope, READ)]
         hidden = len(recall.found) - len(shown)
         return Search([self._found(one) for one in shown], recall.left_out + hidden, recall.missing)
 
@@ -276,13 +276,6 @@ class MemoryDesk:
         """As who acts, people are called in the log."""
         return f"operator:{self._by.id}"
 
-    def _may(self, scope: Scope, right: str) -> bool:
-        try:
-            check_may(self._by, scope, right)
-        except NotAllowed:
-            return False
-        return True
-
     def _check_all(self, right: str) -> None:
         """Raises `NotAllowed` for those who may not do that to all memories of the tenant."""
         check_may(self._by, Scope(self._by.tenant), right)
@@ -290,7 +283,7 @@ class MemoryDesk:
     async def _entries(self, ids: Sequence[str], right: str) -> list[Entry]:
         """The memories with these ids, wherever they are. What somebody may not see is as if it were not there."""
         scopes = await self._memories.catch_up_all(self._by.tenant)
-        seen = [scope for scope in scopes if self._may(scope, READ)]
+        seen = [scope for scope in scopes if may(self._by, scope, READ)]
         entries = await self._index.get(seen, ids)
         if unknown := sorted(set(ids) - {entry.memory.id for entry in entries}):
             raise NotFound(f"There is no memory {', '.join(unknown)}.", hint="`ostler memory list` names them.")
@@ -353,8 +346,8 @@ class MemoryDesk:
             relation=memory.relation,
             caused_by=memory.caused_by,
             is_pinned=memory.is_pinned,
-            valid_from="" if memory.valid_from_us is None else timestamp(memory.valid_from_us),
-            valid_to="" if memory.valid_to_us is None else timestamp(memory.valid_to_us),
+            valid_from=timestamp_if_known(memory.valid_from_us),
+            valid_to=timestamp_if_known(memory.valid_to_us),
             ended_by=entry.ended_by,
             contradicts=entry.contradicts,
         )

@@ -40,13 +40,14 @@ async def scope_of(
     return Scope(by.tenant, agent, user, session)
 
 
-def check_may(by: Principal, scope: Scope, right: str) -> None:
-    """Everybody has every right to what agents keep for them; to all else it takes the scope `right`.
+def may(by: Principal, scope: Scope, right: str) -> bool:
+    """Everybody has every right to what agents keep for them; to all else it takes the scope `right`."""
+    return scope.tenant == by.tenant and (scope.user == by.id or by.may(right))
 
-    Raises `NotAllowed`.
-    """
-    is_own = scope.user == by.id and scope.tenant == by.tenant
-    if not is_own and not (scope.tenant == by.tenant and by.may(right)):
+
+def check_may(by: Principal, scope: Scope, right: str) -> None:
+    """Raises `NotAllowed` for those who may not."""
+    if not may(by, scope, right):
         raise NotAllowed(
             f"{by.id} lacks the scope {right!r} for the memories of {scope}.",
             hint="Without it, one may see and change what agents keep for oneself: --agent NAME --user ID.",

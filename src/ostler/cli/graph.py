@@ -204,7 +204,10 @@ def rank(by: Centrality, limit: int, whose: Whose, acting: str | None, output: F
 @acting_option
 @output_options
 def communities(limit: int, whose: Whose, acting: str | None, output: Format, **which: Any) -> None:
-    """List groups of entities that are related to one another more than to others, the largest first."""
+    """List groups of entities that are closely related, the largest first.
+
+    Those of a group are related to one another more than to others.
+    """
 
     async def ask(desk: GraphDesk, scope: Scope, extent: Extent) -> Communities:
         return await desk.communities(scope, extent=extent)

@@ -156,8 +156,9 @@ def search(
 def explain(query: str, whose: Whose, limit: int, acting: str | None, output: Format, **which: Any) -> None:
     """Say why what is found stands where it does.
 
-    The score is made of relevance, recency, importance and frequency, each from 0 to 1; the relevance of how well the
-    words fit, those of what happened just before and after, the vector, and the relations of the knowledge graph.
+    The score is made of relevance (which counts most by far), recency, importance and frequency, each from 0 to 1; the
+    relevance of how well the words fit, those of what happened just before and after, the vector, and the relations of
+    the knowledge graph.
     """
     found = _searched(query, whose, acting, which, limit=limit, tokens=None)
     emit(found, output, lambda: blocks([_explained(one) for one in found.found]))
@@ -196,7 +197,7 @@ def export(whose: Whose, closed: bool, acting: str | None) -> None:
         return await _write_lines(desk.every(scope, Filter(is_closed_too=closed)))
 
     written = at_desk(acting, write)
-    say(f"{count(written, 'memory').replace('memorys', 'memories')} written.")
+    say(f"{count(written, 'memory')} written.")
 
 
 async def _write_lines(found: AsyncIterator[Told]) -> int:
@@ -221,7 +222,10 @@ def stats(whose: Whose, acting: str | None, output: Format) -> None:
         return await desk.stats(await whose.scope(runtime, by) if whose.is_named else None)
 
     found = at_desk(acting, ask)
-    emit(found, output, lambda: _counts(found))
+    if found.scopes or output != "table":
+        emit(found, output, lambda: _counts(found))
+    else:
+        say("Nothing is remembered yet.")
     if found.problem:
         say(f"Nothing is found by vectors at the moment ({found.embedder}): {found.problem}")
 
@@ -260,7 +264,7 @@ def _table(found: Sequence[Told]) -> Rows:
         )
         for one in found
     ]
-    return Rows("id", "kind", "age", "strength>", "recalled>", "", "text…", rows=rows)
+    return Rows("id", "kind", "age", "strength>?", "recalled>?", "", "text…", rows=rows)
 
 
 def marks(one: Told) -> str:
@@ -285,7 +289,8 @@ def _results(found: Search) -> Rows:
         )
         for one in found.found
     ]
-    return Rows("id", "score>", "relevance>", "recency>", "importance>", "frequency>", "", "text…", rows=rows)
+    lanes = ("relevance>?", "recency>?", "importance>?", "frequency>?")
+    return Rows("id", "score>", *lanes, "", "text…", rows=rows)
 
 
 def _explained(one: Found) -> list[tuple[str, str]]:
@@ -336,11 +341,12 @@ def _counts(found: Stats) -> Rows:
             str(one.facts),
             str(one.files),
             str(one.closed),
+            str(one.vectors.get(found.embedder, 0)) if found.embedder else "–",
             f"{one.text_bytes:,}",
             str(one.relations),
             str(one.recalls),
         )
         for one in found.scopes
     ]
-    columns = ("level", "agent", "user", "session", "episodes>", "facts>", "files>", "closed>", "bytes>")
-    return Rows(*columns, "relations>", "recalled>", rows=rows)
+    columns = ("level?", "agent", "user", "session", "episodes>", "facts>", "files>?", "closed>?", "vectors>?")
+    return Rows(*columns, "bytes>?", "relations>?", "recalled>?", rows=rows)

@@ -10,7 +10,7 @@ from ostler.app.service import Runtime
 from ostler.cli.base import acting_option
 from ostler.cli.memory import at_desk, marks
 from ostler.cli.output import Format, Rows, emit, output_options, say
-from ostler.cli.words import short
+from ostler.cli.words import count, short
 from ostler.domain.identity import Principal
 from ostler.kernel.errors import NotFound
 
@@ -107,12 +107,13 @@ def rollback(
     if found and not dry_run and not yes:
         for one in found:
             say(f"{one.id}  {short(one.text, 80)}")
-        click.confirm(f"Take back {_memories(len(found))}?", abort=True, err=True)
+        click.confirm(f"Take back {count(len(found), 'memory')}?", abort=True, err=True)
     undone = [] if dry_run else at_desk(acting, work)
     shown = found if dry_run else [one for one in found if one.id in undone]
     if shown or output != "table":
         emit(Undone(shown, not dry_run), output, lambda: _table(shown))
-    say(f"{_memories(len(found))} would be taken back." if dry_run else f"{_memories(len(undone))} taken back.")
+    would = " would be" if dry_run else ""
+    say(f"{count(len(found if dry_run else undone), 'memory')}{would} taken back.")
     if not found:
         say(f"Nothing in force was {f'written by {session}' if session else f'made of the words of {source}'}.")
 
@@ -140,13 +141,9 @@ def rebuild(acting: str | None) -> None:
 def _tell(changed: list[str], named: tuple[str, ...], output: Format, what: str) -> None:
     if changed or output != "table":
         emit(Changed(changed), output, lambda: Rows("id", rows=[(one,) for one in changed]))
-    say(f"{_memories(len(changed))} {what}.")
+    say(f"{count(len(changed), 'memory')} {what}.")
     if len(changed) < len(set(named)):
         say("There was nothing to change about the others." if changed else "There was nothing to change.")
-
-
-def _memories(number: int) -> str:
-    return f"{number:,} memory" if number == 1 else f"{number:,} memories"
 
 
 def _table(found: Sequence[Told]) -> Rows:

@@ -124,7 +124,7 @@ def _confirm(plan: Plan, yes: bool) -> None:
         say(f"{name}  its log holds some of it")
     if plan.scopes:
         say(f"everything that is kept for: {', '.join(str(scope) for scope in plan.scopes[:SHOWN_MAX])}")
-    click.confirm(f"Erase {_memories(plan)} and {count(len(plan.sessions), 'session')} for good?", abort=True, err=True)
+    click.confirm(f"Erase {_size(plan)} for good?", abort=True, err=True)
 
 
 def _has_rows(plan: Plan) -> bool:
@@ -140,7 +140,7 @@ def _table(plan: Plan) -> Rows:
 
 def _say(plan: Plan, *, is_done: bool) -> None:
     done = "erased" if is_done else "would be erased"
-    say(f"{_memories(plan)} and {count(len(plan.sessions), 'session')} {done}.")
+    say(f"{_size(plan)} {done}.")
     if not _has_rows(plan):
         say("Nothing like this is remembered. `ostler memory stats` lists whose memories there are.")
     if plan.waiting:
@@ -149,9 +149,8 @@ def _say(plan: Plan, *, is_done: bool) -> None:
         say(f"{len(plan.possible)} more may be made of it in other words, and stay: --thorough erases them, too.")
 
 
-def _memories(plan: Plan) -> str:
-    number = len(plan.memories)
-    return f"{number:,} memory" if number == 1 else f"{number:,} memories"
+def _size(plan: Plan) -> str:
+    return f"{count(len(plan.memories), 'memory')} and {count(len(plan.sessions), 'session')}"
 
 
 class _Progress:

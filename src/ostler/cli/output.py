@@ -123,7 +123,7 @@ class Rows:
     steer a terminal is written as an escape.
 
     A column named `name>` is aligned to the right; `name…` is cut where space ends and `name~` wrapped. All others are
-    always whole.
+    always whole. Where that is not enough, columns named `name?` are left out, the last one first.
     """
 
     def __init__(self, *columns: str, rows: Sequence[Sequence[str]]) -> None:
@@ -136,8 +136,12 @@ class Rows:
             self._least(column, [names[number], *(row[number] for row in self._rows)])
             for number, column in enumerate(self._columns)
         ]
-        if sum(least) + GAP * (len(least) - 1) <= options.max_width:
-            yield self._table(least)
+        shown = list(range(len(least)))
+        spare = [number for number in shown if "?" in self._columns[number]]
+        while _width(least, shown) > options.max_width and spare:
+            shown.remove(spare.pop())
+        if _width(least, shown) <= options.max_width:
+            yield self._table(shown, least)
         else:
             yield blocks([list(zip(names, row, strict=True)) for row in self._rows])
 
@@ -149,13 +153,14 @@ class Rows:
         longest = max(cell_len(cell) for cell in cells)
         return min(longest, FLEXIBLE_MIN) if column.endswith(("…", "~")) else longest
 
-    def _table(self, least: Sequence[int]) -> "Table":
+    def _table(self, shown: Sequence[int], least: Sequence[int]) -> "Table":
         from rich import box
         from rich.table import Table
         from rich.text import Text
 
         made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
-        for column, width in zip(self._columns, least, strict=True):
+        columns = [self._columns[number].replace("?", "") for number in shown]
+        for column, width in zip(columns, (least[number] for number in shown), strict=True):
             # A cell that is to be cut says so itself: columns that do not wrap are never made narrower.
             made.add_column(
                 Text(column.rstrip(_MARKS), no_wrap=True, overflow="ellipsis"),
@@ -168,10 +173,14 @@ class Rows:
             made.add_row(
                 *(
                     Text(cell, no_wrap=True, overflow="ellipsis") if column.endswith("…") else Text(cell)
-                    for column, cell in zip(self._columns, row, strict=True)
+                    for column, cell in zip(columns, (row[number] for number in shown), strict=True)
                 )
             )
         return made
+
+
+def _width(least: Sequence[int], shown: Sequence[int]) -> int:
+    return sum(least[number] for number in shown) + GAP * (len(shown) - 1)
 
 
 def blocks(records: Sequence[Sequence[tuple[str, str]]]) -> "RenderableType":
@@ -192,4 +201,4 @@ def blocks(records: Sequence[Sequence[tuple[str, str]]]) -> "RenderableType":
     return Group(*parts[:-1])
 
 
-_MARKS = ">…~"
+_MARKS = ">…~?"

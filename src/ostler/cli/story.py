@@ -208,7 +208,7 @@ def _gist(event: ToolCompleted) -> Text:
                 return Text(str(tests), "bold green" if tests.passed else "red")
             return Text(f"exit {code}")
         case {"entries": found}:
-            return Text(count(len(found), "entry").replace("entrys", "entries"))
+            return Text(count(len(found), "entry"))
         case {"matches": found}:
             return Text(f"{len(found)} found")
         case {"lines": lines}:

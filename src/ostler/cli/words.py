@@ -69,8 +69,12 @@ def usd(microusd: int) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """`1 step`, `2 steps`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+    """`1 step`, `2 steps`, `1 memory`, `2 memories`."""
+    nouns = f"{noun}s" if _CONSONANT_Y.search(noun) is None else f"{noun[:-1]}ies"
+    return f"{number:,} {noun if number == 1 else nouns}"
+
+
+_CONSONANT_Y = re.compile(r"[^aeiou]y$")
 
 
 def _value(value: object) -> str:

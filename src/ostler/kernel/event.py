@@ -88,6 +88,11 @@ def timestamp(at_us: int) -> str:
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+def timestamp_if_known(at_us: int | None) -> str:
+    """The same; empty for None."""
+    return "" if at_us is None else timestamp(at_us)
+
+
 def moment(text: str) -> int | None:
     """The moment that RFC 3339 text names, in microseconds since 1970; of a day its beginning, in UTC.
 

@@ -9,7 +9,8 @@ from ostler.domain.knowledge.graph import Direction as Direction
 from ostler.domain.knowledge.graph import Edge as Edge
 from ostler.domain.knowledge.graph import Entity as Entity
 from ostler.domain.memory.events import MemoryEvent
-from ostler.domain.memory.memory import Kind, Memory
+from ostler.domain.memory.memory import Entry as Entry
+from ostler.domain.memory.memory import Kind
 from ostler.domain.memory.scope import Scope
 
 
@@ -21,23 +22,6 @@ class Noted(msgspec.Struct, frozen=True, gc=False):
     at_us: int
     event: MemoryEvent | None
     hash: bytes = b""
-
-
-class Entry(msgspec.Struct, frozen=True, gc=False):
-    """A memory as the index has it.
-
-    It was remembered at `position` and `at_us`, and is in force to before the position `until` (None: still), which
-    `ended_by` says more of (`superseded mem_…`, `evicted` …). `recalls` counts the calls that were given it.
-    """
-
-    scope: Scope
-    memory: Memory
-    position: int
-    at_us: int
-    until: int | None = None
-    ended_by: str = ""
-    recalls: int = 0
-    contradicts: tuple[str, ...] = ()
 
 
 class Filter(msgspec.Struct, frozen=True, gc=False):
@@ -129,8 +113,8 @@ class MemoryIndex(Protocol):
         """Those in force with this key, or that state this relation of this subject; the oldest first."""
         ...
 
-    async def same(self, scopes: Sequence[Scope], digest: str) -> list[Entry]:
-        """Those in force with this `Memory.digest`."""
+    async def same(self, scopes: Sequence[Scope], digests: Sequence[str]) -> list[Entry]:
+        """Those in force with one of these `Memory.digest`s."""
         ...
 
     async def weakest(self, scope: Scope, kind: Kind, *, half_life_us: int, limit: int = 1) -> list[Entry]:

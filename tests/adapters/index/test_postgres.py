@@ -41,7 +41,7 @@ class TestPostgresIndex(MemoryIndexContract):
             index = PostgresIndex(self.store.server)
             if is_new:
                 is_new = False
-                await index.clear([*await index.scopes("acme"), *await index.scopes("rival")])
+                await index.clear()
             yield index
             await index.close()
 

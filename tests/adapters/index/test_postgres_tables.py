@@ -161,6 +161,17 @@ async def test_an_erased_word_is_in_no_index_and_no_row(index: PostgresIndex, st
         assert [row for (row,) in rows if word in row] == []
 
 
+async def test_of_a_scope_that_was_cleared_no_word_is_in_an_index(index: PostgresIndex, store: PostgresStore) -> None:
+    word = f"quagga{secrets.token_hex(4)}"
+    scope = Scope("acme", "vet", word)
+    described = EntityDescribed(word, word, SOURCE, {word: word})
+    await tell(index, scope, described, relates("mem_x", word, "likes", "tea", key=word, tags=(word,)))
+    before = await indexes_with(store, word)
+    assert {"memory_entities_by_name", "memory_names_by_name"} <= {*before}
+    await index.clear([scope])
+    assert await indexes_with(store, word) == []
+
+
 async def indexes_with(store: PostgresStore, word: str) -> list[str]:
     """The indexes in whose files the word is, as they are on the disk of the server."""
     connection = await asyncpg.connect(POSTGRES)

@@ -38,6 +38,22 @@ def test_no_label_hides_another(entities: int, relations: int) -> None:
     assert len(list(root.iter(f"{SVG}path"))) == relations + 2
 
 
+def test_the_names_of_relations_between_the_same_two_do_not_hide_one_another() -> None:
+    ways = [way for number in range(8) for way in (("hub", str(number)), ("hub", str(number)), (str(number), "hub"))]
+    edges = [Edge(f"mem_{at}", one, "lives_in", other) for at, (one, other) in enumerate(ways)]
+    root = ElementTree.fromstring(picture(graph_of(edges)))
+    places: dict[frozenset[str], list[tuple[float, float]]] = {}
+    for relation in root.iter(f"{SVG}g"):
+        text = relation.find(f"{SVG}text[@class='said']")
+        if text is not None:
+            ends = frozenset((relation.findtext(f"{SVG}title") or "").split(" lives_in "))
+            places.setdefault(ends, []).append((float(text.get("x", "")), float(text.get("y", ""))))
+    assert [len(found) for found in places.values()] == [3] * 8
+    for found in places.values():
+        for (x, y), (to_x, to_y) in combinations(found, 2):
+            assert abs(x - to_x) > 46 or abs(y - to_y) > 11
+
+
 def test_the_same_graph_gives_the_same_picture_whatever_order_it_comes_in() -> None:
     edges = list(drawn(20, 30, 2).edges())
     pictures = {picture(graph_of(random.Random(seed).sample(edges, len(edges)))) for seed in range(5)}

@@ -81,7 +81,9 @@ def test_the_same_words_are_known_however_they_are_spaced() -> None:
     assert decision == ([], Remembered(older.id, "known"))
 
 
-@pytest.mark.parametrize(("one", "other"), [("10⁵ of them", "105 of them"), ("1½ litres", "11\N{FRACTION SLASH}2 litres")])
+@pytest.mark.parametrize(
+    ("one", "other"), [("10⁵ of them", "105 of them"), ("1½ litres", "11\N{FRACTION SLASH}2 litres")]
+)
 def test_what_only_looks_alike_is_not_known(one: str, other: str) -> None:
     assert after(wish(one), wish(other))[2].remembered.outcome == "new"
 

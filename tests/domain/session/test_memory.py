@@ -4,8 +4,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from ostler.domain import context
 from ostler.domain.agent import ContextSettings, Limits
@@ -35,7 +33,7 @@ from ostler.domain.tool import ToolOutcome, ToolSpec, failed
 from ostler.kernel.errors import Conflict
 from ostler.runtime.replay import replay, snapshot
 from tests.domain.session.story import TOOLS, Story, kinds, spec
-from tests.domain.session.test_replay_properties import live, recorded
+from tests.domain.session.test_replay_properties import recorded
 
 WEB = ToolSpec("web.fetch", "Fetch.", {"type": "object"}, effect="read", roles=("reads_untrusted",))
 SPECS = (*TOOLS, *MEMORY_TOOLS, WEB)
@@ -572,50 +570,3 @@ def test_the_schema_of_every_tool_takes_what_the_runtime_asks_for() -> None:
     assert call.tool == REMEMBER
     assert call.arguments is not None
     assert len(call.arguments["text"]) == 2000
-
-
-class Deaf(Story):
-    """A session to which people may say something at any time, whether it still hears them or not."""
-
-    def do(self, asked: Any, **options: Any) -> list[Any]:
-        is_too_late = isinstance(asked, command.Send) and self.state is not None and self.state.ending is not None
-        return [] if is_too_late else super().do(asked, **options)
-
-
-@settings(max_examples=100, deadline=None)
-@given(
-    st.sampled_from((Limits(), Limits(steps=3), Limits(seconds=20.0), Limits(tool_calls=1))),
-    st.sampled_from(("native", "text")),
-    st.lists(
-        st.builds(Rule, st.sampled_from(("deny", "require")), st.sampled_from(("memory.*", "look", "pay"))), max_size=2
-    ),
-    st.data(),
-)
-def test_any_session_with_memory_is_decided_again_alike_and_ends_once(
-    limits: Limits, tools: str, rules: list[Rule], data: st.DataObject
-) -> None:
-    story = live(Deaf(*rules, specs=SPECS, memory=MemorySettings(), limits=limits, tools=tools), data)
-    records = recorded(story.log)
-    assert snapshot(replay(records).state) == snapshot(story.now)
-    ends = [n for n, (_, event) in enumerate(story.log) if kinds([event])[0] in ENDS]
-    assert ends in ([], [len(story.log) - 1])
-    asked = [n for n, (_, event) in enumerate(story.log) if isinstance(event, EpisodeRequested)]
-    assert len(asked) <= 1
-    if asked:
-        after = kinds([event for _, event in story.log[asked[0] + 1 :]])
-        assert "model.requested" not in after
-        assert "input.received" not in after
-        own = {getattr(event, "call", "episode") for _, event in story.log[asked[0] + 1 :]}
-        assert own <= {"episode"}
-    if story.now.end is None and story.now.pause is None and story.now.question is None:
-        due = due_us(story.now)
-        assert due is not None
-    try:
-        facts = fork(story.log, session="ses_2", by="anna", at_us=story.us)
-    except Conflict:
-        return
-    again = replay(recorded(facts, "ses_2")).state
-    assert again.ending is None
-
-
-ENDS = ("agent.completed", "agent.failed", "agent.cancelled")

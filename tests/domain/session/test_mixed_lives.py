@@ -184,7 +184,10 @@ class Life:
                 self.story.do(wish, may_begin=self.draw(*range(12)) > 0)
             except Conflict:
                 continue
-            check(self.story.now)
+            self.is_conversation(self.story.now)
+
+    def is_conversation(self, state: State) -> None:
+        check(state)
 
     def of_people(self) -> object:
         story = self.story

@@ -2,16 +2,19 @@
 
 import asyncio
 import shutil
+from itertools import combinations
 from pathlib import Path
 
 import pytest
 
 from ostler.adapters.store.sqlite import SqliteStore
 from ostler.domain.memory.events import EntityDescribed, MemoryOpened, MemoryRemembered, MemoryRetracted
-from ostler.domain.memory.memory import memory_id
+from ostler.domain.memory.memory import Memory, memory_id
 from ostler.domain.memory.scope import Scope
 from ostler.domain.memory.settings import Keeping
+from ostler.domain.memory.writing import are_rivals
 from ostler.kernel.errors import NotAllowed, NotFound, QuotaExceeded, UsageError
+from ostler.ports.memory import EVERYTHING
 from ostler.runtime.memory.memories import BATCH, Memories
 from tests.runtime.crash import Clock
 from tests.runtime.memory.remembering import (
@@ -281,6 +284,20 @@ async def test_an_index_that_is_filled_again_says_the_same(seed: int) -> None:
         assert await entries_of(memories, [SCOPE]) == before, f"seed {seed}"
         assert (await memories.index.held(SCOPE), await memories.index.entities([SCOPE])) == (held, entities)
         assert sorted(edge.id for _, edge in await memories.index.edges([SCOPE])) == edges
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_whatever_happens_what_cannot_both_be_true_is_told_to_be_a_contradiction(seed: int) -> None:
+    async with memories_in() as memories:
+        await History(memories, seed).go_on(60)
+        there = [entry for entry in await entries_of(memories, [SCOPE], EVERYTHING) if _is_timeless(entry.memory)]
+        for one, other in combinations(there, 2):
+            if are_rivals(one.memory, other.memory):
+                assert other.memory.id in one.contradicts, f"seed {seed}: {one.memory.text}, {other.memory.text}"
+
+
+def _is_timeless(memory: Memory) -> bool:
+    return memory.valid_from_us is None and memory.valid_to_us is None
 
 
 async def test_memories_are_found_while_the_index_is_filled_again() -> None:

@@ -234,3 +234,15 @@ async def test_a_file_of_which_an_older_state_was_restored_is_the_newer_one_and_
     await home.memories.restore(ADA, gone, by="operator:ann")
     await home.file("str_replace", path=moved, old_str="new", new_str="newest")
     assert await content(home, moved) == ["newest"]
+
+
+async def test_what_a_session_deleted_moved_and_wrote_is_as_it_was_once_the_session_is_rolled_back(home: House) -> None:
+    for name in ("kept", "moved", "written"):
+        await home.file("create", path=f"/memories/{name}.md", file_text=name)
+    await home.file("delete", path="/memories/kept.md", session="ses_bad")
+    await home.file("rename", old_path="/memories/moved.md", new_path="/memories/away.md", session="ses_bad")
+    await home.file("str_replace", path="/memories/written.md", old_str="w", new_str="W", session="ses_bad")
+    await home.memories.roll_back("acme", session="ses_bad", by="operator:ann", because="it was a rehearsal")
+    assert {entry.memory.key: entry.memory.text for entry in await home.memories.index.page([ADA])} == {
+        f"/memories/{name}.md": name for name in ("kept", "moved", "written")
+    }

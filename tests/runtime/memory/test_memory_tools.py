@@ -259,3 +259,11 @@ async def test_nothing_is_ever_told_to_whom_it_does_not_belong(home: House) -> N
         found = await home.texts("tea", memory=EVERYWHERE, **whose)
         assert {text.removeprefix("tea of ") for text in found} == {f"{tenant} {agent} {user}"}
         assert (await home.file("view", path="/memories/tea", **whose)).endswith(f"\t{tenant} {agent} {user}")
+
+
+async def test_what_a_session_forgot_is_in_force_again_once_the_session_is_rolled_back(home: House) -> None:
+    said = await home.done("memory.remember", text="The gate squeaks")
+    await home.done("memory.forget", ids=[said["id"]], session="ses_bad")
+    assert await home.texts("gate") == []
+    await home.memories.roll_back("acme", session="ses_bad", by="operator:ann", because="it was a rehearsal")
+    assert await home.texts("gate") == ["The gate squeaks"]

@@ -39,7 +39,7 @@ STATING = f"""
     SELECT m.key {MEMORIES} WHERE {IN_FORCE} AND m.subject = {{subject}} AND m.relation = {{name}}
         AND left(m.subject, {NAME_CHARACTERS}) = left({{subject}}, {NAME_CHARACTERS})
 """
-SAME = f"SELECT {COLUMNS} {MEMORIES} WHERE {IN_FORCE} AND m.digest = {{digest}} ORDER BY m.position"
+SAME = f"SELECT {COLUMNS} {MEMORIES} WHERE {IN_FORCE} AND m.digest = ANY ({{digests}}::text[]) ORDER BY m.position"
 WEAKEST = f"""
     , weak AS MATERIALIZED (
         SELECT m.scope, m.position, m.weight + m.happened / {{half_life}}::float8 AS strength,
@@ -103,6 +103,11 @@ SCRUB = (
     "REINDEX TABLE CONCURRENTLY @schema.memories",
     "REINDEX TABLE CONCURRENTLY @schema.memory_names",
 )
+SCRUB_SCOPES = (
+    "VACUUM @schema.memory_entities, @schema.memory_scopes",
+    "REINDEX TABLE CONCURRENTLY @schema.memory_entities",
+    "REINDEX TABLE CONCURRENTLY @schema.memory_scopes",
+)
 
 
 class PostgresIndex:
@@ -163,9 +168,9 @@ class PostgresIndex:
             parts.append(STATING.format(subject=places[0], name=places[1]))
         return await self._entries(question, HOLDING.format(either=" UNION ".join(parts))) if parts else []
 
-    async def same(self, scopes: Sequence[Scope], digest: str) -> list[Entry]:
+    async def same(self, scopes: Sequence[Scope], digests: Sequence[str]) -> list[Entry]:
         question = Question(scopes)
-        return await self._entries(question, SAME.format(digest=question.put(digest)))
+        return await self._entries(question, SAME.format(digests=question.put(list(digests))))
 
     async def weakest(self, scope: Scope, kind: Kind, *, half_life_us: int, limit: int = 1) -> list[Entry]:
         question = Question([scope])
@@ -278,11 +283,15 @@ class PostgresIndex:
         await self._scrub()
 
     async def clear(self, scopes: Sequence[Scope] | None = None) -> None:
-        if scopes is None:
-            scopes = [Scope(*parts) for parts in await self._server.fetch(self._server.sql(OF_ALL))]
-        for start in range(0, len(scopes), CLEARED_AT_ONCE):
-            await self._clear(scopes[start : start + CLEARED_AT_ONCE])
+        """Of scopes that are named nothing is left in rows and indexes either, as of what is erased."""
+        found = scopes
+        if found is None:
+            found = [Scope(*parts) for parts in await self._server.fetch(self._server.sql(OF_ALL))]
+        for start in range(0, len(found), CLEARED_AT_ONCE):
+            await self._clear(found[start : start + CLEARED_AT_ONCE])
         self._vectors.forget()
+        if scopes:
+            await self._scrub((*SCRUB, *SCRUB_SCOPES))
 
     async def close(self) -> None:
         self._vectors.forget()
@@ -297,7 +306,7 @@ class PostgresIndex:
 
         await self._server.patiently(lambda: self._server.transact(work))
 
-    async def _scrub(self) -> None:
+    async def _scrub(self, statements: Sequence[str] = SCRUB) -> None:
         self._vectors.forget()
-        for statement in SCRUB:
+        for statement in statements:
             await self._server.alone(self._server.sql(statement))

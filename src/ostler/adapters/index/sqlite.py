@@ -81,8 +81,8 @@ class SqliteIndex:
         ask = partial(sqlite_reading.holding, key=key, subject=normal(subject), name=name)
         return await self._entries(sorted(set(await self._each([scope], ask))))
 
-    async def same(self, scopes: Sequence[Scope], digest: str) -> list[Entry]:
-        return await self._entries(await self._each(scopes, partial(sqlite_reading.same, digest=digest)))
+    async def same(self, scopes: Sequence[Scope], digests: Sequence[str]) -> list[Entry]:
+        return await self._entries(await self._each(scopes, partial(sqlite_reading.same, digests=digests)))
 
     async def weakest(self, scope: Scope, kind: Kind, *, half_life_us: int, limit: int = 1) -> list[Entry]:
         ask = partial(sqlite_reading.weakest, kind=kind, half_life_us=half_life_us, limit=limit)
@@ -94,7 +94,8 @@ class SqliteIndex:
         entries = dict(zip(numbers, await self._entries(numbers), strict=True))
         beside: dict[str, list[Entry]] = {}
         for identity, near in found:
-            beside.setdefault(identity, []).extend(entries[row] for row in near)
+            in_time = sorted(near, key=lambda row: (entries[row].memory.happened_us, row))
+            beside.setdefault(identity, []).extend(entries[row] for row in in_time)
         return beside
 
     async def words(

@@ -24,6 +24,10 @@ NAMES_NOW = """
     SELECT DISTINCT name FROM names
     WHERE scope IN (SELECT value FROM json_each(:scopes)) AND {name} ORDER BY name LIMIT :limit
 """
+NAMES_DESCRIBED = """
+    SELECT DISTINCT name FROM entities
+    WHERE scope IN (SELECT value FROM json_each(:scopes)) AND {name} AND {then} ORDER BY name LIMIT :limit
+"""
 NAMES_THEN = """
     SELECT subject FROM memories AS m
     WHERE scope IN (SELECT value FROM json_each(:scopes)) AND subject IS NOT NULL AND {subject} AND {condition}
@@ -106,11 +110,12 @@ def entities(
     if names is not None:
         values["names"] = json.dumps(sorted({normal(name) for name in names}))
     which = {column: "true" if names is None else AMONG.format(column) for column in ("name", "subject", "object")}
-    query = (NAMES_NOW if as_of is None else NAMES_THEN).format(condition=condition, **which)
-    wanted = [name for (name,) in connection.execute(query, values)]
-    found = _described(connection, keys, wanted, values, as_of)
-    values["names"] = json.dumps([] if is_described else [name for name in wanted if name not in found])
-    for side in ("object", "subject"):
+    then = "until IS NULL" if as_of is None else "since <= :as_of AND (until IS NULL OR until > :as_of)"
+    query = NAMES_DESCRIBED if is_described else NAMES_NOW if as_of is None else NAMES_THEN
+    wanted = [name for (name,) in connection.execute(query.format(condition=condition, then=then, **which), values)]
+    found = _described(connection, keys, wanted, values, then)
+    values["names"] = json.dumps([name for name in wanted if name not in found])
+    for side in () if is_described else ("object", "subject"):
         query = MENTIONED.format(side=side, condition=condition)
         for name, row in connection.execute(query, values).fetchall():
             found[name] = _mentioned(connection, row, side)
@@ -118,9 +123,8 @@ def entities(
 
 
 def _described(
-    connection: sqlite3.Connection, keys: Keys, names: Sequence[str], values: dict[str, Any], as_of: int | None
+    connection: sqlite3.Connection, keys: Keys, names: Sequence[str], values: dict[str, Any], then: str
 ) -> dict[str, Entity]:
-    then = "until IS NULL" if as_of is None else "since <= :as_of AND (until IS NULL OR until > :as_of)"
     order = list(keys)
     rows = connection.execute(DESCRIBED.format(then=then), values | {"names": json.dumps(names)}).fetchall()
     found = {}

@@ -33,7 +33,10 @@ CONTRADICTIONS = """
     WHERE c.row IN (SELECT value FROM json_each(?)) AND m.until IS NULL ORDER BY m.row
 """
 WITH_IDS = "SELECT id, row FROM memories WHERE scope = ? AND id IN (SELECT value FROM json_each(?))"
-SAME = "SELECT row FROM memories WHERE scope = ? AND digest = ? AND until IS NULL ORDER BY row"
+SAME = """
+    SELECT row FROM memories
+    WHERE scope = ? AND digest IN (SELECT value FROM json_each(?)) AND until IS NULL ORDER BY row
+"""
 PAGE = """
     SELECT m.position, m.row FROM memories AS m
     WHERE {place} AND m.position < :before AND {condition} ORDER BY m.row DESC LIMIT :limit
@@ -51,29 +54,23 @@ OF_WEIGHT = f"""
 """
 OLDEST = f"SELECT min(happened) FROM memories WHERE {OF_A_KIND}"
 
-IN_TIME = "SELECT id, kind, happened, row FROM memories WHERE scope = ? AND id IN (SELECT value FROM json_each(?))"
-# In two parts each, because SQLite looks through all that happened at the same moment to compare pairs.
-BEFORE = f"""
-    SELECT row FROM (
+# In two parts, because SQLite looks through all that happened at the same moment to compare pairs.
+NEAR = """
+    (SELECT json_group_array(row) FROM (
       SELECT * FROM (
-        SELECT happened, row FROM memories WHERE {OF_A_KIND} AND happened = :happened AND row < :row
-        ORDER BY row DESC LIMIT :span
+        SELECT happened, row FROM memories
+        WHERE scope = :scope AND kind = m.kind AND until IS NULL AND happened = m.happened AND row {past} m.row
+        ORDER BY row {way} LIMIT :span
       ) UNION ALL SELECT * FROM (
-        SELECT happened, row FROM memories WHERE {OF_A_KIND} AND happened < :happened
-        ORDER BY happened DESC, row DESC LIMIT :span
-      )
-    ) ORDER BY happened DESC, row DESC LIMIT :span
+        SELECT happened, row FROM memories
+        WHERE scope = :scope AND kind = m.kind AND until IS NULL AND happened {past} m.happened
+        ORDER BY happened {way}, row {way} LIMIT :span
+      ) ORDER BY happened {way}, row {way} LIMIT :span
+    ))
 """
-AFTER = f"""
-    SELECT row FROM (
-      SELECT * FROM (
-        SELECT happened, row FROM memories WHERE {OF_A_KIND} AND happened = :happened AND row > :row
-        ORDER BY row LIMIT :span
-      ) UNION ALL SELECT * FROM (
-        SELECT happened, row FROM memories WHERE {OF_A_KIND} AND happened > :happened
-        ORDER BY happened, row LIMIT :span
-      )
-    ) ORDER BY happened, row LIMIT :span
+BESIDE = f"""
+    SELECT m.id, {NEAR.format(past="<", way="DESC")}, {NEAR.format(past=">", way="ASC")}
+    FROM memories AS m WHERE m.scope = :scope AND m.id IN (SELECT value FROM json_each(:ids))
 """
 AMONG = """
     SELECT m.row, m.id FROM json_each(:rows) AS n CROSS JOIN memories AS m ON m.row = n.value WHERE {condition}
@@ -154,10 +151,11 @@ def holding(connection: sqlite3.Connection, keys: Keys, *, key: str, subject: st
             yield from (row for (row,) in connection.execute(STATING, (scope, subject, name)))
 
 
-def same(connection: sqlite3.Connection, keys: Keys, *, digest: str) -> Iterator[int]:
-    """Rows in force with this digest, the oldest first."""
+def same(connection: sqlite3.Connection, keys: Keys, *, digests: Sequence[str]) -> Iterator[int]:
+    """Rows in force with one of these digests, the oldest first."""
+    wanted = json.dumps(list(digests))
     for key in keys:
-        yield from (row for (row,) in connection.execute(SAME, (key, digest)))
+        yield from (row for (row,) in connection.execute(SAME, (key, wanted)))
 
 
 def weakest(connection: sqlite3.Connection, keys: Keys, *, kind: Kind, half_life_us: int, limit: int) -> list[int]:
@@ -178,13 +176,12 @@ def weakest(connection: sqlite3.Connection, keys: Keys, *, kind: Kind, half_life
 def beside(
     connection: sqlite3.Connection, keys: Keys, *, ids: Sequence[str], span: int
 ) -> Iterator[tuple[str, list[int]]]:
-    """For each of these ids the rows that happened before it and after it."""
+    """For each of these ids the rows that happened before it and after it, in no order."""
     wanted = json.dumps(list(ids))
     for key in keys:
-        for identity, kind, happened, row in connection.execute(IN_TIME, (key, wanted)).fetchall():
-            place = {"scope": key, "kind": kind, "happened": happened, "row": row, "span": span}
-            before = [number for (number,) in connection.execute(BEFORE, place)]
-            yield identity, before[::-1] + [number for (number,) in connection.execute(AFTER, place)]
+        place = {"scope": key, "ids": wanted, "span": span}
+        for identity, before, after in connection.execute(BESIDE, place):
+            yield identity, json.loads(before) + json.loads(after)
 
 
 def allowed(connection: sqlite3.Connection, rows: Iterable[int], which: Filter) -> dict[int, str]:

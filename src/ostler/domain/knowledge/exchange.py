@@ -1,16 +1,15 @@
-"""A knowledge graph as others read and write it: node-link JSON, GraphML and DOT."""
+"""A knowledge graph as it is handed over, and as node-link JSON; GraphML and DOT are beside this."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from ostler.domain.knowledge.graph import Edge, Entity
 from ostler.domain.memory.memory import Value
 from ostler.kernel.errors import UsageError
-from ostler.kernel.event import moment, timestamp
+from ostler.kernel.event import moment, timestamp_if_known
 
-Form = Literal["json", "graphml", "dot"]
 T = TypeVar("T", bound="Node | Link")
 
 RELATED = "related to"
@@ -100,8 +99,8 @@ def link_of(statement: Statement) -> Link:
         edge.weight,
         edge.properties,
         edge.labels,
-        "" if edge.valid_from_us is None else timestamp(edge.valid_from_us),
-        "" if edge.valid_to_us is None else timestamp(edge.valid_to_us),
+        timestamp_if_known(edge.valid_from_us),
+        timestamp_if_known(edge.valid_to_us),
         statement.text,
         statement.is_single,
         statement.writer,

@@ -134,7 +134,7 @@ def _boxes(
 def _lines(
     edges: Sequence[Edge], ends: Sequence[tuple[int, int]], points: Sequence[Point], sizes: Sequence[Point]
 ) -> Iterator[str]:
-    """Each relation bent away from the others between the same two, so that none hides another."""
+    """Each relation bent away from the others between the same two, and named elsewhere, so that none hides another."""
     counts = Counter((min(pair), max(pair)) for pair in ends)
     turns: Counter[tuple[int, int]] = Counter()
     is_named = len(edges) <= NAMED_MAX
@@ -145,20 +145,33 @@ def _lines(
         if source == target:
             yield from _loop(edge, points[source], turn, is_named)
             continue
-        bend = (turn - (counts[pair] - 1) / 2) * (BEND if (source, target) == pair else -BEND)
-        yield from _line(edge, (points[source], points[target]), (sizes[source], sizes[target]), bend, is_named)
+        is_along, share = (source, target) == pair, (turn + 1) / (counts[pair] + 1)
+        bend = (turn - (counts[pair] - 1) / 2) * (BEND if is_along else -BEND)
+        at = (share if is_along else 1 - share) if is_named else None
+        yield from _line(edge, (points[source], points[target]), (sizes[source], sizes[target]), bend, at)
 
 
 def _line(
-    edge: Edge, ends: tuple[Point, Point], sizes: tuple[Point, Point], bend: float, is_named: bool
+    edge: Edge, ends: tuple[Point, Point], sizes: tuple[Point, Point], bend: float, at: float | None
 ) -> Iterator[str]:
+    """`at` is the share of the way at which it is named; None: it is not."""
     (x, y), (to_x, to_y) = ends
     length = hypot(to_x - x, to_y - y) or 1.0
     middle = ((x + to_x) / 2 - (to_y - y) / length * bend, (y + to_y) / 2 + (to_x - x) / length * bend)
     begin, end = _rim(ends[0], middle, sizes[0]), _rim(ends[1], middle, sizes[1])
     path = f"M{begin[0]:.1f} {begin[1]:.1f} Q{middle[0]:.1f} {middle[1]:.1f} {end[0]:.1f} {end[1]:.1f}"
-    top = ((begin[0] + 2 * middle[0] + end[0]) / 4, (begin[1] + 2 * middle[1] + end[1]) / 4)
-    yield from _drawn(edge, path, top, is_named)
+    there = _on_curve((begin, middle, end), 0.5 if at is None else at)
+    yield from _drawn(edge, path, there, at is not None)
+
+
+def _on_curve(curve: tuple[Point, Point, Point], share: float) -> Point:
+    """Where this share of a quadratic Bézier curve ends."""
+    (x, y), (middle_x, middle_y), (to_x, to_y) = curve
+    rest = 1 - share
+    return (
+        rest * rest * x + 2 * rest * share * middle_x + share * share * to_x,
+        rest * rest * y + 2 * rest * share * middle_y + share * share * to_y,
+    )
 
 
 def _loop(edge: Edge, point: Point, turn: int, is_named: bool) -> Iterator[str]:

@@ -11,13 +11,13 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from hashlib import sha256
-from typing import Literal, Protocol
+from typing import Literal
 
 import msgspec
 
+from ostler.domain.memory.check import TAGS_MAX
 from ostler.domain.memory.events import MemoryConsolidated, MemoryEvent, MemoryRemembered, MemoryRetracted
-from ostler.domain.memory.memory import Kind, Memory, Relation, Source, folded, memory_id, normal
-from ostler.domain.memory.scope import Scope
+from ostler.domain.memory.memory import Entry, Kind, Memory, Relation, Source, folded, memory_id, normal
 from ostler.domain.memory.settings import Consolidating
 from ostler.domain.memory.strength import strength
 from ostler.domain.memory.terms import STOP_WORDS
@@ -28,7 +28,6 @@ WRITER = "consolidation"
 
 OF_MAX = 100
 """From how many memories one is made at most; of more, those that happened last."""
-TAGS_MAX = 32
 
 _WORD = re.compile(r"\w+")
 _SIGN = re.compile(r"""\w+|[^\w\s.,;:!'"`()\[\]…“”‘’]""")
@@ -45,23 +44,6 @@ Statement = tuple[object, ...]
 """What is said: a relation, or words."""
 
 
-class Kept(Protocol):
-    """A memory as the index has it; see `ostler.ports.memory.Entry`."""
-
-    @property
-    def scope(self) -> Scope: ...
-    @property
-    def memory(self) -> Memory: ...
-    @property
-    def position(self) -> int: ...
-    @property
-    def until(self) -> int | None: ...
-    @property
-    def recalls(self) -> int: ...
-    @property
-    def contradicts(self) -> tuple[str, ...]: ...
-
-
 class Step(msgspec.Struct, frozen=True):
     """What is to become of memories of one scope: those `of` which `into` is made, or which go if that is None."""
 
@@ -71,7 +53,7 @@ class Step(msgspec.Struct, frozen=True):
 
 
 def plan(
-    entries: Iterable[Kept],
+    entries: Iterable[Entry],
     rules: Consolidating,
     *,
     now_us: int,
@@ -98,7 +80,7 @@ def plan(
 
 
 def again(
-    step: Step, entries: Iterable[Kept], rules: Consolidating, *, now_us: int, half_life_us: int
+    step: Step, entries: Iterable[Entry], rules: Consolidating, *, now_us: int, half_life_us: int
 ) -> tuple[MemoryEvent, ...]:
     """What the step comes to as things stand now; nothing if what it was planned for is not so any more.
 
@@ -147,7 +129,7 @@ def worded(step: Step, memories: Sequence[Memory], text: str, *, session: str) -
     return msgspec.structs.replace(step, into=msgspec.structs.replace(into, text=text, source=source))
 
 
-def is_gone(entry: Kept, rules: Consolidating, *, now_us: int, half_life_us: int) -> bool:
+def is_gone(entry: Entry, rules: Consolidating, *, now_us: int, half_life_us: int) -> bool:
     """Whether an episode has faded so far that nobody will miss it: nobody ever has been given it."""
     memory = entry.memory
     if memory.kind != "episode" or memory.is_pinned or memory.source.of or entry.recalls:
@@ -182,22 +164,22 @@ def alike(one: str, other: str) -> float:
     return len(ours & theirs) / len(ours | theirs) if ours | theirs else 1.0
 
 
-def _newest_first(entry: Kept) -> tuple[int, int, str]:
+def _newest_first(entry: Entry) -> tuple[int, int, str]:
     return -entry.memory.happened_us, -entry.position, entry.memory.id
 
 
 # Merging
 
 
-def _may_merge(entry: Kept) -> bool:
+def _may_merge(entry: Entry) -> bool:
     """Files are their owners' to change, what is pinned stays, and of a contradiction nobody knows what is true."""
     return entry.memory.kind != "file" and not entry.memory.is_pinned and not entry.contradicts
 
 
-def _merges(entries: Sequence[Kept], rules: Consolidating, near: Iterable[tuple[str, str]]) -> list[Step]:
+def _merges(entries: Sequence[Entry], rules: Consolidating, near: Iterable[tuple[str, str]]) -> list[Step]:
     """Each memory, the newest first, with those that are alike to it and not merged with a newer one."""
     made_of = {name for entry in entries for name in entry.memory.source.of}
-    groups: dict[tuple[object, ...], list[Kept]] = defaultdict(list)
+    groups: dict[tuple[object, ...], list[Entry]] = defaultdict(list)
     for entry in entries:
         if _may_merge(entry) and entry.memory.id not in made_of:
             groups[_like(entry.memory)].append(entry)
@@ -212,9 +194,9 @@ def _merges(entries: Sequence[Kept], rules: Consolidating, near: Iterable[tuple[
     return steps
 
 
-def _merges_within(group: Sequence[Kept], rules: Consolidating, near: Mapping[str, set[str]]) -> list[Step]:
+def _merges_within(group: Sequence[Entry], rules: Consolidating, near: Mapping[str, set[str]]) -> list[Step]:
     left = {entry.memory.id: entry for entry in group}
-    saying: dict[tuple[str, ...], dict[str, Kept]] = defaultdict(dict)
+    saying: dict[tuple[str, ...], dict[str, Entry]] = defaultdict(dict)
     for name, entry in left.items():
         saying[_said(entry.memory.text)][name] = entry
     steps = []
@@ -254,9 +236,9 @@ def _like(memory: Memory) -> tuple[object, ...]:
 # Promoting
 
 
-def _promotions(entries: Sequence[Kept], rules: Consolidating) -> list[Step]:
+def _promotions(entries: Sequence[Entry], rules: Consolidating) -> list[Step]:
     """What episodes of enough sessions tell, and no fact does yet."""
-    told: dict[tuple[Statement, bool], list[Kept]] = defaultdict(list)
+    told: dict[tuple[Statement, bool], list[Entry]] = defaultdict(list)
     facts: set[tuple[Statement, bool]] = set()
     for entry in entries:
         said = _statement(entry.memory)
@@ -281,7 +263,7 @@ def _statement(memory: Memory) -> Statement:
 # What both make
 
 
-def _made(how: How, entries: Sequence[Kept], name: str, *, kind: Kind) -> tuple[tuple[str, ...], Memory]:
+def _made(how: How, entries: Sequence[Entry], name: str, *, kind: Kind) -> tuple[tuple[str, ...], Memory]:
     """Of what is made, and what: the first of these, the newest, with what the others add to it.
 
     The id depends on `name`, or if there is none on those of which it is made.

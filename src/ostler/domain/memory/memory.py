@@ -1,4 +1,4 @@
-"""A memory: what was remembered, of what kind, and where it came from."""
+"""A memory: what was remembered, of what kind, where it came from, and what became of it."""
 
 import unicodedata
 from hashlib import sha256
@@ -90,6 +90,23 @@ class Memory(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         """
         text = self.text if self.kind == "file" else folded(self.text)
         return sha256(f"{self.kind}\0{self.key}\0{text}".encode()).hexdigest()[:32]
+
+
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """A memory as the index has it.
+
+    It was remembered at `position` and `at_us`, and is in force to before the position `until` (None: still), which
+    `ended_by` says more of (`superseded mem_…`, `evicted` …). `recalls` counts the calls that were given it.
+    """
+
+    scope: Scope
+    memory: Memory
+    position: int
+    at_us: int
+    until: int | None = None
+    ended_by: str = ""
+    recalls: int = 0
+    contradicts: tuple[str, ...] = ()
 
 
 def memory_id(scope: Scope, key: str) -> str:

@@ -28,6 +28,7 @@ DEPTH_MAX = 4
 PATH_CHARACTERS_MAX = 500
 NAME_CHARACTERS_MAX = 200
 QUERY_CHARACTERS_MAX = 2000
+"""The longest question; of what a person says, the beginning is one."""
 
 _REMEMBERS: Final[tuple[Role, ...]] = ("remembers",)
 _RECALLS: Final[tuple[Role, ...]] = ("recalls",)

@@ -20,6 +20,8 @@ def _form(kind: str, anchors: tuple[str, ...], pattern: str) -> tuple[str, Detec
     compiled = re.compile(rf"(?<![A-Za-z0-9_])(?:{pattern})(?![A-Za-z0-9_])")
 
     def find(text: str) -> Spans:
+        if not any(anchor in text for anchor in anchors):
+            return ()
         return ((*match.span(), kind) for match in _at(text, anchors, compiled))
 
     return kind, find

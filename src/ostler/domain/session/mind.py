@@ -6,16 +6,13 @@ import msgspec
 
 from ostler.domain.memory.block import recalled_block, working_block
 from ostler.domain.memory.taint import recollections_in, taint_of
-from ostler.domain.memory.tools import RECALL
+from ostler.domain.memory.tools import QUERY_CHARACTERS_MAX, RECALL
 from ostler.domain.memory.working import WORKING_TOOLS, Performed, perform
 from ostler.domain.model import UserMessage
 from ostler.domain.session.events import ContextCompacted, EpisodeRequested, RecallRequested
 from ostler.domain.session.state import Mind, OpenCall, State
 from ostler.domain.tokens import counts_of_messages, minus, plus
 from ostler.domain.tool import ToolOutcome
-
-QUERY_CHARACTERS_MAX = 2000
-"""How much of what a person says is looked for."""
 
 _replace = msgspec.structs.replace
 

@@ -230,7 +230,7 @@ class Consolidation:
         into = step.into
         if into is not None:
             known = await self._index.get([scope], [into.id])
-            same = await self._index.same([scope], into.digest) if step.how == "promoted" else []
+            same = await self._index.same([scope], [into.digest]) if step.how == "promoted" else []
             if known or any(set(entry.memory.labels) <= set(into.labels) for entry in same):
                 return (), None
             if step.how == "promoted" and not await self._has_room(scope, into):

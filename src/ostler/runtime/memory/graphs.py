@@ -117,7 +117,6 @@ class Graphs:
     ) -> Around:
         """What is at most `depth` steps from these entities, the nearest first."""
         await self._memories.catch_up(scopes)
-        await self._check_known(scopes, names, extent)
         found = await self._memories.index.neighbourhood(
             scopes,
             names,
@@ -130,6 +129,8 @@ class Graphs:
         )
         edges = found[:limit]
         met = {name for _, edge in edges for name in (edge.subject, edge.object)}
+        if alone := [name for name in names if name not in met]:
+            await self._check_known(scopes, alone, extent)
         wanted = sorted({*met, *names})
         entities = await self._memories.index.entities(
             scopes, wanted, as_of=extent.as_of, is_described=True, limit=len(wanted) + 1

@@ -259,27 +259,6 @@ class Memories:
         """
         return await self._journal.write(scope, decide)
 
-    async def close(self) -> None:
-        """Let go of the index, and of the embedder. The store belongs to others."""
-        if self.embedding is not None:
-            await self.embedding.close()
-        await self.index.close()
-
-    async def _remember(
-        self, scope: Scope, memories: Sequence[Memory], at_us: int, instead_of: Sequence[str] | None = None
-    ) -> list[Remembered]:
-        async def decided() -> Decided[list[Remembered]]:
-            scene = await scene_of(self.index, scope, memories, self.keeping)
-            if instead_of is not None:
-                _check_place(scene, memories[0], instead_of)
-            decisions = [decide(memory, scene, at_us=at_us) for memory in memories]
-            return [event for one in decisions for event in one.events], [one.remembered for one in decisions]
-
-        remembered = await self.write(scope, decided)
-        if self.embedding is not None:
-            self.embedding.kick(scope)
-        return remembered
-
     async def restoring(
         self, scope: Scope, back: Sequence[Entry], by: str, because: str, *, going: Collection[str] = ()
     ) -> list[MemoryEvent]:
@@ -311,6 +290,27 @@ class Memories:
             self._await_counting(scope, {call: tuple(ids)})
         counted = await asyncio.gather(*(self._write_counts(scope) for scope in given))
         return [problem for problem in counted if problem]
+
+    async def close(self) -> None:
+        """Let go of the index, and of the embedder. The store belongs to others."""
+        if self.embedding is not None:
+            await self.embedding.close()
+        await self.index.close()
+
+    async def _remember(
+        self, scope: Scope, memories: Sequence[Memory], at_us: int, instead_of: Sequence[str] | None = None
+    ) -> list[Remembered]:
+        async def decided() -> Decided[list[Remembered]]:
+            scene = await scene_of(self.index, scope, memories, self.keeping)
+            if instead_of is not None:
+                _check_place(scene, memories[0], instead_of)
+            decisions = [decide(memory, scene, at_us=at_us) for memory in memories]
+            return [event for one in decisions for event in one.events], [one.remembered for one in decisions]
+
+        remembered = await self.write(scope, decided)
+        if self.embedding is not None:
+            self.embedding.kick(scope)
+        return remembered
 
     async def _note_counted(self, scopes: Iterable[Scope], call: str) -> None:
         """Note where the log says that this call was counted already, lately."""

@@ -28,7 +28,7 @@ from ostler.domain.memory.strength import strength
 from ostler.domain.memory.terms import names, terms
 from ostler.domain.tokens import counts_of, tokens
 from ostler.kernel.errors import ConfigurationError, DimensionMismatch, UsageError
-from ostler.kernel.event import timestamp
+from ostler.kernel.event import timestamp, timestamp_if_known
 from ostler.ports.memory import Entry, Filter, MemoryIndex
 from ostler.runtime.memory.embedding import Embedding
 
@@ -50,7 +50,7 @@ NEWEST_MAX = 500
 CONTRADICTING_MAX = 4
 """Memories that are told beside one that they contradict."""
 ASIDE_SHARE = 0.5
-"""How much a fact is led to by one that has the same object, beside a fact about what that one leads to."""
+"""What a fact is given that relates something else to where another leads, beside one that says more about it."""
 
 
 class Ranked(msgspec.Struct, frozen=True, gc=False):
@@ -263,6 +263,13 @@ class Recaller:
             found.append(msgspec.structs.replace(judged, score=strong))
         return _in_order(found)
 
+    async def _meets(self, entry: Entry, which: Filter) -> bool:
+        """The same as `meets`, but for what was not in force for a while: as of then the index knows."""
+        if which.as_of is None or not meets(entry, which):
+            return meets(entry, which)
+        found = await self._index.page([entry.scope], which, before=entry.position + 1, limit=1)
+        return [one.position for one in found] == [entry.position]
+
     async def _with_contradictions(self, question: Question, ranked: list[Ranked]) -> list[Ranked]:
         """What the best contradict stands beside them, however badly it fits the question itself."""
         limit = question.limit
@@ -273,7 +280,7 @@ class Recaller:
         others = {
             entry.memory.id: entry
             for entry in await self._index.get(question.scopes, list(dict.fromkeys(wanted)))
-            if entry.memory.id not in there and meets(entry, question.which)
+            if entry.memory.id not in there and await self._meets(entry, question.which)
         }
         moved = set(others)
         together: list[Ranked] = []
@@ -307,8 +314,8 @@ def recollection(entry: Entry, score: float = 0.0) -> Recollection:
         tags=memory.tags,
         key=memory.key,
         contradicts=entry.contradicts,
-        valid_from="" if memory.valid_from_us is None else timestamp(memory.valid_from_us),
-        valid_to="" if memory.valid_to_us is None else timestamp(memory.valid_to_us),
+        valid_from=timestamp_if_known(memory.valid_from_us),
+        valid_to=timestamp_if_known(memory.valid_to_us),
     )
 
 
@@ -359,7 +366,9 @@ def _given(ways: _Ways) -> dict[str, float]:
 
 
 def _ways_onward(ways: _Ways, leaders: Iterable[str], share: float) -> dict[str, dict[str, float]]:
-    """To which other facts these lead, and with what share: to those about what they say of what the question names."""
+    """To which other facts these lead, and with what share: to those about the other end of theirs, and with less to
+    those that relate something else to it.
+    """
     about: dict[str, list[str]] = {}
     aside: dict[str, list[str]] = {}
     for name, (subject, object_) in ways.relations.items():

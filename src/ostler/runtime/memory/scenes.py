@@ -53,8 +53,8 @@ async def rivals_of(index: MemoryIndex, scope: Scope, memories: Sequence[Memory]
 
 async def _bearing(index: MemoryIndex, scope: Scope, memories: Sequence[Memory]) -> list[Entry]:
     digests = dict.fromkeys(memory.digest for memory in memories)
-    same = await _all([index.same([scope], digest) for digest in digests])
-    return _in_order([*same, await rivals_of(index, scope, memories)])
+    same = await index.same([scope], list(digests))
+    return _in_order([same, await rivals_of(index, scope, memories)])
 
 
 async def _all(questions: Sequence[Awaitable[T]]) -> list[T]:

@@ -268,10 +268,10 @@ class MemoryIndexContract(MemoryGraphContract):
     async def test_the_same_words_are_found_while_they_are_in_force(self, index: MemoryIndex) -> None:
         await tell(index, ANN, remembered("mem_1", "Hay  there"), remembered("mem_2", "hay THERE"), remembered("mem_3"))
         digest = remembered("x", "hay there").memory.digest
-        assert sorted(ids(await index.same([ANN, BOB], digest))) == ["mem_1", "mem_2"]
+        assert sorted(ids(await index.same([ANN, BOB], [digest]))) == ["mem_1", "mem_2"]
         await tell(index, ANN, gone("mem_1"))
-        assert ids(await index.same([ANN], digest)) == ["mem_2"]
-        assert await index.same([BOB], digest) == []
+        assert ids(await index.same([ANN], ["0" * 32, digest])) == ["mem_2"]
+        assert await index.same([BOB], [digest]) == []
 
     async def test_the_weakest_come_first_and_of_equals_the_oldest(self, index: MemoryIndex) -> None:
         episodes = [(0.5, 9), (1.0, 8), (0.5, 10), (0.25, 10), (0.0, 99), (0.5, 9)]
@@ -537,7 +537,7 @@ class MemoryIndexContract(MemoryGraphContract):
         found = [
             [await everything(index, scope, as_of) for scope in scopes for as_of in (None, position)],
             await index.get(scopes, IDS),
-            await index.same(scopes, remembered("x").memory.digest),
+            await index.same(scopes, [remembered("x").memory.digest]),
             await index.beside(scopes, IDS, span=2),
             await index.unembedded(scopes, "g"),
             await index.entities(scopes),
