@@ -9,7 +9,7 @@ from rich.console import Console
 
 from ostler.app.session import Happening
 from ostler.cli.live import Live
-from ostler.cli.words import age, arguments, duration, short, until, usd, whole
+from ostler.cli.words import age, arguments, count, duration, short, until, usd, whole
 from ostler.domain.constraint.policy import Rule
 from ostler.domain.memory.settings import MemorySettings
 from ostler.domain.memory.tools import MEMORY_TOOLS
@@ -147,3 +147,8 @@ def test_what_is_shown_whole_cannot_steer_the_terminal_either() -> None:
     assert whole("a\n b") == "a\n b"
     assert whole("\x1b[2J\u202e") == "\\x1b[2J\\u202e"
     assert whole({"a": [1]}) == '{"a":[1]}'
+
+
+def test_what_is_counted_is_named_as_people_name_it() -> None:
+    said = [count(*one) for one in ((1, "memory"), (2, "memory"), (1_000, "day"), (0, "step"))]
+    assert said == ["1 memory", "2 memories", "1,000 days", "0 steps"]

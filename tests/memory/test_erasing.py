@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
@@ -29,7 +29,7 @@ class Place(NamedTuple):
     house: House
     url: str
 
-    async def call(self, session: str, tool: str, **arguments: object) -> ToolOutcome:
+    async def call(self, session: str, tool: str, **arguments: Any) -> ToolOutcome:
         """A call that Ada's session makes."""
         return await self.house.perform(
             tool, session=session, tenant="default", agent="vet", user="ada", memory=EVERYWHERE, **arguments

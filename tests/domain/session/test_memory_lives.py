@@ -102,7 +102,8 @@ class Remembering(Life):
     def of_tool(self, call: OpenCall) -> object:
         us = self.story.us
         if call.tool == CODE and self.draw(True, False):
-            waiting = Suspension(*self.draw(*ASKED), b"saved")
+            tool, arguments = self.draw(*ASKED)
+            waiting = Suspension(tool, arguments, b"saved")
             return command.ToolReturned(us, call.id, ToolOutcome(True, "", suspension=waiting))
         if call.tool in ("memory.recall", "memory") and self.draw(*range(4)):
             return command.ToolReturned(us, call.id, self.recalled())

@@ -11,6 +11,7 @@ from ostler.adapters.store.memory import MemoryStore
 from ostler.domain.memory.recollection import Recollection, Recollections
 from ostler.domain.memory.settings import MemorySettings
 from ostler.domain.tool import Taint, ToolOutcome, ToolRequest
+from ostler.ports import Clock
 from ostler.runtime.memory.memories import Memories
 from ostler.runtime.memory.tools import MemoryTools
 
@@ -33,7 +34,7 @@ class Tick:
 class House:
     """The host of the tools, and sessions that call them. Each call has a number of its own, unless it is given one."""
 
-    def __init__(self, memories: Memories, clock: Tick) -> None:
+    def __init__(self, memories: Memories, clock: Clock) -> None:
         self.memories = memories
         self.clock = clock
         self._calls = 0

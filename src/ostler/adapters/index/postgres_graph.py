@@ -37,6 +37,11 @@ THESE_NOW = """
         SELECT m.name FROM @schema.memory_names AS m WHERE m.scope = looked.key AND m.digest = asked.digest LIMIT 1
     ) AS m ORDER BY m.name LIMIT {limit}
 """
+NAMES_DESCRIBED = """
+    SELECT DISTINCT m.name FROM looked JOIN @schema.memory_entities AS m ON m.scope = looked.key AND {among}
+        WHERE {then}
+    ORDER BY m.name LIMIT {limit}
+"""
 SHORT = f"left({{0}}, {NAME_CHARACTERS}) = ANY ({{1}}::text[]) AND {{0}} = ANY ({{2}}::text[])"
 NAMES_THEN = """
     SELECT m.subject FROM looked JOIN @schema.memories AS m ON m.scope = looked.key AND m.subject IS NOT NULL
@@ -44,7 +49,7 @@ NAMES_THEN = """
     UNION SELECT m.object FROM looked JOIN @schema.memories AS m ON m.scope = looked.key AND m.object IS NOT NULL
         AND {object} WHERE {condition}
     UNION SELECT m.name FROM looked JOIN @schema.memory_entities AS m ON m.scope = looked.key AND {among}
-        WHERE m.position <= {as_of}
+        WHERE {then}
     ORDER BY 1 LIMIT {limit}
 """
 DESCRIBED = f"""
@@ -140,7 +145,7 @@ async def entities(
     limit: int,
 ) -> list[Entity]:
     """Those described by the first of these scopes that does, or named by a relation in force."""
-    found = await _named(server, scopes, names, as_of=as_of, limit=limit)
+    found = await _named(server, scopes, names, as_of=as_of, is_described=is_described, limit=limit)
     said: dict[str, Entity] = {}
     question = Question(scopes)
     then = "true" if as_of is None else f"m.position <= {question.put(as_of)}"
@@ -158,13 +163,19 @@ async def entities(
 
 
 async def _named(
-    server: Server, scopes: Sequence[Scope], names: Sequence[str] | None, *, as_of: int | None, limit: int
+    server: Server,
+    scopes: Sequence[Scope],
+    names: Sequence[str] | None,
+    *,
+    as_of: int | None,
+    is_described: bool,
+    limit: int,
 ) -> list[str]:
     question = Question(scopes)
     normals = sorted({storable(normal(name)) for name in names or ()})
-    if as_of is None and names is None:
+    if as_of is None and names is None and not is_described:
         query = NAMES_NOW.format(limit=question.put(limit))
-    elif as_of is None:
+    elif as_of is None and not is_described:
         digests = question.put([digest(name) for name in normals])
         query = THESE_NOW.format(digests=digests, limit=question.put(limit))
     else:
@@ -172,14 +183,18 @@ async def _named(
         if names is not None:
             short, whole = question.put([name[:NAME_CHARACTERS] for name in normals]), question.put(normals)
             among = {column: SHORT.format(f"m.{column}", short, whole) for column in among}
-        query = NAMES_THEN.format(
-            subject=among["subject"],
-            object=among["object"],
-            among=among["name"],
-            condition=question.conditions(Filter(as_of=as_of)),
-            as_of=question.put(as_of),
-            limit=question.put(limit),
-        )
+        then = "true" if as_of is None else f"m.position <= {question.put(as_of)}"
+        if is_described:
+            query = NAMES_DESCRIBED.format(among=among["name"], then=then, limit=question.put(limit))
+        else:
+            query = NAMES_THEN.format(
+                subject=among["subject"],
+                object=among["object"],
+                among=among["name"],
+                condition=question.conditions(Filter(as_of=as_of)),
+                then=then,
+                limit=question.put(limit),
+            )
     return [name for (name,) in await question.ask(server, query)]
 
 

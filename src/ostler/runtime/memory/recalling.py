@@ -29,7 +29,7 @@ from ostler.domain.memory.terms import names, terms
 from ostler.domain.tokens import counts_of, tokens
 from ostler.kernel.errors import ConfigurationError, DimensionMismatch, UsageError
 from ostler.kernel.event import timestamp, timestamp_if_known
-from ostler.ports.memory import Entry, Filter, MemoryIndex
+from ostler.ports.memory import EVERYTHING, Entry, Filter, MemoryIndex
 from ostler.runtime.memory.embedding import Embedding
 
 FOUND_MIN = 50
@@ -223,6 +223,7 @@ class Recaller:
     async def _ranked(self, question: Question, ways: _Ways) -> list[Ranked]:
         """The most relevant of what was found, in the order of their scores."""
         relevance, graph = self._relevance(ways)
+        relevance = await self._meant(question, ways, relevance)
         # Where there may be too little room for some, others behind them must be there to be told.
         wanted = question.limit if question.tokens is None else 2 * question.limit
         chosen = hopeful(relevance, wanted, self.weights)[:CHOSEN_MAX]
@@ -240,6 +241,15 @@ class Recaller:
             found_by = {way: scores[name] for way, scores in parts if name in scores}
             ranked.append(self._judge(entry, relevance[name], found_by, question))
         return _in_order(ranked)
+
+    async def _meant(self, question: Question, ways: _Ways, relevance: dict[str, float]) -> dict[str, float]:
+        """Without what only relations led to and the filter leaves out, so that it takes no room from the others."""
+        unsure = relevance.keys() & ways.relations.keys() - ways.words.keys() - ways.vector.keys()
+        if not unsure or question.which == EVERYTHING:
+            return relevance
+        entries = await self._index.get(question.scopes, sorted(unsure))
+        unsure -= {entry.memory.id for entry in entries if meets(entry, question.which)}
+        return {name: value for name, value in relevance.items() if name not in unsure}
 
     def _judge(self, entry: Entry, relevance: float, found_by: dict[str, float], question: Question) -> Ranked:
         half_life_us = self._keeping.half_life_us

@@ -116,6 +116,8 @@ class MemoryGraphContract(ABC):
         assert await village.entities([ANN], ["Dora"]) == []
         with_kinds = [entity for entity in found if entity.kind]
         assert await village.entities([ANN], is_described=True) == with_kinds
+        assert await village.entities([ANN], is_described=True, limit=1) == with_kinds
+        assert await village.entities([ANN], ["Ann", "EVE"], is_described=True, as_of=places[1]) == with_kinds
         assert len(with_kinds) < len(found)
 
     async def test_who_is_not_described_is_trusted_as_the_relation_is(self, index: MemoryIndex) -> None:
