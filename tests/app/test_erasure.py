@@ -1,6 +1,7 @@
 """What is erased is gone from everywhere, with the sessions that had it in sight; and the log can still be proved."""
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -152,7 +153,8 @@ async def test_what_was_made_in_sight_of_it_goes_and_a_fork_does_not_keep_it(url
         memories = await runtime.parts.memories()
         given = await ended(runtime)
         fork = await (await runtime.session(given)).fork(seq=3)
-        await fork.cancel()
+        with suppress(Conflict):  # it has ended by itself
+            await fork.cancel()
         while (await runtime.parts.store.streams("default", prefix=fork.id))[0].worker is not None:
             await runtime.let_go(fork.stream)
         first = await remember(memories, ADA, "1", "The bay mare had colic in spring.")

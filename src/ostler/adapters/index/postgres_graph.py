@@ -83,7 +83,7 @@ async def edges(
     question = Question(scopes)
     condition = question.conditions(which)
     query = EDGES.format(after=question.put(after), condition=condition, limit=question.put(limit))
-    return [(position, edge(decode_memory(body))) for position, body in await question.ask(server, query)]
+    return [(position, edge(body)) for position, body in await question.ask(server, query)]
 
 
 async def neighbourhood(
@@ -110,7 +110,7 @@ async def neighbourhood(
         reached: set[str] = set()
         for position, one_end, other_end, body in await question.ask(server, query):
             if position not in found and len(found) < limit:
-                found[position] = (distance, edge(decode_memory(body)))
+                found[position] = (distance, edge(body))
                 reached |= {one_end, other_end}
         frontier = reached - visited
         visited |= frontier

@@ -6,7 +6,7 @@ from math import hypot, inf, isfinite, log2
 import msgspec
 
 from ostler.domain.memory.events import MemoryRetracted
-from ostler.domain.memory.memory import Memory, Value
+from ostler.domain.memory.memory import Memory, Relation, Value
 from ostler.domain.memory.scope import Scope
 from ostler.kernel.errors import Conflict, DimensionMismatch, StaleWrite, UsageError
 from ostler.ports.memory import Edge
@@ -21,8 +21,19 @@ class Described(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     labels: tuple[str, ...] = ()
 
 
+class Stating(msgspec.Struct, frozen=True, gc=False):
+    """As much of a memory that states a relation as is asked of it in a graph: its text is not read."""
+
+    id: str
+    relation: Relation
+    labels: tuple[str, ...] = ()
+    valid_from_us: int | None = None
+    valid_to_us: int | None = None
+
+
 encode = msgspec.msgpack.Encoder().encode
 decode_memory = msgspec.msgpack.Decoder(Memory).decode
+decode_stating = msgspec.msgpack.Decoder(Stating).decode
 decode_described = msgspec.msgpack.Decoder(Described).decode
 
 
@@ -36,19 +47,19 @@ def weight(importance: float) -> float:
     return log2(importance) if importance > 0 else -inf
 
 
-def edge(memory: Memory) -> Edge:
-    """The relation that a fact states."""
-    relation = memory.relation
-    assert relation is not None, "only facts with a relation are asked for"
+def edge(body: bytes) -> Edge:
+    """The relation that a fact states, of which this is kept."""
+    fact = decode_stating(body)
+    relation = fact.relation
     return Edge(
-        memory.id,
+        fact.id,
         relation.subject,
         relation.name,
         relation.object,
         relation.weight,
-        memory.labels,
-        memory.valid_from_us,
-        memory.valid_to_us,
+        fact.labels,
+        fact.valid_from_us,
+        fact.valid_to_us,
         relation.properties,
     )
 

@@ -57,7 +57,7 @@ def edges(connection: sqlite3.Connection, *, key: int, which: Filter, after: int
     first, last = rows_of(key)
     place = {"first": max(first, after + 1), "last": last, "limit": limit}
     found = connection.execute(EDGES.format(condition=condition), values | place)
-    return [(row, edge(decode_memory(body))) for row, body in found]
+    return [(row, edge(body)) for row, body in found]
 
 
 class Walk:
@@ -90,7 +90,7 @@ class Walk:
                     if len(self.found) >= self._limit:
                         return set()
                     self._seen.add(row)
-                    self.found.append((distance, edge(decode_memory(body))))
+                    self.found.append((distance, edge(body)))
                     reached.add(there)
         return reached - self._visited
 
