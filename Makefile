@@ -18,7 +18,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
-.PHONY: help demo test check format-check lint types contracts docs reference bench bench-step bench-peers verdicts score fuzz sim faults soak reliability format hooks test-all build sandbox faulty clean distclean
+.PHONY: help demo test check format-check lint types contracts docs reference bench bench-step bench-peers bench-memory verdicts score fuzz sim faults soak reliability format hooks test-all build sandbox faulty clean distclean
 
 help: ## Say what can be made (this)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,10 @@ bench-step: $(VENV)/.installed sandbox ## Measure what a step costs, beside a ba
 
 bench-peers: $(VENV)/.installed-dev .make/peers/.installed sandbox ## Measure it beside its peers, and write the page
 	@$(BIN)/python -m benchmarks.peers --write $(ARGS)
+
+bench-memory: .make/memory/.installed ## Measure what remembering, recalling and the knowledge graph cost, beside peers (some 10 minutes)
+	@.make/memory/bin/python -m benchmarks.memory $(ARGS)
+	@.make/memory/bin/python -m benchmarks.graph
 
 AGENTDOJO ?= $(OSTLER_AGENTDOJO)
 
@@ -123,6 +127,12 @@ $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	@echo "Installing Ostler and the tools that check it into $(VENV) …" >&2
 	@$(PIP_INSTALL) --editable '.[cli,http,postgres,redis,nats,kafka,regex,solver,signing,monty,prices,memory,statistics,graph,testing,dev]'
 	@touch $(VENV)/.installed $@
+
+.make/memory/.installed: benchmarks/peers/memory.txt
+	@scripts/make-venv .make/memory $(PYTHON)
+	@echo "Installing Ostler and its peers in memory into .make/memory …" >&2
+	@.make/memory/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
 
 .make/peers/.installed: benchmarks/peers/requirements.txt
 	@scripts/make-venv .make/peers $(PYTHON)

@@ -79,18 +79,16 @@ class Draft:
     def add(self, edges: Iterable[Edge]) -> None:
         """Take in relations, and with them the entities that they relate."""
         known, words, labels = self._known.get, self._words.setdefault, self._labels.setdefault
-        ids, sources, targets, weights = self._ids, self._sources, self._targets, self._weights
-        relations, marks = self._relations, self._marks
         for edge in edges:
             if edge.valid_from_us is not None or edge.valid_to_us is not None or edge.properties:
-                self._more[len(ids)] = edge
+                self._more[len(self._ids)] = edge
             source, target = known(edge.subject), known(edge.object)
-            sources.append(self._number(edge.subject) if source is None else source)
-            targets.append(self._number(edge.object) if target is None else target)
-            weights.append(edge.weight)
-            ids.append(edge.id)
-            relations.append(words(edge.name, edge.name))
-            marks.append(labels(edge.labels, edge.labels))
+            self._sources.append(self._number(edge.subject) if source is None else source)
+            self._targets.append(self._number(edge.object) if target is None else target)
+            self._weights.append(edge.weight)
+            self._ids.append(edge.id)
+            self._relations.append(words(edge.name, edge.name))
+            self._marks.append(labels(edge.labels, edge.labels))
 
     def describe(self, entities: Iterable[Entity]) -> None:
         """Take in what is known of entities, also of those that are related to nothing."""
