@@ -1,8 +1,7 @@
 """What agents remember, for whoever may ask: the only writer of memory streams, and the one who asks the index."""
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import TypeVar
 
 from ostler.domain.glob import matches_any
@@ -13,7 +12,6 @@ from ostler.domain.memory.events import (
     MemoryContradicted,
     MemoryEvent,
     MemoryPinned,
-    MemoryRecalled,
     MemoryRetracted,
     Why,
 )
@@ -33,10 +31,11 @@ from ostler.domain.memory.writing import (
 )
 from ostler.domain.provenance import UNTRUSTED
 from ostler.domain.screening.detectors import BUILTIN, Detectors
-from ostler.kernel.errors import NotAllowed, NotFound, OstlerError, StaleWrite, UsageError
-from ostler.kernel.event import ERASED, Record
+from ostler.kernel.errors import NotAllowed, NotFound, StaleWrite, UsageError
+from ostler.kernel.event import ERASED
 from ostler.ports import Clock, EventStore
 from ostler.ports.memory import EVERYTHING, Entry, Filter, MemoryIndex
+from ostler.runtime.memory.counting import Counting
 from ostler.runtime.memory.embedding import Embedding
 from ostler.runtime.memory.journal import Decided, Journal
 from ostler.runtime.memory.recalling import Question, Recall, Recaller
@@ -49,8 +48,6 @@ BATCH = 250
 """Wishes that are decided and written together."""
 BATCH_BYTES = 1024 * 1024
 """The texts of one batch; more only if a single one is longer."""
-COUNTED_MAX = 10_000
-"""Calls of which is remembered that what they recalled is counted."""
 PAGE = 1_000
 _DEFAULT_KEEPING = Keeping()
 
@@ -80,8 +77,7 @@ class Memories:
         self._detectors = detectors
         self._journal = Journal(store, index, clock)
         self._recaller = Recaller(index, keeping, embedding, weights)
-        self._uncounted: dict[Scope, dict[str, tuple[str, ...]]] = {}
-        self._counted: OrderedDict[tuple[Scope, str], frozenset[str]] = OrderedDict()
+        self._counting = Counting(store, index, self._journal)
 
     async def catch_up(self, scopes: Sequence[Scope]) -> dict[Scope, int]:
         """Bring everything that was written in these scopes to the index.
@@ -172,7 +168,7 @@ class Memories:
         if not call or not recall.found:
             return recall
         if is_again:
-            await self._note_counted({one.entry.scope for one in recall.found}, call)
+            await self._counting.look_up({one.entry.scope for one in recall.found}, call)
         problems = await self.count([one.entry for one in recall.found], call)
         return Recall(recall.found, recall.left_out, (*recall.missing, *problems))
 
@@ -282,14 +278,7 @@ class Memories:
         could not be; then it waits for the next time. What is given and not counted is not found when it is to be
         erased in the session that has it.
         """
-        given: dict[Scope, list[str]] = {}
-        for entry in entries:
-            if entry.memory.id not in self._counted.get((entry.scope, call), ()):
-                given.setdefault(entry.scope, []).append(entry.memory.id)
-        for scope, ids in given.items():
-            self._await_counting(scope, {call: tuple(ids)})
-        counted = await asyncio.gather(*(self._write_counts(scope) for scope in given))
-        return [problem for problem in counted if problem]
+        return await self._counting.count(entries, call)
 
     async def close(self) -> None:
         """Let go of the index, and of the embedder. The store belongs to others."""
@@ -311,44 +300,6 @@ class Memories:
         if self.embedding is not None:
             self.embedding.kick(scope)
         return remembered
-
-    async def _note_counted(self, scopes: Iterable[Scope], call: str) -> None:
-        """Note where the log says that this call was counted already, lately."""
-        applied = await self.index.applied(list(scopes))
-        for scope, seq in applied.items():
-            records = await self.store.read(scope.stream, after=max(0, seq - PAGE), limit=PAGE)
-            self._counted[scope, call] = frozenset(name for record in records for name in _counted(record, call))
-
-    async def _write_counts(self, scope: Scope) -> str:
-        """Record what waits of this scope; returns why that failed, empty if it did not. Whoever came first to the
-        scope has recorded it for those who waited.
-        """
-        taken: dict[str, tuple[str, ...]] = {}
-        is_written = False
-
-        async def decided() -> Decided[None]:
-            taken.update(self._uncounted.pop(scope, {}))
-            return [MemoryRecalled(ids, call) for call, ids in taken.items()], None
-
-        try:
-            await self.write(scope, decided)
-            is_written = True
-        except OstlerError as error:
-            return f"counts: {error.message}"
-        finally:
-            if not is_written:
-                self._await_counting(scope, taken)
-        for call, ids in taken.items():
-            self._counted[scope, call] = self._counted.get((scope, call), frozenset()).union(ids)
-        while len(self._counted) > COUNTED_MAX:
-            self._counted.popitem(last=False)
-        return ""
-
-    def _await_counting(self, scope: Scope, given: Mapping[str, tuple[str, ...]]) -> None:
-        """Let it wait until it can be recorded that these calls were given these."""
-        waiting = self._uncounted.setdefault(scope, {})
-        for call, ids in given.items():
-            waiting[call] = tuple(dict.fromkeys((*waiting.get(call, ()), *ids)))
 
     async def _undo(self, scope: Scope, is_meant: IsMeant, by: str, because: str) -> list[str]:
         async def decided() -> Decided[list[str]]:
@@ -423,11 +374,3 @@ def _batches(memories: Iterable[Memory]) -> Iterable[list[Memory]]:
         size += length
     if batch:
         yield batch
-
-
-def _counted(record: Record, call: str) -> tuple[str, ...]:
-    """What the call has recalled, as far as this says so."""
-    if call.encode() not in record.data:
-        return ()
-    event = MEMORY_CODEC.decode(record.data)
-    return event.ids if isinstance(event, MemoryRecalled) and event.call == call else ()
