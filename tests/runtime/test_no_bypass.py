@@ -272,4 +272,4 @@ def test_only_the_decision_writes_intents_and_it_asks_the_gate_first() -> None:
         for node in ast.walk(module)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in intents
     }
-    assert makers == {"domain/session/decide.py"}
+    assert makers == {"domain/session/decide.py", "domain/session/judging.py"}

@@ -43,7 +43,7 @@ class MemoryFiles:
         self._memories = memories
         self._locks: WeakValueDictionary[Scope, asyncio.Lock] = WeakValueDictionary()
 
-    async def perform(self, asked: Asking, arguments: dict[str, Any]) -> ToolOutcome:
+    async def answer(self, asked: Asking, arguments: dict[str, Any]) -> ToolOutcome:
         """Raises `UsageError`, `NotFound`, `Conflict`, `NotAllowed` with what is to be answered."""
         command = arguments["command"]
         if lacking := [name for name in _NEEDED[command] if name not in arguments]:

@@ -185,7 +185,7 @@ class MemoryTools:
     async def _keep_files(self, asked: Asking, arguments: dict[str, Any]) -> ToolOutcome:
         if self._files is None:
             self._files = MemoryFiles(await self._memories())
-        return await self._files.perform(asked, arguments)
+        return await self._files.answer(asked, arguments)
 
     async def _visible(self, asked: Asking, ids: Sequence[str]) -> list[Entry]:
         """The memories with these ids that this session may see. Raises `NotFound`."""
