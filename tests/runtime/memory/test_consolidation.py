@@ -274,7 +274,8 @@ async def test_what_somebody_undid_while_it_was_planned_is_not_made_after_all() 
     house = House(store, await SqliteIndex.open(":memory:"))
     for number in range(3):
         await house.add("The build failed", kind="episode", session=f"ses_{number}")
-    rival = Consolidation(Memories(store, await SqliteIndex.open(":memory:"), house.clock), house.clock)
+    other = Memories(store, await SqliteIndex.open(":memory:"), house.clock)
+    rival = Consolidation(other, house.clock)
 
     async def make_and_undo() -> None:
         (became,) = (await rival.consolidate(HERE)).became
@@ -285,6 +286,7 @@ async def test_what_somebody_undid_while_it_was_planned_is_not_made_after_all() 
     assert (report.became, report.dropped) == ((), 1)
     assert {entry.memory.kind for entry in await house.in_force()} == {"episode"}
     await house.memories.close()
+    await other.close()
 
 
 async def test_two_at_once_merge_each_group_once() -> None:
